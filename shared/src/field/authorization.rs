@@ -1,0 +1,90 @@
+//! `Authorization: EKM-OTP kid="…", channel="…", otp="…"` (docs/protocol.md, "Credential").
+
+use std::fmt;
+
+use zeroize::Zeroizing;
+
+use super::grammar::{Cursor, auth_params};
+use crate::{Channel, KeyId, Otp, PresentedOtp, SCHEME};
+
+/// What one request presents. Nothing in it is verified.
+#[derive(Debug)]
+pub struct Credential {
+    /// The key id it claims.
+    pub kid: KeyId,
+    /// The connection it claims to be made for.
+    pub channel: Channel,
+    /// The one-time password it presents.
+    pub otp: PresentedOtp,
+}
+
+impl Credential {
+    /// Reads all `Authorization` fields of one request: exactly one must be there.
+    ///
+    /// # Errors
+    /// When there is none, more than one, or it is not exactly one well-formed credential of this scheme.
+    pub fn read<'a>(fields: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, CredentialError> {
+        let mut fields = fields.into_iter();
+        let field = fields.next().ok_or(CredentialError::Missing)?;
+        if fields.next().is_some() {
+            return Err(CredentialError::Malformed("more than one Authorization field"));
+        }
+        let mut cursor = Cursor::new(field)?;
+        match cursor.token() {
+            Some(scheme) if scheme.eq_ignore_ascii_case(SCHEME.as_bytes()) => {}
+            Some(_) => return Err(CredentialError::Missing),
+            None => return Err(CredentialError::Malformed("no authentication scheme")),
+        }
+        if !cursor.spaces() {
+            return Err(CredentialError::Malformed("no parameters"));
+        }
+        let params = auth_params(&mut cursor)?;
+        let get = |name: &str| params.iter().find(|p| p.is(name)).map(|p| p.value.as_ref());
+
+        let kid = get("kid").ok_or(CredentialError::Malformed("kid is missing"))?;
+        let kid = KeyId::from_bytes(kid).map_err(|_| CredentialError::Malformed("kid is not a key id"))?;
+        let channel = get("channel").ok_or(CredentialError::Malformed("channel is missing"))?;
+        let channel = Channel::decode(channel).ok_or(CredentialError::Malformed("channel is not 16 bytes of canonical base64url"))?;
+        let otp = match (get("otp"), get("jws"), get("jwe")) {
+            (Some(otp), None, None) => otp,
+            (None, Some(_), None) | (None, None, Some(_)) => return Err(CredentialError::Unsupported),
+            (None, None, None) => return Err(CredentialError::Malformed("none of otp, jws, jwe")),
+            _ => return Err(CredentialError::Malformed("more than one of otp, jws, jwe")),
+        };
+        let otp = PresentedOtp::decode(otp).ok_or(CredentialError::Malformed("otp is not 32 bytes of canonical base64url"))?;
+        Ok(Self { kid, channel, otp })
+    }
+
+    /// Writes the field's value.
+    #[must_use]
+    pub fn write(kid: &KeyId, channel: &Channel, otp: &Otp) -> Zeroizing<String> {
+        Zeroizing::new(format!(r#"{SCHEME} kid="{kid}", channel="{}", otp="{}""#, channel.encode(), *otp.encode()))
+    }
+}
+
+/// Why a request presents no credential. Logs may tell these apart; answers to a peer never do.
+#[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CredentialError {
+    /// No `Authorization` field, or one of another scheme.
+    #[error("no EKM-OTP credential")]
+    Missing,
+    /// The field breaks the grammar.
+    #[error("malformed credential: {0}")]
+    Malformed(&'static str),
+    /// A well-formed credential of a kind that is not accepted here.
+    #[error("a jws or jwe credential is not accepted here")]
+    Unsupported,
+}
+
+impl From<super::grammar::Fault> for CredentialError {
+    fn from(fault: super::grammar::Fault) -> Self {
+        Self::Malformed(fault)
+    }
+}
+
+impl fmt::Debug for CredentialError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
