@@ -1,0 +1,9 @@
+//! For tests: a software TPM of one's own ([`Swtpm`]), and a tap on its bus ([`Tap`]).
+//!
+//! swtpm is no protection for a key: whoever reads its state directory has the key. It stands in for a TPM in tests and in the demo.
+
+mod swtpm;
+mod tap;
+
+pub use swtpm::Swtpm;
+pub use tap::{Recording, Tap};

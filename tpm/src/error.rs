@@ -1,0 +1,99 @@
+//! What can go wrong with a TPM, split by what to do about it. The TPM's code stands in brackets, never alone.
+
+use crate::{KeyFileError, Tcti};
+
+/// Why a TPM operation failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TpmError {
+    /// The TPM is not there: start it, or correct the TCTI.
+    #[error("cannot reach the TPM at {tcti}: {why}")]
+    Unreachable {
+        /// Where it was looked for.
+        tcti: Tcti,
+        /// What happened and what to do.
+        why: String,
+    },
+    /// This user may not open the device.
+    #[error(
+        "no permission to open {path}: add this user to the group that owns it (usually `tss`: usermod -aG tss USER, then log in again)"
+    )]
+    NotPermitted {
+        /// The device node.
+        path: String,
+    },
+    /// The TPM did not answer in time. It may be frozen, or busy with another program's command.
+    #[error("the TPM did not answer within {0:?}")]
+    Deadline(std::time::Duration),
+    /// More requests wait for the TPM than the queue takes.
+    #[error("the TPM is busy: {0} requests wait for it already")]
+    Busy(usize),
+    /// The TPM has no room for another key or session.
+    #[error(
+        "the TPM has no free slot for another key or session: close other programs that use it, or flush what they left \
+         (tpm2_flushcontext -t, -l, -s) [0x{0:x}]"
+    )]
+    Full(u32),
+    /// The private part does not belong to this TPM.
+    #[error("the key file does not belong to this TPM and parent, or the TPM was cleared since it was made [0x{0:x}]")]
+    OtherTpm(u32),
+    /// The key or its parent wants a password that was not given, or another one.
+    #[error("the TPM refuses the use of the key or of its parent: it wants a password, which this version cannot give [0x{0:x}]")]
+    Auth(u32),
+    /// The TPM is in dictionary-attack lockout.
+    #[error("the TPM is locked out after too many wrong passwords: wait, or reset it (tpm2_dictionarylockout --clear-lockout) [0x{0:x}]")]
+    Lockout(u32),
+    /// The parent handle that the key file names is not there.
+    #[error("there is no usable parent key at the persistent handle 0x{handle:08x} [0x{code:x}]")]
+    NoParent {
+        /// The persistent handle.
+        handle: u32,
+        /// The TPM's answer.
+        code: u32,
+    },
+    /// The key file cannot be used.
+    #[error(transparent)]
+    KeyFile(#[from] KeyFileError),
+    /// Anything else the TPM or its library answered.
+    #[error("{operation} failed [0x{code:x}]")]
+    Command {
+        /// What was tried.
+        operation: &'static str,
+        /// The TSS response code; 0 where the library made the error itself.
+        code: u32,
+    },
+    /// The thread that owns the TPM has ended: a fault of this program.
+    #[error("the TPM thread has ended")]
+    ThreadEnded,
+}
+
+impl TpmError {
+    pub(crate) fn of(operation: &'static str, error: tss_esapi::Error) -> Self {
+        let code = code_of(error);
+        // TCG "TPM 2.0 Library", part 2, 6.6: format-one codes carry the number of the parameter, handle or session at fault.
+        let format_one = if code & 0x80 != 0 && layer(code) == 0 { code & 0xbf } else { 0 };
+        match (code, format_one) {
+            (0x902 | 0x903, _) => Self::Full(code),
+            (0x921, _) => Self::Lockout(code),
+            (_, 0x8e | 0xa2) => Self::Auth(code),
+            (_, 0x9f) => Self::OtherTpm(code),
+            _ => Self::Command { operation, code },
+        }
+    }
+
+    /// Whether the connection to the TPM may be at fault, so that making it anew is worth a try.
+    pub(crate) fn is_worth_a_new_connection(&self) -> bool {
+        matches!(self, Self::Command { .. } | Self::Full(_))
+    }
+}
+
+/// The TSS layer that made the code (TCG TSS 2.0 Overview, "Response codes"): 0 is the TPM itself.
+fn layer(code: u32) -> u32 {
+    (code >> 16) & 0xff
+}
+
+/// tss-esapi 7.7 keeps the number private and shows it in its text only.
+fn code_of(error: tss_esapi::Error) -> u32 {
+    let text = error.to_string();
+    text.rsplit_once("0x").and_then(|(_, hex)| u32::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+}

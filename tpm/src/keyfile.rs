@@ -1,0 +1,227 @@
+//! TSS2 PEM key files ("ASN.1 Specification for TPM 2.0 Key Files", draft-bottomley-tpm2-keys).
+//!
+//! Such a file is no secret by itself: the private part is encrypted to its parent inside one TPM.
+
+use der::asn1::{Any, ObjectIdentifier, OctetString};
+use der::{DecodePem as _, DecodeValue, EncodePem as _, EncodeValue, FixedTag, Header, Length, Reader, Sequence, Tag, Writer, pem};
+use tss_esapi::structures::{Private, Public};
+use tss_esapi::traits::{Marshall as _, UnMarshall as _};
+
+use crate::template::KeyDescription;
+
+/// id-loadablekey
+const LOADABLE_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.10.1.3");
+/// TPM_RH_OWNER: the parent is the primary key that the format defines (template H-2 for ECC).
+const RH_OWNER: u32 = 0x4000_0001;
+
+/// A loadable key, as a TSS2 PEM file holds it.
+#[derive(Clone, Debug)]
+pub struct KeyFile {
+    parent: Parent,
+    public: Public,
+    private: Private,
+    description: Option<String>,
+}
+
+/// Under which key of the TPM the private part is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parent {
+    /// The H-2 storage primary, made anew from the owner hierarchy's seed when needed.
+    H2Primary,
+    /// A persistent key of this TPM (0x81000000 to 0x81ffffff).
+    Persistent(u32),
+}
+
+impl KeyFile {
+    pub(crate) fn new(parent: Parent, public: Public, private: Private) -> Self {
+        Self { parent, public, private, description: None }
+    }
+
+    /// Adds a text for people, such as the key id.
+    #[must_use]
+    pub fn with_description(mut self, description: &str) -> Self {
+        self.description = Some(description.to_owned());
+        self
+    }
+
+    /// Reads a `-----BEGIN TSS2 PRIVATE KEY-----` file.
+    ///
+    /// # Errors
+    /// When the text is no such file, or the key in it is of a kind that is not read here.
+    pub fn from_pem(text: &str) -> Result<Self, KeyFileError> {
+        let key = TpmKeyAsn1::from_pem(text.trim().as_bytes()).map_err(|e| KeyFileError::Syntax(e.to_string()))?;
+        if key.oid != LOADABLE_KEY {
+            return Err(KeyFileError::NotLoadable(key.oid.to_string()));
+        }
+        if key.policy.is_some() || key.auth_policy.is_some() {
+            return Err(KeyFileError::Policy);
+        }
+        let parent = match key.parent {
+            0x8100_0000..=0x81ff_ffff => Parent::Persistent(key.parent),
+            // Some writers note the transient handle (0x80ffffff and below) that the primary had when the key was made.
+            RH_OWNER | 0x8000_0000..=0x80ff_ffff => Parent::H2Primary,
+            other => return Err(KeyFileError::Parent(other)),
+        };
+        let public = sized(key.public.as_bytes()).and_then(|bytes| Public::unmarshall(bytes).ok()).ok_or(KeyFileError::Public)?;
+        let private =
+            sized(key.private.as_bytes()).and_then(|bytes| Private::try_from(bytes.to_vec()).ok()).ok_or(KeyFileError::Private)?;
+        Ok(Self { parent, public, private, description: key.description })
+    }
+
+    /// Writes the file's text.
+    ///
+    /// # Errors
+    /// When the key cannot be encoded.
+    pub fn to_pem(&self) -> Result<String, KeyFileError> {
+        let octets = |bytes: Vec<u8>| OctetString::new(bytes).map_err(|e| KeyFileError::Syntax(e.to_string()));
+        let public = self.public.marshall().map_err(|_| KeyFileError::Public)?;
+        let key = TpmKeyAsn1 {
+            oid: LOADABLE_KEY,
+            // Keys with an auth value are not made here.
+            empty_auth: Some(Boolean(true)),
+            policy: None,
+            secret: None,
+            auth_policy: None,
+            description: self.description.clone(),
+            rsa_parent: None,
+            parent: match self.parent {
+                Parent::H2Primary => RH_OWNER,
+                Parent::Persistent(handle) => handle,
+            },
+            public: octets(with_size(&public))?,
+            private: octets(with_size(self.private.value()))?,
+        };
+        key.to_pem(der::pem::LineEnding::LF).map_err(|e| KeyFileError::Syntax(e.to_string()))
+    }
+
+    /// Where the private part can be decrypted.
+    #[must_use]
+    pub fn parent(&self) -> Parent {
+        self.parent
+    }
+
+    /// The text for people, if there is one.
+    #[must_use]
+    pub fn description(&self) -> Option<&str> {
+        self.description.as_deref()
+    }
+
+    /// What the public area says. Needs no TPM.
+    #[must_use]
+    pub fn describe(&self) -> KeyDescription {
+        KeyDescription::of(&self.public)
+    }
+
+    /// TPM2B_PUBLIC, as tpm2-tools keeps it in a `.pub` file.
+    ///
+    /// # Errors
+    /// When the public area cannot be encoded.
+    pub fn public_blob(&self) -> Result<Vec<u8>, KeyFileError> {
+        self.public.marshall().map(|bytes| with_size(&bytes)).map_err(|_| KeyFileError::Public)
+    }
+
+    /// TPM2B_PRIVATE, as tpm2-tools keeps it in a `.priv` file. Encrypted to the parent.
+    #[must_use]
+    pub fn private_blob(&self) -> Vec<u8> {
+        with_size(self.private.value())
+    }
+
+    pub(crate) fn public(&self) -> &Public {
+        &self.public
+    }
+
+    pub(crate) fn private(&self) -> &Private {
+        &self.private
+    }
+}
+
+/// The contents of a TPM2B: a 16-bit size, then exactly that many bytes.
+fn sized(blob: &[u8]) -> Option<&[u8]> {
+    let (size, bytes) = blob.split_first_chunk::<2>()?;
+    (usize::from(u16::from_be_bytes(*size)) == bytes.len()).then_some(bytes)
+}
+
+fn with_size(bytes: &[u8]) -> Vec<u8> {
+    let size = u16::try_from(bytes.len()).unwrap_or_else(|_| unreachable!("TPM structures are far smaller than 64 KiB"));
+    [&size.to_be_bytes(), bytes].concat()
+}
+
+/// Why a key file cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyFileError {
+    /// Not PEM, another label, or not the ASN.1 structure.
+    #[error("not a TSS2 PRIVATE KEY file: {0}")]
+    Syntax(String),
+    /// A sealed or importable object.
+    #[error("the key file holds an object of type {0}, not a loadable key (2.23.133.10.1.3)")]
+    NotLoadable(String),
+    /// A policy must be fulfilled to use the key.
+    #[error("the key has an authorisation policy, which this version cannot fulfil")]
+    Policy,
+    /// A parent that is neither the owner's primary nor a persistent handle.
+    #[error("the parent 0x{0:08x} is neither the owner hierarchy (0x40000001) nor a persistent handle (0x81xxxxxx)")]
+    Parent(u32),
+    /// The public area cannot be read.
+    #[error("the key file's public area is damaged or of an unknown kind")]
+    Public,
+    /// The private area cannot be read.
+    #[error("the key file's private area is damaged")]
+    Private,
+    /// Not an HMAC-SHA256 key.
+    #[error("the key is of kind {0}, an HMAC-SHA256 key is needed")]
+    NotHmac(String),
+}
+
+/// TPMKey
+#[derive(Sequence)]
+struct TpmKeyAsn1 {
+    oid: ObjectIdentifier,
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
+    empty_auth: Option<Boolean>,
+    #[asn1(context_specific = "1", tag_mode = "EXPLICIT", optional = "true")]
+    policy: Option<Any>,
+    #[asn1(context_specific = "2", tag_mode = "EXPLICIT", optional = "true")]
+    secret: Option<OctetString>,
+    #[asn1(context_specific = "3", tag_mode = "EXPLICIT", optional = "true")]
+    auth_policy: Option<Any>,
+    #[asn1(context_specific = "4", tag_mode = "EXPLICIT", optional = "true")]
+    description: Option<String>,
+    #[asn1(context_specific = "5", tag_mode = "EXPLICIT", optional = "true")]
+    rsa_parent: Option<Boolean>,
+    parent: u32,
+    public: OctetString,
+    private: OctetString,
+}
+
+impl pem::PemLabel for TpmKeyAsn1 {
+    const PEM_LABEL: &'static str = "TSS2 PRIVATE KEY";
+}
+
+/// BOOLEAN as tpm2-tools writes it: TRUE is any non-zero byte, where DER wants 0xff. We write DER.
+struct Boolean(bool);
+
+impl FixedTag for Boolean {
+    const TAG: Tag = Tag::Boolean;
+}
+
+impl<'a> DecodeValue<'a> for Boolean {
+    type Error = der::Error;
+
+    fn decode_value<R: Reader<'a>>(reader: &mut R, header: Header) -> der::Result<Self> {
+        if header.length() != Length::ONE {
+            return Err(reader.error(der::ErrorKind::Length { tag: Tag::Boolean }));
+        }
+        reader.read_byte().map(|byte| Self(byte != 0))
+    }
+}
+
+impl EncodeValue for Boolean {
+    fn value_len(&self) -> der::Result<Length> {
+        self.0.value_len()
+    }
+
+    fn encode_value(&self, writer: &mut impl Writer) -> der::Result<()> {
+        self.0.encode_value(writer)
+    }
+}

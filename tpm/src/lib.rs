@@ -1,0 +1,29 @@
+//! HMAC keys in a TPM 2.0: create, load, use. The only crate that sees tss-esapi.
+//!
+//! One thread owns the TPM's context; everyone else holds a [`TpmHandle`] to it. A key is loaded once, and each
+//! [`TpmKey::hmac`] is one TPM2_HMAC. What is lost with a restarted TPM (the connection, the session, the loaded key) is
+//! made anew on the next use. When the last handle is dropped, nothing of ours is left in the TPM.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use ekm_otp_tpm::{BusEncryption, KeyFile, Tcti, TpmHandle};
+//!
+//! let tpm = TpmHandle::open("device:/dev/tpmrm0".parse::<Tcti>()?)?;
+//! let key = tpm.load(KeyFile::from_pem(&std::fs::read_to_string("client1.pem")?)?, BusEncryption::On);
+//! let tag = key.hmac(b"message").await?; // 32 bytes, wiped when dropped
+//! # Ok(()) }
+//! ```
+
+mod actor;
+mod device;
+mod error;
+mod keyfile;
+mod tcti;
+mod template;
+
+pub use actor::{TpmHandle, TpmKey};
+pub use device::BusEncryption;
+pub use error::TpmError;
+pub use keyfile::{KeyFile, KeyFileError, Parent};
+pub use tcti::{Tcti, TctiError};
+pub use template::KeyDescription;
