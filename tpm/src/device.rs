@@ -113,13 +113,10 @@ impl Device {
     }
 
     pub(crate) fn unload(&mut self, slot: Slot) {
-        if let Some(live) = &mut self.live {
-            if let Some(key) = live.keys.remove(&slot) {
-                if let Err(e) = live.flush(key.into()) {
-                    tracing::debug!(error = %e, "a key could not be flushed");
-                    self.live = None;
-                }
-            }
+        let Some(live) = &mut self.live else { return };
+        if let Some(Err(e)) = live.keys.remove(&slot).map(|key| live.flush(key.into())) {
+            tracing::debug!(error = %e, "a key could not be flushed");
+            self.live = None;
         }
     }
 }

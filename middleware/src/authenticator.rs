@@ -1,0 +1,323 @@
+//! One connection's authenticator: the checks of docs/protocol.md ("Order of checks"), in that order.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use constant_time_eq::constant_time_eq;
+use ekm_otp::field::{AuthenticationInfo, Challenge, ChallengeError, Credential};
+use ekm_otp::{Authority, Derivation, Ekm, Handshake, KeyId, Secret, ServerNames, TlsFacts, WELL_KNOWN_PATH};
+use http::header::{AUTHORIZATION, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, uri};
+use zeroize::Zeroizing;
+
+use crate::lifeline::{Lifeline, State};
+use crate::refusal::Refusal;
+use crate::store::RegisteredKey;
+use crate::{EkmOtpLayer, SecretStore, VerifiedClient};
+
+/// What a server authenticates against: the registry, the names it answers to, and bounds. Shared by all connections.
+pub struct Authentication {
+    store: Arc<dyn SecretStore>,
+    names: ServerNames,
+    challenge: HeaderValue,
+    channel_challenge: HeaderValue,
+    unknown_kid: Secret,
+    max_failures: u32,
+    max_age: Duration,
+}
+
+impl Authentication {
+    /// How many 401 answers one connection gets before it is closed, unless set otherwise.
+    pub const MAX_FAILURES: u32 = 8;
+    /// How long a connection lives at most, unless set otherwise: 1 hour.
+    pub const MAX_AGE: Duration = Duration::from_secs(3600);
+
+    /// Authenticates against `store` on connections for `names`. The realm is shown in challenges.
+    ///
+    /// # Errors
+    /// When the realm holds anything but printable ASCII.
+    pub fn new(store: Arc<dyn SecretStore>, names: ServerNames, realm: &str) -> Result<Self, ChallengeError> {
+        let challenge = |error: Option<&str>| {
+            let challenge = Challenge { realm: realm.to_owned(), error: error.map(str::to_owned) }.write()?;
+            HeaderValue::try_from(challenge).map_err(|_| ChallengeError)
+        };
+        let unknown_kid = Secret::new(vec![0; 32]).unwrap_or_else(|_| unreachable!("32 bytes are a secret"));
+        Ok(Self {
+            store,
+            names,
+            challenge: challenge(None)?,
+            channel_challenge: challenge(Some("channel"))?,
+            unknown_kid,
+            max_failures: Self::MAX_FAILURES,
+            max_age: Self::MAX_AGE,
+        })
+    }
+
+    /// Sets how many 401 answers one connection gets before it is closed (at least 1).
+    #[must_use]
+    pub fn max_failures(mut self, failures: u32) -> Self {
+        self.max_failures = failures.max(1);
+        self
+    }
+
+    /// Sets how long a connection lives at most.
+    #[must_use]
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = age;
+        self
+    }
+
+    pub(crate) fn challenge(&self) -> &HeaderValue {
+        &self.challenge
+    }
+
+    pub(crate) fn channel_challenge(&self) -> &HeaderValue {
+        &self.channel_challenge
+    }
+
+    pub(crate) fn connection_max_age(&self) -> Duration {
+        self.max_age
+    }
+}
+
+impl fmt::Debug for Authentication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authentication").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+/// Authenticates the requests of one TLS connection. Cloning is cheap; all clones are the same connection.
+#[derive(Clone)]
+pub struct ConnectionAuthenticator(Arc<Connection>);
+
+struct Connection {
+    authentication: Arc<Authentication>,
+    ekm: Ekm,
+    tls: TlsFacts,
+    lifeline: Arc<Lifeline>,
+    failures: AtomicU32,
+    pinned: OnceLock<Pinned>,
+    proof_is_due: AtomicBool,
+    /// The authority that passed rule A last, as it was written.
+    covered: OnceLock<Box<str>>,
+}
+
+/// What the first success leaves behind: the key id is the connection's from then on.
+struct Pinned {
+    key: Arc<RegisteredKey>,
+    /// The whole field that was verified: a request that repeats it needs no second derivation.
+    field: Zeroizing<Box<[u8]>>,
+    proof: HeaderValue,
+    client: VerifiedClient,
+}
+
+/// A request that passed every check.
+pub(crate) struct Passed {
+    pub(crate) client: VerifiedClient,
+    /// The server proof, where the response must carry it.
+    pub(crate) proof: Option<HeaderValue>,
+    /// The request asks for the proof only: it ends here.
+    pub(crate) is_probe: bool,
+}
+
+impl ConnectionAuthenticator {
+    /// For one finished handshake. [`EkmAcceptor`](crate::EkmAcceptor) does this; call it for other TLS stacks.
+    #[must_use]
+    pub fn new(handshake: Handshake, authentication: Arc<Authentication>) -> Self {
+        Self(Arc::new(Connection {
+            authentication,
+            ekm: handshake.ekm,
+            tls: handshake.facts,
+            lifeline: Arc::new(Lifeline::default()),
+            failures: AtomicU32::new(0),
+            pinned: OnceLock::new(),
+            proof_is_due: AtomicBool::new(true),
+            covered: OnceLock::new(),
+        }))
+    }
+
+    /// The layer that authenticates this connection's requests.
+    #[must_use]
+    pub fn layer(&self) -> EkmOtpLayer {
+        EkmOtpLayer::bound_to(self.clone())
+    }
+
+    /// The connection's TLS facts.
+    #[must_use]
+    pub fn tls(&self) -> &TlsFacts {
+        &self.0.tls
+    }
+
+    /// Resolves once the connection is to be closed: too many failures, its age, or a revoked key. Then shut it down gracefully, so
+    /// that the last answer still arrives; what does not end in time is cut. One task may wait at a time.
+    pub async fn closing(&self) {
+        self.0.lifeline.closing().await;
+    }
+
+    /// The one-time password of a connection that is closed, for demonstrations: it fits no other connection.
+    /// `None` while the connection is open, and when no request was verified on it.
+    #[must_use]
+    pub fn retired_otp(&self) -> Option<RetiredOtp> {
+        let pinned = self.0.pinned.get().filter(|_| self.0.lifeline.state() == State::Closed)?;
+        Some(RetiredOtp(Zeroizing::new(String::from_utf8_lossy(&pinned.field).into_owned())))
+    }
+
+    pub(crate) fn lifeline(&self) -> &Arc<Lifeline> {
+        &self.0.lifeline
+    }
+
+    pub(crate) fn authentication(&self) -> &Arc<Authentication> {
+        &self.0.authentication
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.0.lifeline.state() != State::Open
+    }
+
+    /// Checks one request. A failure that is answered 401 is counted, and the last one that is allowed closes the connection.
+    pub(crate) fn authenticate<B>(&self, request: &Request<B>) -> Result<Passed, Refusal> {
+        self.0.authenticate(request).inspect_err(|refusal| {
+            let limit = self.0.authentication.max_failures;
+            if refusal.is_unauthorized() && self.0.failures.fetch_add(1, Ordering::AcqRel) + 1 >= limit {
+                self.0.lifeline.advance(State::Closing);
+            }
+        })
+    }
+}
+
+impl Connection {
+    fn authenticate<B>(&self, request: &Request<B>) -> Result<Passed, Refusal> {
+        if self.failures.load(Ordering::Acquire) >= self.authentication.max_failures {
+            return Err(Refusal::TooManyFailures);
+        }
+        let (pinned, derived) = self.verify(request.headers())?;
+        if request.method() == Method::CONNECT && !is_extended_connect_for_websocket(request) {
+            return Err(Refusal::Connect);
+        }
+        self.check_authority(request)?;
+
+        let is_probe = request.uri().path() == WELL_KNOWN_PATH;
+        if is_probe && request.method() != Method::GET {
+            return Err(Refusal::ProbeMethod);
+        }
+        let proof_is_due = self.proof_is_due.load(Ordering::Relaxed) && self.proof_is_due.swap(false, Ordering::Relaxed);
+        let proof = (derived || proof_is_due || is_probe).then(|| pinned.proof.clone());
+        Ok(Passed { client: pinned.client.clone(), proof, is_probe })
+    }
+
+    /// Parse, rule N, channel, look up, MAC, active, pin. Whether the password was derived anew comes with it.
+    fn verify(&self, headers: &HeaderMap) -> Result<(&Pinned, bool), Refusal> {
+        if self.lifeline.state() >= State::Cut {
+            return Err(Refusal::Otp);
+        }
+        if let Some(pinned) = self.pinned.get().filter(|pinned| repeats(headers, &pinned.field)) {
+            return Ok((pinned, false));
+        }
+        let credential = Credential::read(headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes))?;
+        if !self.authentication.names.accepts(self.tls.server_name()) {
+            return Err(Refusal::ServerName);
+        }
+        if !credential.channel.matches(&self.ekm.channel()) {
+            return Err(Refusal::Channel);
+        }
+
+        let key = self.authentication.store.get(&credential.kid).map_err(|e| Refusal::Registry(e.0))?;
+        // An unknown key id costs the same work as a known one.
+        let secret = key.as_ref().map_or(&self.authentication.unknown_kid, |key| key.secret());
+        let derivation = Derivation::new(&self.ekm, &credential.kid, self.tls.server_name());
+        let tag = secret.mac(derivation.mac_input());
+        let prk = derivation.finish(tag);
+        let mac_equal = prk.otp().verify(&credential.otp);
+        let active = key.as_ref().is_some_and(|key| key.is_active());
+        let Some(key) = key.filter(|_| mac_equal & active) else { return Err(Refusal::Otp) };
+
+        let pinned = match self.pinned.get() {
+            Some(pinned) => pinned,
+            None => self.pin(key, headers, &AuthenticationInfo::write(&prk.server_proof()))?,
+        };
+        // Two requests may have raced for the pin: the key id is compared again.
+        if *pinned.key.kid() == credential.kid { Ok((pinned, true)) } else { Err(Refusal::Pinned) }
+    }
+
+    fn pin(&self, key: Arc<RegisteredKey>, headers: &HeaderMap, proof: &str) -> Result<&Pinned, Refusal> {
+        if !key.attach(&self.lifeline) {
+            return Err(Refusal::Otp);
+        }
+        let field = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+        Ok(self.pinned.get_or_init(|| {
+            let mut proof = HeaderValue::from_str(proof).unwrap_or_else(|_| unreachable!("base64url is visible ASCII"));
+            proof.set_sensitive(true);
+            Pinned { client: VerifiedClient::new(Arc::clone(&key), self.tls.clone()), key, field: Zeroizing::new(field.into()), proof }
+        }))
+    }
+
+    /// Rule A. `Host` and `:authority` (or an absolute request target's) must agree and belong to the connection's server name.
+    fn check_authority<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
+        let mut hosts = request.headers().get_all(HOST).iter();
+        let host = match (hosts.next(), hosts.next()) {
+            (host, None) => host.map(|host| host.to_str().map_err(|_| Refusal::Misdirected)).transpose()?,
+            _ => return Err(Refusal::Misdirected),
+        };
+        let target = request.uri().authority().map(uri::Authority::as_str);
+        if request.uri().scheme().is_some_and(|scheme| *scheme != uri::Scheme::HTTPS) {
+            return Err(Refusal::Misdirected);
+        }
+        for written in [target, host].into_iter().flatten() {
+            if self.covered.get().is_some_and(|covered| **covered == *written) {
+                continue;
+            }
+            let authority = Authority::parse(written).map_err(|_| Refusal::Misdirected)?;
+            if !self.authentication.names.covers(self.tls.server_name(), &authority) {
+                return Err(Refusal::Misdirected);
+            }
+        }
+        match (target, host) {
+            (Some(target), Some(host)) if target != host && Authority::parse(target) != Authority::parse(host) => Err(Refusal::Misdirected),
+            (Some(written), _) | (None, Some(written)) => {
+                self.covered.get_or_init(|| written.into());
+                Ok(())
+            }
+            (None, None) => Err(Refusal::Misdirected),
+        }
+    }
+}
+
+/// Whether the request has exactly one credential field, the same as the verified one. In constant time.
+fn repeats(headers: &HeaderMap, verified: &[u8]) -> bool {
+    let mut fields = headers.get_all(AUTHORIZATION).iter();
+    match (fields.next(), fields.next()) {
+        (Some(field), None) => constant_time_eq(field.as_bytes(), verified),
+        _ => false,
+    }
+}
+
+/// RFC 8441: the only CONNECT that is served.
+fn is_extended_connect_for_websocket<B>(request: &Request<B>) -> bool {
+    request.extensions().get::<hyper::ext::Protocol>().is_some_and(|protocol| protocol.as_str() == "websocket")
+}
+
+impl fmt::Debug for ConnectionAuthenticator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kid: Option<&KeyId> = self.0.pinned.get().map(|pinned| pinned.key.kid());
+        f.debug_struct("ConnectionAuthenticator").field("tls", &self.0.tls).field("kid", &kid).finish_non_exhaustive()
+    }
+}
+
+/// The credential of a closed connection. Its `Debug` is redacted; [`reveal`](Self::reveal) is greppable.
+pub struct RetiredOtp(Zeroizing<String>);
+
+impl RetiredOtp {
+    /// The whole `Authorization` field that the closed connection's client showed.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for RetiredOtp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RetiredOtp(..)")
+    }
+}

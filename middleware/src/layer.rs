@@ -1,0 +1,188 @@
+//! The tower layer: refuses what is not verified, gives the handler a [`VerifiedClient`], and the client the server's proof.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use http::header::{AUTHORIZATION, CONNECTION, HeaderName};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
+use pin_project_lite::pin_project;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::refusal::Refusal;
+use crate::{ConnectionAuthenticator, VerifiedClient};
+
+const AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("authentication-info");
+
+/// Authenticates each request before the wrapped service sees it.
+///
+/// Bound to one connection ([`ConnectionAuthenticator::layer`]), or made once with [`EkmOtpLayer::new`] where the server puts each
+/// connection's [`ConnectionAuthenticator`] into its requests' extensions.
+///
+/// The wrapped service gets requests with a [`VerifiedClient`] in the extensions and without the `Authorization` field. It never sees
+/// [`WELL_KNOWN_PATH`](ekm_otp::WELL_KNOWN_PATH).
+#[derive(Clone, Debug, Default)]
+pub struct EkmOtpLayer {
+    connection: Option<ConnectionAuthenticator>,
+}
+
+impl EkmOtpLayer {
+    /// A layer that finds the connection in the request's extensions, and answers 500 where there is none.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn bound_to(connection: ConnectionAuthenticator) -> Self {
+        Self { connection: Some(connection) }
+    }
+}
+
+impl<S> Layer<S> for EkmOtpLayer {
+    type Service = EkmOtp<S>;
+
+    fn layer(&self, inner: S) -> EkmOtp<S> {
+        EkmOtp { inner, connection: self.connection.clone() }
+    }
+}
+
+/// The service that [`EkmOtpLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct EkmOtp<S> {
+    inner: S,
+    connection: Option<ConnectionAuthenticator>,
+}
+
+/// Calls the wrapped service with a verified request, or answers itself.
+fn admit<B, F, R: Default>(
+    bound: Option<&ConnectionAuthenticator>,
+    mut request: Request<B>,
+    call: impl FnOnce(Request<B>) -> F,
+) -> ResponseFuture<F, R> {
+    let Some(connection) = bound.or_else(|| connection_of(&request)).cloned() else {
+        tracing::error!("{}", Refusal::NoConnection);
+        return ResponseFuture::answer(Refusal::NoConnection.response(None));
+    };
+    let version = request.version();
+    let mut future = match connection.authenticate(&request) {
+        Ok(passed) if passed.is_probe => {
+            let mut response = Response::new(R::default());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            add_proof(&mut response, passed.proof);
+            ResponseFuture::answer(response)
+        }
+        Ok(passed) => {
+            request.headers_mut().remove(AUTHORIZATION);
+            request.extensions_mut().insert::<VerifiedClient>(passed.client);
+            ResponseFuture { kind: Kind::Inner { future: call(request) }, proof: passed.proof, close: None }
+        }
+        Err(refusal) => {
+            tracing::info!(status = refusal.status().as_u16(), reason = %refusal, "request refused");
+            ResponseFuture::answer(refusal.response(Some(connection.authentication())))
+        }
+    };
+    // Only HTTP/1 has the field (RFC 9113 §8.2.2); HTTP/2 is told by GOAWAY.
+    future.close = (version < Version::HTTP_2).then_some(connection);
+    future
+}
+
+impl<S, B, R> Service<Request<B>> for EkmOtp<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    R: Default,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        admit(self.connection.as_ref(), request, |request| self.inner.call(request))
+    }
+}
+
+/// The same for a service of hyper's own kind, so that plain hyper needs no adapter.
+impl<S, B, R> hyper::service::Service<Request<B>> for EkmOtp<S>
+where
+    S: hyper::service::Service<Request<B>, Response = Response<R>>,
+    R: Default,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future, R>;
+
+    fn call(&self, request: Request<B>) -> Self::Future {
+        admit(self.connection.as_ref(), request, |request| self.inner.call(request))
+    }
+}
+
+fn connection_of<B>(request: &Request<B>) -> Option<&ConnectionAuthenticator> {
+    let extensions = request.extensions();
+    #[cfg(feature = "axum")]
+    if let Some(axum::extract::ConnectInfo(connection)) = extensions.get() {
+        return Some(connection);
+    }
+    extensions.get()
+}
+
+fn add_proof<R>(response: &mut Response<R>, proof: Option<HeaderValue>) {
+    // What the application may have set under this name is no proof of ours.
+    response.headers_mut().remove(AUTHENTICATION_INFO);
+    if let Some(proof) = proof {
+        response.headers_mut().insert(AUTHENTICATION_INFO, proof);
+    }
+}
+
+pin_project! {
+    /// The answer of [`EkmOtp`]: the wrapped service's with the proof, or a refusal.
+    pub struct ResponseFuture<F, R> {
+        #[pin]
+        kind: Kind<F, R>,
+        proof: Option<HeaderValue>,
+        close: Option<ConnectionAuthenticator>,
+    }
+}
+
+pin_project! {
+    #[project = KindProjection]
+    enum Kind<F, R> {
+        Inner { #[pin] future: F },
+        Answer { response: Option<Response<R>> },
+    }
+}
+
+impl<F, R> ResponseFuture<F, R> {
+    fn answer(response: Response<R>) -> Self {
+        Self { kind: Kind::Answer { response: Some(response) }, proof: None, close: None }
+    }
+}
+
+impl<F, R, E> Future for ResponseFuture<F, R>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+{
+    type Output = Result<Response<R>, E>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let mut response = match this.kind.project() {
+            KindProjection::Inner { future } => {
+                let mut response = ready!(future.poll(cx))?;
+                add_proof(&mut response, this.proof.take());
+                response
+            }
+            KindProjection::Answer { response } => match response.take() {
+                Some(response) => response,
+                None => return Poll::Pending,
+            },
+        };
+        if this.close.as_ref().is_some_and(ConnectionAuthenticator::is_closing) {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Poll::Ready(Ok(response))
+    }
+}

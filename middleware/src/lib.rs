@@ -1,0 +1,38 @@
+//! EKM-OTP in a Rust server: what embedders take.
+//!
+//! The way of a connection: [`EkmAcceptor`] (or [`EkmListener`], which also accepts TCP) finishes the TLS handshake within a deadline and
+//! exports its keying material once; the [`EkmStream`] it yields carries a [`ConnectionAuthenticator`]; the [`EkmOtpLayer`] made from
+//! that checks every request and puts a [`VerifiedClient`] into the request's extensions. A `VerifiedClient` cannot be made
+//! otherwise: a handler that has one serves an authenticated client.
+//!
+//! `examples/hyper.rs` and `examples/axum.rs` are whole servers; the project's README shows the shortest one.
+
+mod acceptor;
+mod authenticator;
+#[cfg(feature = "axum")]
+mod axum;
+mod layer;
+mod lifeline;
+mod listener;
+mod refusal;
+mod serve;
+mod store;
+mod stream;
+mod verified;
+
+pub use acceptor::{AcceptError, EkmAcceptor};
+pub use authenticator::{Authentication, ConnectionAuthenticator, RetiredOtp};
+pub use layer::{EkmOtp, EkmOtpLayer, ResponseFuture};
+pub use listener::EkmListener;
+pub use serve::serve_connection;
+pub use store::{MemoryStore, RegisterError, RegisteredKey, SecretStore, StoreUnavailable};
+pub use stream::EkmStream;
+pub use verified::VerifiedClient;
+
+// What stands in this crate's signatures.
+pub use ekm_otp as protocol;
+
+/// The README's snippets compile.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -1,0 +1,67 @@
+//! Why a request is refused, and what its peer is told: less than the log.
+
+use ekm_otp::field::CredentialError;
+use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::Authentication;
+
+/// Why a request does not reach the application.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
+    #[error("the server is not configured for the connection's server name")]
+    ServerName,
+    #[error("the credential was made for another connection (TLS may end somewhere in between)")]
+    Channel,
+    #[error("unknown or inactive key id, or wrong one-time password")]
+    Otp,
+    #[error("the connection belongs to another key id")]
+    Pinned,
+    #[error("too many failures on this connection")]
+    TooManyFailures,
+    #[error("the request's authority is not one of the connection's server name")]
+    Misdirected,
+    #[error("CONNECT is not served")]
+    Connect,
+    #[error("the well-known resource answers GET only")]
+    ProbeMethod,
+    #[error("the registry is unavailable: {0}")]
+    Registry(String),
+    #[error("no EKM-OTP connection belongs to this request: serve it through EkmListener, or use ConnectionAuthenticator::layer")]
+    NoConnection,
+}
+
+impl Refusal {
+    /// Whether it counts towards the connection's end.
+    pub(crate) fn is_unauthorized(&self) -> bool {
+        self.status() == StatusCode::UNAUTHORIZED
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        match self {
+            Self::Credential(_) | Self::ServerName | Self::Channel | Self::Otp | Self::Pinned | Self::TooManyFailures => {
+                StatusCode::UNAUTHORIZED
+            }
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::Connect => StatusCode::NOT_IMPLEMENTED,
+            Self::ProbeMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Registry(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoConnection => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    pub(crate) fn response<B: Default>(&self, authentication: Option<&Authentication>) -> Response<B> {
+        let mut response = Response::new(B::default());
+        *response.status_mut() = self.status();
+        match (self, authentication) {
+            (Self::Channel, Some(a)) => drop(response.headers_mut().insert(WWW_AUTHENTICATE, a.channel_challenge().clone())),
+            (_, Some(a)) if self.is_unauthorized() => drop(response.headers_mut().insert(WWW_AUTHENTICATE, a.challenge().clone())),
+            (Self::Registry(_), _) => drop(response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"))),
+            (Self::ProbeMethod, _) => drop(response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"))),
+            _ => {}
+        }
+        response
+    }
+}

@@ -1,0 +1,168 @@
+//! The registry's face: which secret a key id names, and whose it is.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+
+use ekm_otp::{KeyId, Secret};
+
+use crate::lifeline::{Lifeline, State};
+
+/// Looks keys up. Called once per connection, not per request; it must answer from memory, without waiting.
+pub trait SecretStore: Send + Sync + 'static {
+    /// The key that `kid` names; `None` if it names none.
+    ///
+    /// # Errors
+    /// When the store cannot tell now. The client is answered 503, not 401.
+    fn get(&self, kid: &KeyId) -> Result<Option<Arc<RegisteredKey>>, StoreUnavailable>;
+}
+
+/// The store cannot answer now.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the registry is unavailable: {0}")]
+pub struct StoreUnavailable(pub String);
+
+/// One key id's secret, the client it belongs to, and the connections that live by it.
+pub struct RegisteredKey {
+    kid: KeyId,
+    client: String,
+    secret: Secret,
+    live: Mutex<Live>,
+}
+
+struct Live {
+    active: bool,
+    connections: Vec<Weak<Lifeline>>,
+}
+
+impl RegisteredKey {
+    /// An active key of `client`.
+    #[must_use]
+    pub fn new(kid: KeyId, client: impl Into<String>, secret: Secret) -> Self {
+        Self { kid, client: client.into(), secret, live: Mutex::new(Live { active: true, connections: Vec::new() }) }
+    }
+
+    /// The key id.
+    #[must_use]
+    pub fn kid(&self) -> &KeyId {
+        &self.kid
+    }
+
+    /// The name of the client that owns it. A client may own several keys.
+    #[must_use]
+    pub fn client(&self) -> &str {
+        &self.client
+    }
+
+    /// Ends the key: no request passes with it any more, and every connection that was authenticated with it is cut, streams that were
+    /// upgraded included.
+    pub fn revoke(&self) {
+        let mut live = self.lock();
+        live.active = false;
+        for connection in live.connections.drain(..).filter_map(|weak| weak.upgrade()) {
+            connection.advance(State::Cut);
+        }
+    }
+
+    pub(crate) fn secret(&self) -> &Secret {
+        &self.secret
+    }
+
+    pub(crate) fn is_active(&self) -> bool {
+        self.lock().active
+    }
+
+    /// Registers a connection for [`revoke`](Self::revoke), under the same lock as the check: none slips through between the two.
+    pub(crate) fn attach(&self, connection: &Arc<Lifeline>) -> bool {
+        let mut live = self.lock();
+        if live.active {
+            // Connections that have ended are dropped when the list would grow.
+            if live.connections.len() == live.connections.capacity() {
+                live.connections.retain(|weak| weak.strong_count() > 0);
+            }
+            live.connections.push(Arc::downgrade(connection));
+        }
+        live.active
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Live> {
+        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for RegisteredKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegisteredKey").field("kid", &self.kid).field("client", &self.client).finish_non_exhaustive()
+    }
+}
+
+/// A [`SecretStore`] in memory.
+#[derive(Debug, Default)]
+pub struct MemoryStore {
+    keys: RwLock<HashMap<KeyId, Arc<RegisteredKey>>>,
+}
+
+impl MemoryStore {
+    /// A store without keys.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a key.
+    ///
+    /// # Errors
+    /// When its key id is taken, or another key id holds the same secret: one secret serves one key.
+    pub fn add(&self, key: RegisteredKey) -> Result<(), RegisterError> {
+        let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
+        if keys.contains_key(&key.kid) {
+            return Err(RegisterError::KidTaken(key.kid));
+        }
+        if let Some(other) = keys.values().find(|other| other.secret.same_hmac_key(&key.secret)) {
+            return Err(RegisterError::SecretTaken { kid: key.kid, other: other.kid.clone() });
+        }
+        keys.insert(key.kid.clone(), Arc::new(key));
+        Ok(())
+    }
+
+    /// Removes a key and [revokes](RegisteredKey::revoke) it. Whether it was there.
+    pub fn remove(&self, kid: &KeyId) -> bool {
+        let key = self.keys.write().unwrap_or_else(PoisonError::into_inner).remove(kid);
+        key.inspect(|key| key.revoke()).is_some()
+    }
+
+    /// How many keys it holds.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether it holds no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl SecretStore for MemoryStore {
+    fn get(&self, kid: &KeyId) -> Result<Option<Arc<RegisteredKey>>, StoreUnavailable> {
+        Ok(self.keys.read().unwrap_or_else(PoisonError::into_inner).get(kid).cloned())
+    }
+}
+
+/// Why a key was not added.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// A key id names one secret and is never bound to another one.
+    #[error("the key id {0} is registered already")]
+    KidTaken(KeyId),
+    /// HMAC could not tell the two keys apart.
+    #[error("the secret of {kid} is the same as that of {other}: each key id needs a secret of its own")]
+    SecretTaken {
+        /// The key id that was to be added.
+        kid: KeyId,
+        /// The one that holds the secret already.
+        other: KeyId,
+    },
+}

@@ -1,0 +1,128 @@
+//! The TLS stream of one connection, which can be ended from outside: by age, after failures, by a revoked key.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
+use tokio_rustls::server::TlsStream;
+
+use crate::ConnectionAuthenticator;
+use crate::lifeline::{Lifeline, State};
+
+/// How long a connection that is to be closed may go on with what is under way.
+const CLOSE_GRACE: Duration = Duration::from_secs(5);
+
+/// An accepted connection. It yields bytes and nothing of TLS: the keying material was exported once, before it was made.
+#[derive(Debug)]
+pub struct EkmStream<IO> {
+    io: TlsStream<IO>,
+    authenticator: ConnectionAuthenticator,
+    lifeline: Arc<Lifeline>,
+    /// The end of the connection's life, then of its grace.
+    deadline: Pin<Box<Sleep>>,
+    in_grace: bool,
+}
+
+impl<IO> EkmStream<IO> {
+    pub(crate) fn new(io: TlsStream<IO>, authenticator: ConnectionAuthenticator) -> Self {
+        let deadline = Box::pin(sleep(authenticator.authentication().connection_max_age()));
+        Self { io, lifeline: Arc::clone(authenticator.lifeline()), authenticator, deadline, in_grace: false }
+    }
+
+    /// What authenticates this connection's requests.
+    #[must_use]
+    pub fn authenticator(&self) -> &ConnectionAuthenticator {
+        &self.authenticator
+    }
+
+    /// The transport under TLS.
+    #[must_use]
+    pub fn get_ref(&self) -> &IO {
+        self.io.get_ref().0
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.lifeline.state() < State::Cut {
+            Ok(())
+        } else {
+            Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the connection was ended by its authenticator"))
+        }
+    }
+
+    /// While a read waits: whether the connection's time is over, or it was ended from outside.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        self.lifeline.register_reader(cx);
+        loop {
+            if let Err(e) = self.check() {
+                return Poll::Ready(e);
+            }
+            if self.lifeline.state() == State::Closing && !self.in_grace {
+                self.in_grace = true;
+                self.deadline.as_mut().reset(Instant::now() + CLOSE_GRACE);
+            }
+            match self.deadline.as_mut().poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(()) => self.lifeline.advance(if self.in_grace { State::Cut } else { State::Closing }),
+            }
+        }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for EkmStream<IO> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.check()?;
+        match Pin::new(&mut self.io).poll_read(cx, buf) {
+            Poll::Pending => self.poll_end(cx).map(Err),
+            ready => ready,
+        }
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> EkmStream<IO> {
+    fn poll_writing<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut TlsStream<IO>>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        self.check()?;
+        let result = write(Pin::new(&mut self.io), cx);
+        if result.is_pending() {
+            self.lifeline.register_writer(cx);
+            // It may have been cut before the waker was there.
+            self.check()?;
+        }
+        result
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for EkmStream<IO> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_writing(cx, |io, cx| io.poll_write(cx, buf))
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.poll_writing(cx, |io, cx| io.poll_write_vectored(cx, bufs))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_writing(cx, |io, cx| io.poll_flush(cx))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_writing(cx, |io, cx| io.poll_shutdown(cx))
+    }
+}
+
+impl<IO> Drop for EkmStream<IO> {
+    fn drop(&mut self) {
+        self.lifeline.advance(State::Closed);
+    }
+}

@@ -1,0 +1,44 @@
+//! The proof of a check: what a handler is given, and cannot be made otherwise.
+
+use std::sync::Arc;
+
+use ekm_otp::{KeyId, TlsFacts};
+
+use crate::store::RegisteredKey;
+
+/// The client that a request was authenticated for. Only [`EkmOtpLayer`](crate::EkmOtpLayer) makes one; cloning is cheap.
+///
+/// One-time means: once per TLS connection. Requests of one connection share the password, so this says which client owns the
+/// connection and showed the password with this request; it does not say that the request cannot be repeated within it.
+#[derive(Clone, Debug)]
+pub struct VerifiedClient(Arc<Verified>);
+
+#[derive(Debug)]
+struct Verified {
+    key: Arc<RegisteredKey>,
+    tls: TlsFacts,
+}
+
+impl VerifiedClient {
+    pub(crate) fn new(key: Arc<RegisteredKey>, tls: TlsFacts) -> Self {
+        Self(Arc::new(Verified { key, tls }))
+    }
+
+    /// The client's name in the registry.
+    #[must_use]
+    pub fn client(&self) -> &str {
+        self.0.key.client()
+    }
+
+    /// The key id that it showed.
+    #[must_use]
+    pub fn kid(&self) -> &KeyId {
+        self.0.key.kid()
+    }
+
+    /// The connection's TLS facts.
+    #[must_use]
+    pub fn tls(&self) -> &TlsFacts {
+        &self.0.tls
+    }
+}

@@ -1,0 +1,69 @@
+//! How connections end: a revoked key, age, a stalled handshake.
+
+mod common;
+
+use std::time::Duration;
+
+use common::{HOST, KID, TestServer, request};
+use ekm_otp_tower::protocol::{KeyId, TlsPolicy};
+use hyper::StatusCode;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+
+const SOON: Duration = Duration::from_secs(30);
+
+#[tokio::test]
+async fn a_revoked_key_ends_its_connections_and_no_others() {
+    let server = TestServer::start().await;
+    for alpn in [b"http/1.1".as_slice(), b"h2"] {
+        let mut revoked = server.connect_as(HOST, alpn).await;
+        let mut other = server.connect_as(HOST, alpn).await;
+        let kid = if alpn == b"h2" { "client2" } else { KID };
+        let other_kid = "kept";
+        if alpn != b"h2" {
+            let key = ekm_otp_tower::RegisteredKey::new(KeyId::new(other_kid).expect("a key id"), "kept", common::secret_of(other_kid));
+            server.store.add(key).expect("a key");
+        }
+        let (credential, other_credential) = (revoked.credential(kid), other.credential(other_kid));
+        assert_eq!(revoked.get(&credential).await.status, StatusCode::OK);
+        assert_eq!(other.get(&other_credential).await.status, StatusCode::OK);
+
+        assert!(server.store.remove(&KeyId::new(kid).expect("a key id")));
+        // The idle connection is cut without another request.
+        let _ = tokio::time::timeout(SOON, &mut revoked.connection).await.expect("the connection goes on");
+        assert!(revoked.send(request("/", Some(&credential))).await.is_err());
+        assert_eq!(other.get(&other_credential).await.status, StatusCode::OK);
+        let mut anew = server.connect_as(HOST, alpn).await;
+        let credential = anew.credential(kid);
+        assert_eq!(anew.get(&credential).await.status, StatusCode::UNAUTHORIZED);
+    }
+}
+
+#[tokio::test]
+async fn a_connection_ends_gracefully_at_its_age() {
+    let server = TestServer::with(TlsPolicy::default(), |a| a.max_age(Duration::from_millis(300)), |a| a).await;
+    for alpn in [b"http/1.1".as_slice(), b"h2"] {
+        let mut client = server.connect_as(HOST, alpn).await;
+        let credential = client.credential(KID);
+        assert_eq!(client.get(&credential).await.status, StatusCode::OK);
+        let ended = tokio::time::timeout(SOON, client.connection).await.expect("the connection goes on");
+        ended.expect("a task").expect("a graceful end");
+    }
+}
+
+#[tokio::test]
+async fn a_stalled_handshake_blocks_nobody_and_ends() {
+    let server = TestServer::with(TlsPolicy::default(), |a| a, |a| a.handshake_within(Duration::from_millis(500))).await;
+    let mut stalled = Vec::new();
+    for _ in 0..10 {
+        stalled.push(TcpStream::connect(server.addr).await.expect("a TCP connection"));
+    }
+    let mut client = server.connect().await;
+    let credential = client.credential(KID);
+    assert_eq!(client.get(&credential).await.status, StatusCode::OK);
+    for mut tcp in stalled {
+        let mut byte = [0];
+        let read = tokio::time::timeout(SOON, tcp.read(&mut byte)).await.expect("the handshake goes on");
+        assert!(matches!(read, Ok(0) | Err(_)));
+    }
+}

@@ -1,0 +1,185 @@
+//! What a refusal tells (nothing), what faulty input does (nothing), and what repeated failures do (end the connection).
+
+mod common;
+
+use std::time::Duration;
+
+use common::{HOST, KID, TestServer, request};
+use ekm_otp_tower::protocol::field::Credential;
+use ekm_otp_tower::protocol::{Derivation, Handshake, KeyId, ServerName};
+use ekm_otp_tower::{EkmOtpLayer, VerifiedClient};
+use http_body_util::Empty;
+use hyper::StatusCode;
+use hyper::body::Bytes;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+/// A TLS connection whose bytes the test writes itself.
+async fn raw(server: &TestServer) -> (TlsStream<TcpStream>, Handshake) {
+    let config = server.pki.client_config(&server.policy, b"http/1.1");
+    let tcp = TcpStream::connect(server.addr).await.expect("a TCP connection");
+    let name = rustls::pki_types::ServerName::try_from(HOST).expect("a name");
+    let stream = TlsConnector::from(std::sync::Arc::new(config)).connect(name, tcp).await.expect("a TLS connection");
+    let handshake =
+        Handshake::of_client(stream.get_ref().1, ServerName::from_host(HOST).expect("a name"), &server.policy).expect("a handshake");
+    (stream, handshake)
+}
+
+/// Sends one request with these `Authorization` fields and reads the answer's head, without its date.
+async fn exchange(server: &TestServer, fields: &[Vec<u8>]) -> String {
+    let (mut stream, _) = raw(server).await;
+    exchange_on(&mut stream, fields).await
+}
+
+async fn exchange_on(stream: &mut TlsStream<TcpStream>, fields: &[Vec<u8>]) -> String {
+    let mut bytes = b"GET / HTTP/1.1\r\nHost: localhost\r\n".to_vec();
+    for field in fields {
+        bytes.extend_from_slice(&[b"Authorization: ", field.as_slice(), b"\r\n"].concat());
+    }
+    bytes.extend_from_slice(b"\r\n");
+    stream.write_all(&bytes).await.expect("writing");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        match stream.read(&mut byte).await {
+            Ok(1) => answer.push(byte[0]),
+            _ => break,
+        }
+    }
+    let answer = String::from_utf8(answer).expect("ASCII");
+    answer.lines().filter(|line| !line.to_ascii_lowercase().starts_with("date:")).collect::<Vec<_>>().join("\n")
+}
+
+#[tokio::test]
+async fn missing_malformed_unknown_and_wrong_are_answered_with_the_same_bytes() {
+    let server = TestServer::start().await;
+    let with_keys_of = |kid: &'static str, secret_of: &'static str| {
+        let server = &server;
+        async move {
+            let (mut stream, handshake) = raw(server).await;
+            let kid = KeyId::new(kid).expect("a key id");
+            let derivation = Derivation::new(&handshake.ekm, &kid, handshake.facts.server_name());
+            let tag = common::secret_of(secret_of).mac(derivation.mac_input());
+            let field = Credential::write(&kid, &handshake.ekm.channel(), &derivation.finish(tag).otp());
+            exchange_on(&mut stream, &[field.as_bytes().to_vec()]).await
+        }
+    };
+    let missing = exchange(&server, &[]).await;
+    assert!(missing.starts_with("HTTP/1.1 401 Unauthorized\n"), "{missing}");
+    assert!(missing.contains("www-authenticate: EKM-OTP realm=\"test\"\n"), "{missing}");
+    assert_eq!(exchange(&server, &[b"EKM-OTP kid=".to_vec()]).await, missing, "malformed");
+    assert_eq!(exchange(&server, &[b"Bearer abc".to_vec()]).await, missing, "another scheme");
+    assert_eq!(with_keys_of("nobody", "nobody").await, missing, "unknown key id");
+    assert_eq!(with_keys_of(KID, "client2").await, missing, "wrong one-time password");
+    // The right one is not refused: the comparison means something.
+    assert!(with_keys_of(KID, KID).await.starts_with("HTTP/1.1 200 OK"));
+}
+
+#[tokio::test]
+async fn no_faulty_field_makes_the_server_panic_or_pass() {
+    let corpus: serde_json::Value =
+        serde_json::from_str(include_str!("../../testdata/fields/authorization-refused.json")).expect("a corpus");
+    let server = TestServer::start().await;
+    let cases = corpus["cases"].as_array().expect("cases");
+    assert!(cases.len() >= 30);
+    for case in cases {
+        let fields: Vec<Vec<u8>> = case["fields"]
+            .as_array()
+            .expect("fields")
+            .iter()
+            .map(|f| f.as_str().expect("a text").chars().map(|c| u8::try_from(u32::from(c)).expect("latin-1")).collect())
+            .collect();
+        let answer = exchange(&server, &fields).await;
+        // hyper itself answers 400 to bytes that no field may hold. A task that panics answers nothing.
+        assert!(answer.starts_with("HTTP/1.1 401 ") || answer.starts_with("HTTP/1.1 400 "), "{}: {answer:?}", case["name"]);
+    }
+}
+
+#[tokio::test]
+async fn the_eighth_failure_closes_the_connection_after_its_answer() {
+    let server = TestServer::start().await;
+    for alpn in [b"http/1.1".as_slice(), b"h2"] {
+        let mut client = server.connect_as(HOST, alpn).await;
+        for failure in 1..=8 {
+            let answer = client.send(request("/", None)).await.unwrap_or_else(|e| panic!("no answer to failure {failure}: {e:?}"));
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        }
+        // The server ends the connection; whatever is sent on it until then is refused.
+        let credential = client.credential(KID);
+        if let Ok(answer) = client.send(request("/", Some(&credential))).await {
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+        }
+        let ended = tokio::time::timeout(Duration::from_secs(30), client.connection).await.expect("the connection goes on");
+        ended.expect("the client's task").expect("the connection was not closed gracefully");
+        // Others are not harmed.
+        let mut other = server.connect_as(HOST, alpn).await;
+        let credential = other.credential(KID);
+        assert_eq!(other.get(&credential).await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn seven_failures_do_not_close_the_connection() {
+    let server = TestServer::start().await;
+    let mut client = server.connect().await;
+    for _ in 1..=7 {
+        assert_eq!(client.send(request("/", None)).await.expect("an answer").status, StatusCode::UNAUTHORIZED);
+    }
+    let credential = client.credential(KID);
+    assert_eq!(client.get(&credential).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn concurrent_failures_on_h2_are_all_answered() {
+    let server = TestServer::start().await;
+    let config = std::sync::Arc::new(server.pki.client_config(&server.policy, b"h2"));
+    let tcp = TcpStream::connect(server.addr).await.expect("a TCP connection");
+    let name = rustls::pki_types::ServerName::try_from(HOST).expect("a name");
+    let stream = TlsConnector::from(config).connect(name, tcp).await.expect("a TLS connection");
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), hyper_util::rt::TokioIo::new(stream))
+            .await
+            .expect("HTTP/2");
+    let connection = tokio::spawn(connection);
+    let answers = (0..8).map(|_| {
+        let mut sender = sender.clone();
+        tokio::spawn(async move {
+            let request = hyper::Request::get("https://localhost/").body(Empty::<Bytes>::new()).expect("a request");
+            sender.send_request(request).await.map(|answer| answer.status())
+        })
+    });
+    for answer in answers.collect::<Vec<_>>() {
+        assert_eq!(answer.await.expect("a task").expect("an answer"), StatusCode::UNAUTHORIZED);
+    }
+    drop(sender);
+    tokio::time::timeout(Duration::from_secs(30), connection)
+        .await
+        .expect("the connection goes on")
+        .expect("a task")
+        .expect("a graceful end");
+}
+
+#[tokio::test]
+async fn a_request_that_belongs_to_no_connection_is_the_servers_fault() {
+    use tower_layer::Layer as _;
+    use tower_service::Service as _;
+
+    #[derive(Clone)]
+    struct Never;
+    impl tower_service::Service<hyper::Request<()>> for Never {
+        type Response = hyper::Response<String>;
+        type Error = std::convert::Infallible;
+        type Future = std::future::Ready<Result<Self::Response, Self::Error>>;
+        fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+            std::task::Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, request: hyper::Request<()>) -> Self::Future {
+            assert!(request.extensions().get::<VerifiedClient>().is_some(), "an unverified request passed");
+            std::future::ready(Ok(hyper::Response::new(String::new())))
+        }
+    }
+    let answer = EkmOtpLayer::new().layer(Never).call(hyper::Request::new(())).await.expect("infallible");
+    assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+}
