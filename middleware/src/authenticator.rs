@@ -23,7 +23,7 @@ pub struct Authentication {
     names: ServerNames,
     challenge: HeaderValue,
     channel_challenge: HeaderValue,
-    unknown_kid: Secret,
+    unknown_kid: Arc<RegisteredKey>,
     max_failures: u32,
     max_age: Duration,
 }
@@ -43,7 +43,10 @@ impl Authentication {
             let challenge = Challenge { realm: realm.to_owned(), error: error.map(str::to_owned) }.write()?;
             HeaderValue::try_from(challenge).map_err(|_| ChallengeError)
         };
-        let unknown_kid = Secret::new(vec![0; 32]).unwrap_or_else(|_| unreachable!("32 bytes are a secret"));
+        let secret = Secret::new(vec![0; 32]).unwrap_or_else(|_| unreachable!("32 bytes are a secret"));
+        let kid = KeyId::new("unknown").unwrap_or_else(|_| unreachable!("the grammar allows letters"));
+        let unknown_kid = Arc::new(RegisteredKey::new(kid, "nobody", secret));
+        unknown_kid.revoke();
         Ok(Self {
             store,
             names,
@@ -100,7 +103,7 @@ struct Connection {
     failures: AtomicU32,
     pinned: OnceLock<Pinned>,
     proof_is_due: AtomicBool,
-    /// The authority that passed rule A last, as it was written.
+    /// The first authority that passed rule A, as it was written: most connections know no other.
     covered: OnceLock<Box<str>>,
 }
 
@@ -172,6 +175,11 @@ impl ConnectionAuthenticator {
         &self.0.authentication
     }
 
+    /// A response with the proof is on its way: the next one needs none.
+    pub(crate) fn proof_was_sent(&self) {
+        self.0.proof_is_due.store(false, Ordering::Relaxed);
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.0.lifeline.state() != State::Open
     }
@@ -202,8 +210,8 @@ impl Connection {
         if is_probe && request.method() != Method::GET {
             return Err(Refusal::ProbeMethod);
         }
-        let proof_is_due = self.proof_is_due.load(Ordering::Relaxed) && self.proof_is_due.swap(false, Ordering::Relaxed);
-        let proof = (derived || proof_is_due || is_probe).then(|| pinned.proof.clone());
+        let proof_is_due = derived || is_probe || self.proof_is_due.load(Ordering::Relaxed);
+        let proof = proof_is_due.then(|| pinned.proof.clone());
         Ok(Passed { client: pinned.client.clone(), proof, is_probe })
     }
 
@@ -224,14 +232,16 @@ impl Connection {
         }
 
         let key = self.authentication.store.get(&credential.kid).map_err(|e| Refusal::Registry(e.0))?;
-        // An unknown key id costs the same work as a known one.
-        let secret = key.as_ref().map_or(&self.authentication.unknown_kid, |key| key.secret());
+        // An unknown key id costs the same work as a known one: it gets a key that is never active.
+        let key = key.unwrap_or_else(|| Arc::clone(&self.authentication.unknown_kid));
         let derivation = Derivation::new(&self.ekm, &credential.kid, self.tls.server_name());
-        let tag = secret.mac(derivation.mac_input());
+        let tag = key.secret().mac(derivation.mac_input());
         let prk = derivation.finish(tag);
         let mac_equal = prk.otp().verify(&credential.otp);
-        let active = key.as_ref().is_some_and(|key| key.is_active());
-        let Some(key) = key.filter(|_| mac_equal & active) else { return Err(Refusal::Otp) };
+        let active = key.is_active();
+        if !(mac_equal & active) {
+            return Err(Refusal::Otp);
+        }
 
         let pinned = match self.pinned.get() {
             Some(pinned) => pinned,
@@ -242,23 +252,26 @@ impl Connection {
     }
 
     fn pin(&self, key: Arc<RegisteredKey>, headers: &HeaderMap, proof: &str) -> Result<&Pinned, Refusal> {
-        if !key.attach(&self.lifeline) {
-            return Err(Refusal::Otp);
-        }
         let field = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
-        Ok(self.pinned.get_or_init(|| {
+        let pinned = self.pinned.get_or_init(|| {
             let mut proof = HeaderValue::from_str(proof).unwrap_or_else(|_| unreachable!("base64url is visible ASCII"));
             proof.set_sensitive(true);
             Pinned { client: VerifiedClient::new(Arc::clone(&key), self.tls.clone()), key, field: Zeroizing::new(field.into()), proof }
-        }))
+        });
+        // From here on a revocation cuts this connection; one that came in between does it now.
+        if !pinned.key.attach(&self.lifeline) {
+            self.lifeline.advance(State::Cut);
+            return Err(Refusal::Otp);
+        }
+        Ok(pinned)
     }
 
     /// Rule A. `Host` and `:authority` (or an absolute request target's) must agree and belong to the connection's server name.
     fn check_authority<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
         let mut hosts = request.headers().get_all(HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
-            (host, None) => host.map(|host| host.to_str().map_err(|_| Refusal::Misdirected)).transpose()?,
-            _ => return Err(Refusal::Misdirected),
+            (host, None) => host.map(|host| host.to_str().map_err(|_| Refusal::Host)).transpose()?,
+            _ => return Err(Refusal::Host),
         };
         let target = request.uri().authority().map(uri::Authority::as_str);
         if request.uri().scheme().is_some_and(|scheme| *scheme != uri::Scheme::HTTPS) {
@@ -279,7 +292,7 @@ impl Connection {
                 self.covered.get_or_init(|| written.into());
                 Ok(())
             }
-            (None, None) => Err(Refusal::Misdirected),
+            (None, None) => Err(Refusal::Host),
         }
     }
 }

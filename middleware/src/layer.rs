@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::header::{AUTHORIZATION, CONNECTION, HeaderName};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION, HeaderName};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -62,29 +62,28 @@ fn admit<B, F, R: Default>(
 ) -> ResponseFuture<F, R> {
     let Some(connection) = bound.or_else(|| connection_of(&request)).cloned() else {
         tracing::error!("{}", Refusal::NoConnection);
-        return ResponseFuture::answer(Refusal::NoConnection.response(None));
+        return ResponseFuture { kind: Kind::answer(Refusal::NoConnection.response(None)), proof: None, connection: None };
     };
-    let version = request.version();
-    let mut future = match connection.authenticate(&request) {
+    // Only HTTP/1 has the `Connection` field (RFC 9113 §8.2.2); HTTP/2 is told by GOAWAY.
+    let is_http1 = request.version() < Version::HTTP_2;
+    let (kind, proof) = match connection.authenticate(&request) {
         Ok(passed) if passed.is_probe => {
             let mut response = Response::new(R::default());
             *response.status_mut() = StatusCode::NO_CONTENT;
-            add_proof(&mut response, passed.proof);
-            ResponseFuture::answer(response)
+            response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            (Kind::answer(response), passed.proof)
         }
         Ok(passed) => {
             request.headers_mut().remove(AUTHORIZATION);
             request.extensions_mut().insert::<VerifiedClient>(passed.client);
-            ResponseFuture { kind: Kind::Inner { future: call(request) }, proof: passed.proof, close: None }
+            (Kind::Inner { future: call(request) }, passed.proof)
         }
         Err(refusal) => {
             tracing::info!(status = refusal.status().as_u16(), reason = %refusal, "request refused");
-            ResponseFuture::answer(refusal.response(Some(connection.authentication())))
+            (Kind::answer(refusal.response(Some(connection.authentication()))), None)
         }
     };
-    // Only HTTP/1 has the field (RFC 9113 §8.2.2); HTTP/2 is told by GOAWAY.
-    future.close = (version < Version::HTTP_2).then_some(connection);
-    future
+    ResponseFuture { kind, proof, connection: Some((connection, is_http1)) }
 }
 
 impl<S, B, R> Service<Request<B>> for EkmOtp<S>
@@ -129,21 +128,13 @@ fn connection_of<B>(request: &Request<B>) -> Option<&ConnectionAuthenticator> {
     extensions.get()
 }
 
-fn add_proof<R>(response: &mut Response<R>, proof: Option<HeaderValue>) {
-    // What the application may have set under this name is no proof of ours.
-    response.headers_mut().remove(AUTHENTICATION_INFO);
-    if let Some(proof) = proof {
-        response.headers_mut().insert(AUTHENTICATION_INFO, proof);
-    }
-}
-
 pin_project! {
     /// The answer of [`EkmOtp`]: the wrapped service's with the proof, or a refusal.
     pub struct ResponseFuture<F, R> {
         #[pin]
         kind: Kind<F, R>,
         proof: Option<HeaderValue>,
-        close: Option<ConnectionAuthenticator>,
+        connection: Option<(ConnectionAuthenticator, bool)>,
     }
 }
 
@@ -155,9 +146,9 @@ pin_project! {
     }
 }
 
-impl<F, R> ResponseFuture<F, R> {
+impl<F, R> Kind<F, R> {
     fn answer(response: Response<R>) -> Self {
-        Self { kind: Kind::Answer { response: Some(response) }, proof: None, close: None }
+        Self::Answer { response: Some(response) }
     }
 }
 
@@ -170,18 +161,23 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         let mut response = match this.kind.project() {
-            KindProjection::Inner { future } => {
-                let mut response = ready!(future.poll(cx))?;
-                add_proof(&mut response, this.proof.take());
-                response
-            }
+            KindProjection::Inner { future } => ready!(future.poll(cx))?,
             KindProjection::Answer { response } => match response.take() {
                 Some(response) => response,
                 None => return Poll::Pending,
             },
         };
-        if this.close.as_ref().is_some_and(ConnectionAuthenticator::is_closing) {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        let headers = response.headers_mut();
+        // What the application may have set under this name is no proof of ours.
+        headers.remove(AUTHENTICATION_INFO);
+        if let Some((connection, is_http1)) = this.connection {
+            if let Some(proof) = this.proof.take() {
+                headers.insert(AUTHENTICATION_INFO, proof);
+                connection.proof_was_sent();
+            }
+            if *is_http1 && connection.is_closing() {
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
         }
         Poll::Ready(Ok(response))
     }

@@ -23,6 +23,8 @@ pub(crate) enum Refusal {
     TooManyFailures,
     #[error("the request's authority is not one of the connection's server name")]
     Misdirected,
+    #[error("no Host field, or more than one")]
+    Host,
     #[error("CONNECT is not served")]
     Connect,
     #[error("the well-known resource answers GET only")]
@@ -45,6 +47,8 @@ impl Refusal {
                 StatusCode::UNAUTHORIZED
             }
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            // RFC 9112 §3.2
+            Self::Host => StatusCode::BAD_REQUEST,
             Self::Connect => StatusCode::NOT_IMPLEMENTED,
             Self::ProbeMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::Registry(_) => StatusCode::SERVICE_UNAVAILABLE,

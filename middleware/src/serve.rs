@@ -7,12 +7,12 @@ use http::{Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::service::Service;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto::{Builder, HttpServerConnExec};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tower_layer::Layer as _;
 
-use crate::EkmStream;
+use crate::{EkmStream, ResponseFuture};
 
 /// Serves one connection (HTTP/1.1 or HTTP/2, upgrades included) with `service` behind the authentication layer, until the peer
 /// leaves, `shutdown` resolves, or the [authenticator wants its end](crate::ConnectionAuthenticator::closing). In the last two cases
@@ -22,8 +22,8 @@ use crate::EkmStream;
 ///
 /// # Errors
 /// When the connection breaks.
-pub async fn serve_connection<IO, S, B>(
-    http: &Builder<TokioExecutor>,
+pub async fn serve_connection<IO, S, B, E>(
+    http: &Builder<E>,
     stream: EkmStream<IO>,
     service: S,
     shutdown: impl Future<Output = ()>,
@@ -33,6 +33,7 @@ where
     S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
+    E: HttpServerConnExec<ResponseFuture<S::Future, B>, B>,
     B: Body + Default + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn Error + Send + Sync>>,

@@ -125,13 +125,13 @@ impl MemoryStore {
         Ok(())
     }
 
-    /// Removes a key and [revokes](RegisteredKey::revoke) it. Whether it was there.
-    pub fn remove(&self, kid: &KeyId) -> bool {
-        let key = self.keys.write().unwrap_or_else(PoisonError::into_inner).remove(kid);
+    /// [Revokes](RegisteredKey::revoke) a key. Whether it was there. Its key id stays taken: it is never bound to another secret.
+    pub fn revoke(&self, kid: &KeyId) -> bool {
+        let key = self.keys.read().unwrap_or_else(PoisonError::into_inner).get(kid).cloned();
         key.inspect(|key| key.revoke()).is_some()
     }
 
-    /// How many keys it holds.
+    /// How many keys it holds, revoked ones included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).len()

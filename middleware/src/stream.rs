@@ -53,30 +53,53 @@ impl<IO> EkmStream<IO> {
         }
     }
 
-    /// While a read waits: whether the connection's time is over, or it was ended from outside.
+    /// Before any bytes pass: whether the connection's time is over, also where neither side ever waits.
+    fn check_time(&mut self) -> io::Result<()> {
+        if self.deadline.is_elapsed() {
+            self.on_deadline();
+        }
+        self.check()
+    }
+
+    /// While a read or a write waits: whether the connection's time is over, or it was ended from outside. The waker is registered before.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        self.lifeline.register_reader(cx);
         loop {
             if let Err(e) = self.check() {
                 return Poll::Ready(e);
             }
             if self.lifeline.state() == State::Closing && !self.in_grace {
-                self.in_grace = true;
-                self.deadline.as_mut().reset(Instant::now() + CLOSE_GRACE);
+                self.start_grace();
             }
             match self.deadline.as_mut().poll(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(()) => self.lifeline.advance(if self.in_grace { State::Cut } else { State::Closing }),
+                Poll::Ready(()) => self.on_deadline(),
             }
         }
+    }
+
+    fn on_deadline(&mut self) {
+        if self.in_grace {
+            self.lifeline.advance(State::Cut);
+        } else {
+            self.lifeline.advance(State::Closing);
+            self.start_grace();
+        }
+    }
+
+    fn start_grace(&mut self) {
+        self.in_grace = true;
+        self.deadline.as_mut().reset(Instant::now() + CLOSE_GRACE);
     }
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for EkmStream<IO> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.check()?;
+        self.check_time()?;
         match Pin::new(&mut self.io).poll_read(cx, buf) {
-            Poll::Pending => self.poll_end(cx).map(Err),
+            Poll::Pending => {
+                self.lifeline.register_reader(cx);
+                self.poll_end(cx).map(Err)
+            }
             ready => ready,
         }
     }
@@ -88,14 +111,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> EkmStream<IO> {
         cx: &mut Context<'_>,
         write: impl FnOnce(Pin<&mut TlsStream<IO>>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        self.check()?;
-        let result = write(Pin::new(&mut self.io), cx);
-        if result.is_pending() {
-            self.lifeline.register_writer(cx);
-            // It may have been cut before the waker was there.
-            self.check()?;
+        self.check_time()?;
+        match write(Pin::new(&mut self.io), cx) {
+            Poll::Pending => {
+                self.lifeline.register_writer(cx);
+                self.poll_end(cx).map(Err)
+            }
+            ready => ready,
         }
-        result
     }
 }
 

@@ -28,7 +28,7 @@ async fn a_revoked_key_ends_its_connections_and_no_others() {
         assert_eq!(revoked.get(&credential).await.status, StatusCode::OK);
         assert_eq!(other.get(&other_credential).await.status, StatusCode::OK);
 
-        assert!(server.store.remove(&KeyId::new(kid).expect("a key id")));
+        assert!(server.store.revoke(&KeyId::new(kid).expect("a key id")));
         // The idle connection is cut without another request.
         let _ = tokio::time::timeout(SOON, &mut revoked.connection).await.expect("the connection goes on");
         assert!(revoked.send(request("/", Some(&credential))).await.is_err());

@@ -55,8 +55,10 @@ impl ServerName {
 
 /// The address that a URL's host spells, if it is an IP literal: IPv6 in brackets (RFC 3986 §3.2.2) or bare.
 pub(crate) fn ip_literal(host: &str) -> Option<IpAddr> {
-    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-    bare.parse().ok()
+    match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
+        Some(v6) => v6.parse().map(IpAddr::V6).ok(),
+        None => host.parse().ok(),
+    }
 }
 
 impl fmt::Debug for ServerName {

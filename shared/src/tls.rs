@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
-use rustls::server::{NoServerSessionStorage, ServerConnectionData};
+use rustls::server::{NoServerSessionStorage, ProducesTickets, ServerConnectionData};
 use rustls::{
     ClientConfig, ClientConnection, ConnectionCommon, HandshakeKind, NamedGroup, ProtocolVersion, ServerConfig, ServerConnection,
     SupportedProtocolVersion,
@@ -51,8 +51,9 @@ impl TlsPolicy {
         config.key_log = Arc::new(rustls::NoKeyLog {});
         config.require_ems = true;
         if self.tls12 {
-            // rustls keeps the sessions of both versions in one store, so both go.
+            // rustls keeps the sessions of both versions in one store, and seals both into tickets: so both go.
             config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.ticketer = Arc::new(NoTickets);
             config.send_tls13_tickets = 0;
         }
     }
@@ -79,6 +80,28 @@ impl TlsPolicy {
             return Err(TlsError::NotPostQuantum(facts.group_name()));
         }
         Ok(())
+    }
+}
+
+/// A ticketer that is switched off, as rustls' own default is.
+#[derive(Debug)]
+struct NoTickets;
+
+impl ProducesTickets for NoTickets {
+    fn enabled(&self) -> bool {
+        false
+    }
+
+    fn lifetime(&self) -> u32 {
+        0
+    }
+
+    fn encrypt(&self, _plain: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn decrypt(&self, _cipher: &[u8]) -> Option<Vec<u8>> {
+        None
     }
 }
 

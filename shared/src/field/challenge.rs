@@ -48,27 +48,32 @@ impl Challenge {
     /// Writes the field's value.
     ///
     /// # Errors
-    /// When the realm holds anything but printable ASCII.
+    /// When realm or error hold anything but printable ASCII.
     pub fn write(&self) -> Result<String, ChallengeError> {
-        let mut value = format!("{SCHEME} realm=\"");
-        for c in self.realm.chars() {
-            match c {
-                '"' | '\\' => value.extend(['\\', c]),
-                ' '..='~' => value.push(c),
-                _ => return Err(ChallengeError),
-            }
-        }
-        value.push('"');
+        let mut value = format!("{SCHEME} realm={}", quoted(&self.realm)?);
         if let Some(error) = &self.error {
-            value.push_str(&format!(", error=\"{error}\""));
+            value += &format!(", error={}", quoted(error)?);
         }
         Ok(value)
     }
 }
 
-/// The realm cannot be written into a field.
+fn quoted(text: &str) -> Result<String, ChallengeError> {
+    let mut value = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => value.extend(['\\', c]),
+            ' '..='~' => value.push(c),
+            _ => return Err(ChallengeError),
+        }
+    }
+    value.push('"');
+    Ok(value)
+}
+
+/// Realm or error cannot be written into a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a realm consists of printable ASCII characters only")]
+#[error("a challenge consists of printable ASCII characters only")]
 pub struct ChallengeError;
 
 /// The parameters of one challenge in a list of challenges: they end where the next element is `scheme` rather than `name=`.

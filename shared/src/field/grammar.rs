@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-/// The longest field value that is read, in bytes. An `otp` credential has at most 243.
+/// The longest field value that is read, in bytes. An `otp` credential has at most 227.
 pub(super) const MAX_FIELD_LEN: usize = 4096;
 
 /// What stands where the grammar wants something else.
