@@ -1,6 +1,8 @@
 //! The TPM as its one owner sees it: a context, a salted session, the keys that are loaded. Lost together, made anew together.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::net::TcpStream;
 
 use tss_esapi::Context;
 use tss_esapi::attributes::SessionAttributesBuilder;
@@ -130,32 +132,37 @@ struct Live {
 impl Live {
     fn connect(tcti: &Tcti) -> Result<Self, TpmError> {
         let unreachable = |why: String| TpmError::Unreachable { tcti: tcti.clone(), why };
-        if let Kind::Device(path) = &tcti.kind {
-            // The C library reports every reason as one code; the operating system tells them apart.
-            match std::fs::OpenOptions::new().read(true).write(true).open(path) {
+        // The C library reports every reason as one code; the operating system tells them apart.
+        match &tcti.kind {
+            Kind::Device(path) => match std::fs::OpenOptions::new().read(true).write(true).open(path) {
                 Ok(_) => {}
-                Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                Err(e) if e.kind() == ErrorKind::PermissionDenied => {
                     return Err(TpmError::NotPermitted { path: path.display().to_string() });
                 }
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                    return Err(unreachable(
-                        "there is no such device. Enable the TPM in the firmware, or name a software TPM with --tcti swtpm:…".into(),
-                    ));
+                Err(e) if e.kind() == ErrorKind::NotFound => {
+                    let why = "there is no such device. Enable the TPM in the firmware, or name a software TPM with --tcti swtpm:…";
+                    return Err(unreachable(why.into()));
                 }
                 Err(e) => return Err(unreachable(e.to_string())),
-            }
+            },
+            // The data channel takes one connection: the look is at the control channel.
+            Kind::Swtpm { host, port } => drop(
+                TcpStream::connect((host.as_str(), port + 1))
+                    .map_err(|e| unreachable(format!("{e}. Is swtpm running, with --server at this port and --ctrl at the next one?")))?,
+            ),
+            Kind::Tabrmd => {}
         }
         let name_conf = tcti.to_name_conf().map_err(|e| TpmError::of("reading the TCTI", e))?;
         let context = Context::new(name_conf).map_err(|e| {
             let hint = match tcti.kind {
-                Kind::Swtpm => "is swtpm running, with --server at this port and --ctrl at the next one?",
+                Kind::Swtpm { .. } => "does swtpm serve another connection?",
                 Kind::Tabrmd => "is tpm2-abrmd running?",
-                Kind::Device(_) => "is another program using it? (/dev/tpmrm0 can be shared, /dev/tpm0 cannot)",
+                Kind::Device(_) => "is another program using it? /dev/tpmrm0 can be shared, /dev/tpm0 cannot",
             };
-            unreachable(format!("{hint} ({e})"))
+            unreachable(format!("{hint} [0x{:x}]", crate::error::code_of(e)))
         })?;
         let mut live = Self { context, session: None, keys: HashMap::new() };
-        if tcti.kind == Kind::Swtpm {
+        if matches!(tcti.kind, Kind::Swtpm { .. }) {
             // It serves one connection at a time and has no resource manager: what is loaded now, a killed process left behind.
             live.flush_leftovers()?;
         }

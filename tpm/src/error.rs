@@ -93,7 +93,7 @@ fn layer(code: u32) -> u32 {
 }
 
 /// tss-esapi 7.7 keeps the number private and shows it in its text only.
-fn code_of(error: tss_esapi::Error) -> u32 {
+pub(crate) fn code_of(error: tss_esapi::Error) -> u32 {
     let text = error.to_string();
     text.rsplit_once("0x").and_then(|(_, hex)| u32::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
 }

@@ -17,8 +17,8 @@ pub struct Tcti {
 pub(crate) enum Kind {
     /// A device node. `/dev/tpmrm0` has the kernel's resource manager behind it, `/dev/tpm0` has not.
     Device(PathBuf),
-    /// A software TPM without a resource manager: it serves one connection at a time.
-    Swtpm,
+    /// A software TPM without a resource manager: it serves one connection at a time. Its control channel is at the next port.
+    Swtpm { host: String, port: u16 },
     /// The access broker's daemon, with its own resource manager.
     Tabrmd,
 }
@@ -59,7 +59,7 @@ impl FromStr for Tcti {
                 let text = format!("swtpm:host={},port={}", network.0, network.1);
                 // Checks the host's spelling.
                 NetworkTPMConfig::from_str(&text["swtpm:".len()..]).map_err(|_| TctiError::Option(conf.to_owned()))?;
-                Ok(Self { text, kind: Kind::Swtpm })
+                Ok(Self { text, kind: Kind::Swtpm { host: network.0, port: network.1 } })
             }
             "tabrmd" => Ok(Self { text: text.to_owned(), kind: Kind::Tabrmd }),
             _ => Err(TctiError::Unknown(name.to_owned())),

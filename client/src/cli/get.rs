@@ -1,0 +1,201 @@
+//! `get URL`: one authenticated request.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use ekm_otp::{Authority, KeyId, TlsPolicy};
+use ekm_otp_client::{Connection, Connector, Key, Mutual};
+use ekm_otp_tpm::{BusEncryption, KeyFile};
+use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Empty};
+use tokio::io::AsyncWriteExt as _;
+
+use super::secret_file::{self, SecretFormat};
+use super::{CliError, TpmArgs, trust};
+
+#[derive(Args, Debug)]
+pub(crate) struct GetArgs {
+    /// An https:// URL
+    url: Uri,
+    /// The key id that the server knows the secret by
+    #[arg(long)]
+    kid: KeyId,
+    /// The key (TSS2 PEM), as `key create` and `key import` or tpm2-tools write it
+    #[arg(long, value_name = "FILE", required_unless_present = "secret_file", conflicts_with = "secret_file")]
+    key_file: Option<PathBuf>,
+    /// A file with the secret itself, for machines without a TPM
+    #[arg(long, value_name = "FILE")]
+    secret_file: Option<PathBuf>,
+    /// How the secret stands in its file
+    #[arg(long, value_enum, default_value_t, requires = "secret_file")]
+    secret_format: SecretFormat,
+    /// Take a secret of fewer than 16 bytes. A rogue server can guess it offline
+    #[arg(long)]
+    unsafe_weak_secret: bool,
+    #[command(flatten)]
+    tpm: TpmArgs,
+    /// Let the HMAC's input and result travel in clear between this process and the TPM
+    #[arg(long)]
+    unsafe_plain_bus: bool,
+    /// Trust the certificates in this file (PEM) instead of the system's
+    #[arg(long, value_name = "FILE")]
+    ca: Option<PathBuf>,
+    /// The server's name in TLS and in the request; the URL's host is then only the address to dial
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
+    /// A request header field; may be repeated
+    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", value_parser = header)]
+    headers: Vec<(HeaderName, HeaderValue)>,
+    /// When the server must prove itself: before the request is sent, or where its answer carries a proof (a diagnosis only)
+    #[arg(long, value_enum, default_value_t)]
+    mutual: MutualArg,
+    /// Take TLS 1.2 too, with extended master secret and without resumption
+    #[arg(long)]
+    tls12: bool,
+    /// Refuse every key exchange but X25519MLKEM768
+    #[arg(long)]
+    require_post_quantum: bool,
+    /// How long each phase may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: u64,
+    /// Tell on standard error what happened
+    #[arg(long, short)]
+    verbose: bool,
+    /// Tell the connection's credential on standard error once the connection is closed. For demonstrations
+    #[arg(long)]
+    unsafe_show_otp: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum MutualArg {
+    #[default]
+    Require,
+    Prefer,
+}
+
+fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let (name, value) = text.split_once(':').ok_or("write it as 'Name: value'")?;
+    let name: HeaderName = name.trim().parse().map_err(|_| "not a field name")?;
+    let value = HeaderValue::from_str(value.trim()).map_err(|_| "not a field value")?;
+    Ok((name, value))
+}
+
+pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
+    let deadline = Duration::from_secs(args.timeout);
+    let key = key(&args, deadline).await?;
+    let (connector, target) = connector(&args, key, deadline)?;
+    let mut request = Request::get(target).body(Empty::new()).map_err(|e| CliError::Usage(format!("the URL is not usable: {e}")))?;
+    for (name, value) in &args.headers {
+        request.headers_mut().append(name, value.clone());
+    }
+
+    let mut connection = connector.connect().await?;
+    if args.verbose {
+        tell_connection(&connection, &args);
+    }
+    let was_proven = connection.is_proven();
+    let response = connection.send(request).await?;
+    if args.verbose {
+        eprintln!("* answer: {}", response.status());
+        match (was_proven, connection.is_proven()) {
+            (true, _) => {}
+            (false, true) => eprintln!("* server proof: verified, in this answer"),
+            (false, false) => eprintln!("* server proof: none. This answer may come from anyone who has a valid certificate"),
+        }
+    }
+
+    let status = response.status();
+    let mut body = response.into_body();
+    let mut stdout = tokio::io::stdout();
+    let broken = |e: &dyn std::fmt::Display| CliError::Other(format!("the answer's body is incomplete: {e}"));
+    loop {
+        let frame = tokio::time::timeout(Duration::from_secs(args.timeout), body.frame()).await;
+        let Some(frame) = frame.map_err(|_| CliError::Unavailable(format!("the answer's body stalled for {} s", args.timeout)))? else {
+            break;
+        };
+        if let Ok(data) = frame.map_err(|e| broken(&e))?.into_data() {
+            stdout.write_all(&data).await.map_err(|e| broken(&e))?;
+        }
+    }
+    stdout.flush().await.map_err(|e| broken(&e))?;
+
+    let credential = connection.retire();
+    if args.unsafe_show_otp {
+        eprintln!("* closed; its credential was: {}", credential.reveal());
+    }
+    match status {
+        status if status.is_success() => Ok(()),
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST => {
+            Err(CliError::NotPermitted(format!("the server answered {status}")))
+        }
+        status @ (StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) => {
+            Err(CliError::Unavailable(format!("the server answered {status}")))
+        }
+        status => Err(CliError::Other(format!("the server answered {status}"))),
+    }
+}
+
+/// The connector for the URL's origin, and the target on it.
+fn connector(args: &GetArgs, key: Key, deadline: Duration) -> Result<(Connector, Uri), CliError> {
+    let url = &args.url;
+    if url.scheme() != Some(&http::uri::Scheme::HTTPS) {
+        return Err(CliError::Usage(format!("{url}: only https:// is served, a credential never travels without TLS")));
+    }
+    let authority = url.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+    let dialled = Authority::parse(authority).map_err(|e| CliError::Usage(format!("{url}: {e}")))?;
+    let origin = match &args.server_name {
+        None => dialled.clone(),
+        Some(name) => {
+            Authority::parse(&format!("{name}:{}", dialled.port())).map_err(|e| CliError::Usage(format!("--server-name {name}: {e}")))?
+        }
+    };
+    let policy = TlsPolicy { tls12: args.tls12, require_post_quantum: args.require_post_quantum };
+    let tls = trust::client_config(args.ca.as_deref(), &policy)?;
+    let mutual = match args.mutual {
+        MutualArg::Require => Mutual::Require,
+        MutualArg::Prefer => Mutual::Prefer,
+    };
+    let connector = Connector::new(tls, policy, origin, args.kid.clone(), key).mutual(mutual).deadline(deadline).dial(&dialled);
+    let target = url.path_and_query().map_or("/", |target| target.as_str());
+    Ok((connector, target.parse().map_err(|e| CliError::Usage(format!("{url}: {e}")))?))
+}
+
+async fn key(args: &GetArgs, deadline: Duration) -> Result<Key, CliError> {
+    match (&args.key_file, &args.secret_file) {
+        (Some(path), _) => {
+            let text = std::fs::read_to_string(path).map_err(|e| CliError::io("read", path, &e))?;
+            let file = KeyFile::from_pem(&text).map_err(|e| CliError::Usage(format!("{}: {e}", path.display())))?;
+            let bus = if args.unsafe_plain_bus { BusEncryption::Off } else { BusEncryption::On };
+            let key = args.tpm.open()?.with_deadline(deadline).load(file, bus);
+            // Before anything is dialled: a key that cannot be used is told at once, and the connection then costs one TPM command.
+            let started = Instant::now();
+            key.prepare().await?;
+            if args.verbose {
+                eprintln!("* TPM: key loaded, {}", milliseconds(started.elapsed()));
+            }
+            Ok(Key::Tpm(key))
+        }
+        (None, Some(path)) => {
+            eprintln!(
+                "ekm-otp-client: warning: the secret is in a file and in this process's memory, not in a TPM: whoever reads it has it"
+            );
+            Ok(Key::Software(secret_file::read(path, args.secret_format, args.unsafe_weak_secret)?))
+        }
+        (None, None) => Err(CliError::Usage("--key-file or --secret-file is missing".into())),
+    }
+}
+
+fn tell_connection(connection: &Connection, args: &GetArgs) {
+    let holder = if args.key_file.is_some() { "TPM" } else { "software key" };
+    eprintln!("* TLS: {}", connection.tls());
+    eprintln!("* HTTP: {:?}", connection.http_version());
+    eprintln!("* {holder}: one HMAC, {}", milliseconds(connection.mac_time()));
+    if connection.is_proven() {
+        eprintln!("* server proof: verified, before the request was sent");
+    }
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1000.0)
+}

@@ -1,0 +1,84 @@
+//! Why there is no connection, or no answer, split by whose fault it is.
+
+use std::time::Duration;
+
+use ekm_otp::{Authority, TlsError};
+use ekm_otp_tpm::TpmError;
+use http::StatusCode;
+
+/// Why no authenticated connection came about. Nothing but the bodyless probe was sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// No TCP connection.
+    #[error("cannot connect to {address}: {source}")]
+    Unreachable {
+        /// Host and port that were dialled.
+        address: Authority,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// A phase took longer than it may.
+    #[error("{phase} took longer than {deadline:?}")]
+    Deadline {
+        /// What was waited for.
+        phase: &'static str,
+        /// How long.
+        deadline: Duration,
+    },
+    /// The TLS handshake failed, for instance because the server's certificate is not trusted.
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(#[source] std::io::Error),
+    /// The handshake agreed on what the policy refuses.
+    #[error(transparent)]
+    Policy(#[from] TlsError),
+    /// The key could not be used.
+    #[error(transparent)]
+    Key(#[from] TpmError),
+    /// HTTP broke.
+    #[error("the connection broke: {0}")]
+    Http(#[from] hyper::Error),
+    /// The server refuses this client's credential.
+    #[error("the server refuses the credential ({status}): {why}")]
+    Refused {
+        /// 401, 403 or 421.
+        status: StatusCode,
+        /// What may be the matter.
+        why: &'static str,
+    },
+    /// The server cannot answer now.
+    #[error("the server is not available ({0}): try again later")]
+    Unavailable(StatusCode),
+    /// The server did not prove that it holds the secret.
+    #[error("the server did not prove that it holds the secret of this key id: {0}. Only the bodyless probe was sent to it")]
+    NotProven(String),
+}
+
+/// Why a request got no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestError {
+    /// The request is for another origin than the connection's.
+    #[error("the request is for {asked}, and this connection and its credential are for {origin}")]
+    ForeignAuthority {
+        /// What the request's URI names.
+        asked: String,
+        /// What the connection is for.
+        origin: Authority,
+    },
+    /// The request holds a field that is the connection's to set.
+    #[error("the field {0} is set by the connection")]
+    ReservedField(http::HeaderName),
+    /// The URI has no usable form.
+    #[error("the request target is not usable: {0}")]
+    Target(#[from] http::Error),
+    /// The response carried a proof that is not this connection's.
+    #[error("the server's proof is wrong: it does not hold the secret of this key id, or TLS ends somewhere in between")]
+    WrongProof,
+    /// No response header section in time.
+    #[error("no answer within {0:?}")]
+    Deadline(Duration),
+    /// HTTP broke.
+    #[error("the connection broke: {0}")]
+    Http(#[from] hyper::Error),
+}

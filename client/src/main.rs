@@ -1,0 +1,71 @@
+//! `ekm-otp-client`: authenticated requests with a key in the TPM, and the keys themselves.
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::{CliError, get, keys};
+
+/// EKM-OTP client: requests with a password that fits one TLS connection, derived by a key that never leaves the TPM.
+///
+/// Exit codes: 0 success, 64 wrong usage, 69 something is unavailable, 77 not permitted or not proven, 1 otherwise.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Get a resource; its body goes to standard output.
+    Get(Box<get::GetArgs>),
+    /// Make and look at keys.
+    #[command(subcommand)]
+    Key(keys::KeyCommand),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { 64 } else { 0 });
+        }
+    };
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("ekm-otp-client: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| CliError::Other(e.to_string()))?;
+    runtime.block_on(async {
+        let command = async {
+            match cli.command {
+                Command::Get(args) => get::run(*args).await,
+                Command::Key(command) => keys::run(command).await,
+            }
+        };
+        // Ended by a signal, the work is dropped rather than cut: what is loaded in the TPM is flushed.
+        tokio::select! {
+            result = command => result,
+            () = received(SignalKind::interrupt()) => Err(CliError::Signal(2)),
+            () = received(SignalKind::terminate()) => Err(CliError::Signal(15)),
+        }
+    })
+}
+
+async fn received(kind: SignalKind) {
+    match signal(kind) {
+        Ok(mut signal) => drop(signal.recv().await),
+        Err(_) => std::future::pending().await,
+    }
+}

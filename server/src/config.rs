@@ -1,0 +1,177 @@
+//! Flags and configuration file, resolved into one [`Config`] before anything is opened. Flags win.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use ekm_otp::{Authority, ServerName, ServerNames, TlsPolicy};
+use serde::Deserialize;
+
+use crate::error::ServerError;
+use crate::logging::LogFormat;
+
+/// The flags of `run`, each also a key of the configuration file (with `_` for `-`).
+#[derive(Args, Debug)]
+pub(crate) struct RunArgs {
+    /// Configuration file (TOML). Relative paths in it are relative to its folder
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+    /// File key: `authorities`. Further authority (host[:port]) whose requests are taken on connections for NAME; may be repeated
+    #[arg(long = "authority", value_name = "NAME=AUTHORITY")]
+    authorities: Vec<String>,
+    /// Take secrets of fewer than 16 bytes. A rogue server can guess them offline
+    #[arg(long)]
+    unsafe_weak_secret: bool,
+    /// Log the credential of each connection once it is closed. For demonstrations
+    #[arg(long)]
+    unsafe_show_otp: bool,
+}
+
+/// What both a flag and the file can set.
+#[derive(Args, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    /// Address to listen on; port 0 takes a free one, which is logged [default: 127.0.0.1:8443]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Certificate chain (PEM), the server's own certificate first
+    #[arg(long, value_name = "FILE")]
+    certificate: Option<PathBuf>,
+    /// The certificate's private key (PEM)
+    #[arg(long, value_name = "FILE")]
+    private_key: Option<PathBuf>,
+    /// Registry: a TOML or JSON file of key ids with secret (base64) and client name, readable by its owner only
+    #[arg(long, value_name = "FILE")]
+    secrets: Option<PathBuf>,
+    /// Realm shown in challenges [default: ekm-otp]
+    #[arg(long)]
+    realm: Option<String>,
+    /// File key: `server_names`. Name that clients may ask for in TLS (SNI); an IP address stands for clients that send none. Repeat for more
+    #[arg(long = "server-name", value_name = "NAME")]
+    #[serde(default)]
+    server_names: Vec<String>,
+    #[arg(skip)]
+    #[serde(default)]
+    authorities: BTreeMap<String, Vec<String>>,
+    /// Take TLS 1.2 too, with extended master secret and without resumption
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    tls12: Option<bool>,
+    /// Refuse every key exchange but X25519MLKEM768
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    require_post_quantum: Option<bool>,
+    /// How long a connection lives at most, in seconds [default: 3600]
+    #[arg(long, value_name = "SECONDS")]
+    max_age: Option<u64>,
+    /// How many connections are open at most [default: 10000]
+    #[arg(long, value_name = "N")]
+    max_connections: Option<usize>,
+    /// How long connections may take to finish after SIGTERM or SIGINT, in seconds [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    drain: Option<u64>,
+    /// What to log, as tracing's filters write it: info, debug, ekm_otp_tower=debug,… [default: info]
+    #[arg(long, value_name = "FILTER", env = "EKM_OTP_LOG")]
+    log: Option<String>,
+    /// How to log [default: text]
+    #[arg(long, value_enum)]
+    log_format: Option<LogFormat>,
+}
+
+/// What the server runs with. Complete and checked.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) listen: SocketAddr,
+    pub(crate) certificate: PathBuf,
+    pub(crate) private_key: PathBuf,
+    pub(crate) secrets: PathBuf,
+    pub(crate) realm: String,
+    pub(crate) names: ServerNames,
+    pub(crate) tls: TlsPolicy,
+    pub(crate) max_age: Duration,
+    pub(crate) max_connections: usize,
+    pub(crate) drain: Duration,
+    pub(crate) log: String,
+    pub(crate) log_format: LogFormat,
+    pub(crate) weak_secrets: bool,
+    pub(crate) show_otp: bool,
+}
+
+impl Config {
+    pub(crate) fn resolve(args: RunArgs) -> Result<Self, ServerError> {
+        let file = args.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
+        let flags = args.settings;
+        let required = |flag: Option<PathBuf>, file: Option<PathBuf>, name: &str| {
+            flag.or(file).ok_or_else(|| {
+                ServerError::Config(format!("--{name} is missing (or `{}` in the configuration file)", name.replace('-', "_")))
+            })
+        };
+        let server_names = if flags.server_names.is_empty() { file.server_names } else { flags.server_names };
+        let mut authorities: Vec<(String, String)> =
+            file.authorities.into_iter().flat_map(|(name, list)| list.into_iter().map(move |a| (name.clone(), a))).collect();
+        if !args.authorities.is_empty() {
+            authorities = args.authorities.iter().map(|pair| split_authority(pair)).collect::<Result<_, _>>()?;
+        }
+        Ok(Self {
+            listen: flags.listen.or(file.listen).unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8443))),
+            certificate: required(flags.certificate, file.certificate, "certificate")?,
+            private_key: required(flags.private_key, file.private_key, "private-key")?,
+            secrets: required(flags.secrets, file.secrets, "secrets")?,
+            realm: flags.realm.or(file.realm).unwrap_or_else(|| "ekm-otp".to_owned()),
+            names: server_names_of(&server_names, &authorities)?,
+            tls: TlsPolicy {
+                tls12: flags.tls12.or(file.tls12).unwrap_or(false),
+                require_post_quantum: flags.require_post_quantum.or(file.require_post_quantum).unwrap_or(false),
+            },
+            max_age: Duration::from_secs(flags.max_age.or(file.max_age).unwrap_or(3600)),
+            max_connections: flags.max_connections.or(file.max_connections).unwrap_or(10_000).max(1),
+            drain: Duration::from_secs(flags.drain.or(file.drain).unwrap_or(30)),
+            log: flags.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
+            log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
+            weak_secrets: args.unsafe_weak_secret,
+            show_otp: args.unsafe_show_otp,
+        })
+    }
+}
+
+impl Settings {
+    fn read(path: &Path) -> Result<Self, ServerError> {
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).map_err(|e| ServerError::io(&format!("cannot read {shown}"), &e))?;
+        let mut settings: Self = toml::from_str(&text).map_err(|e| ServerError::Config(format!("{shown}: {e}")))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        for file in [&mut settings.certificate, &mut settings.private_key, &mut settings.secrets].into_iter().flatten() {
+            *file = folder.join(&*file);
+        }
+        Ok(settings)
+    }
+}
+
+fn split_authority(pair: &str) -> Result<(String, String), ServerError> {
+    let (name, authority) =
+        pair.split_once('=').ok_or_else(|| ServerError::Config(format!("--authority {pair}: write it as NAME=HOST[:PORT]")))?;
+    Ok((name.to_owned(), authority.to_owned()))
+}
+
+fn server_names_of(server_names: &[String], authorities: &[(String, String)]) -> Result<ServerNames, ServerError> {
+    let mut names = ServerNames::new();
+    for name in server_names {
+        names.allow_host(name).map_err(|e| ServerError::Config(format!("server name: {e}")))?;
+    }
+    if names.is_empty() {
+        return Err(ServerError::Config(
+            "--server-name is missing (or `server_names` in the configuration file): the name that clients ask for".into(),
+        ));
+    }
+    for (name, authority) in authorities {
+        let server_name = ServerName::from_host(name).map_err(|e| ServerError::Config(format!("authority: {e}")))?;
+        if !names.accepts(&server_name) {
+            return Err(ServerError::Config(format!("authority {name}={authority}: {name} is no configured server name")));
+        }
+        let authority = Authority::parse(authority).map_err(|e| ServerError::Config(format!("authority {authority:?}: {e}")))?;
+        names.allow_authority(server_name, authority);
+    }
+    Ok(names)
+}

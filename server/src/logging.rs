@@ -1,0 +1,30 @@
+//! Structured logs on standard error. No secret and no password is ever handed to them.
+
+use std::io::IsTerminal as _;
+
+use clap::ValueEnum;
+use serde::Deserialize;
+use tracing_subscriber::EnvFilter;
+
+use crate::error::ServerError;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+pub(crate) fn start(filter: &str, format: LogFormat) -> Result<(), ServerError> {
+    let filter = EnvFilter::try_new(filter).map_err(|e| ServerError::Config(format!("--log {filter}: {e}")))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match format {
+        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+    started.map_err(|e| ServerError::Other(format!("cannot log: {e}")))
+}

@@ -1,0 +1,48 @@
+//! `ekm-otp-server`: serves HTTP to clients that prove, on each TLS connection, that they hold their key.
+
+mod config;
+mod error;
+mod logging;
+mod origin;
+mod registry;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::config::{Config, RunArgs};
+
+/// EKM-OTP server: one-time passwords that are worth nothing outside one TLS connection.
+///
+/// Exit codes: 0 after SIGTERM or SIGINT, 64 wrong usage or configuration, 69 something is unavailable, 77 not permitted, 1 otherwise.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    /// Serve the demo origin: GET /get answers "ok", GET /whoami tells who the verified client is.
+    Run(Box<RunArgs>),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { 64 } else { 0 });
+        }
+    };
+    let Command::Run(args) = cli.command;
+    match Config::resolve(*args).and_then(run::run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("ekm-otp-server: {e}");
+            ExitCode::from(e.exit_code())
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The registry file: key id → secret and client name, in TOML or JSON. No message of this module holds a part of the file.
+
+use std::fmt;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use ekm_otp::{KeyId, Secret};
+use ekm_otp_tower::{MemoryStore, RegisteredKey};
+use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+use zeroize::Zeroizing;
+
+use crate::error::ServerError;
+
+/// Reads the registry. Refuses a file that anyone but its owner can read.
+pub(crate) fn load(path: &Path, weak_secrets: bool) -> Result<MemoryStore, ServerError> {
+    let shown = path.display();
+    let mut file = std::fs::File::open(path).map_err(|e| ServerError::io(&format!("cannot open {shown}"), &e))?;
+    let mode = file.metadata().map_err(|e| ServerError::io(&format!("cannot look at {shown}"), &e))?.permissions().mode();
+    if mode & 0o077 != 0 {
+        return Err(ServerError::NotPermitted(format!(
+            "others can read {shown} (mode {:04o}), and it holds secrets: chmod 600 {shown}",
+            mode & 0o7777
+        )));
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.read_to_string(&mut text).map_err(|e| ServerError::io(&format!("cannot read {shown}"), &e))?;
+    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    parse(&text, is_json, weak_secrets).map_err(|why| ServerError::Config(format!("{shown}: {why}")))
+}
+
+fn parse(text: &str, is_json: bool, weak_secrets: bool) -> Result<MemoryStore, String> {
+    // A parser's own message can quote the file, secrets included: only the place is taken from it.
+    let wanted = "each key id has a table with `secret` (base64) and `client` (a name), and stands once";
+    let entries: Entries = if is_json {
+        serde_json::from_str(text).map_err(|e| format!("line {}: not understood: {wanted}", e.line()))?
+    } else {
+        toml::from_str(text).map_err(|e| {
+            let line = e.span().map_or(1, |span| 1 + text.as_bytes().iter().take(span.start).filter(|b| **b == b'\n').count());
+            format!("line {line}: not understood: {wanted}")
+        })?
+    };
+    let store = MemoryStore::new();
+    for (kid, entry) in entries.0 {
+        let kid = KeyId::new(&kid).map_err(|e| format!("a key id is not usable: {e}"))?;
+        let bytes = Secret::decode_base64(entry.secret.trim()).map_err(|e| format!("{kid}: {e}"))?;
+        let secret = if weak_secrets { Secret::weak(bytes) } else { Secret::new(bytes) }.map_err(|e| format!("{kid}: {e}"))?;
+        store.add(RegisteredKey::new(kid, entry.client, secret)).map_err(|e| e.to_string())?;
+    }
+    Ok(store)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    secret: Zeroizing<String>,
+    client: String,
+}
+
+/// All entries in order. A map would let a second entry of the same key id replace the first.
+struct Entries(Vec<(String, Entry)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EntriesVisitor;
+        impl<'de> Visitor<'de> for EntriesVisitor {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map of key ids")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(EntriesVisitor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Test data, used nowhere else.
+    const SECRET: &str = "dGVzdCBkYXRhLCB1c2VkIG5vd2hlcmUgZWxzZSAuLi4=";
+    const OTHER: &str = "b3RoZXIgdGVzdCBkYXRhLCB1c2VkIG5vd2hlcmUgZWxzZQ==";
+
+    #[test]
+    fn toml_and_json_hold_the_same() {
+        let toml =
+            format!("[client1]\nsecret = \"{SECRET}\"\nclient = \"Alice\"\n\n[\"a:b/c@d\"]\nsecret = \"{OTHER}\"\nclient = \"Bob\"\n");
+        assert_eq!(parse(&toml, false, false).expect("TOML").len(), 2);
+        let json = format!(r#"{{"client1":{{"secret":"{SECRET}","client":"Alice"}},"a:b/c@d":{{"secret":"{OTHER}","client":"Bob"}}}}"#);
+        assert_eq!(parse(&json, true, false).expect("JSON").len(), 2);
+    }
+
+    #[test]
+    fn a_faulty_registry_is_refused_and_its_secret_is_not_shown() {
+        for (fault, is_json, text) in [
+            ("kid_twice", false, format!("[a]\nsecret=\"{SECRET}\"\nclient=\"A\"\n[a]\nsecret=\"{OTHER}\"\nclient=\"B\"")),
+            ("kid_twice", true, format!(r#"{{"a":{{"secret":"{SECRET}","client":"A"}},"a":{{"secret":"{OTHER}","client":"B"}}}}"#)),
+            ("secret_twice", false, format!("[a]\nsecret=\"{SECRET}\"\nclient=\"A\"\n[b]\nsecret=\"{SECRET}\"\nclient=\"B\"")),
+            ("secret_is_the_entry", false, format!("a = \"{SECRET}\"")),
+            ("secret_is_the_entry", true, format!(r#"{{"a":"{SECRET}"}}"#)),
+            ("unknown_field", false, format!("[a]\nsecret=\"{SECRET}\"\nclient=\"A\"\nx=\"{SECRET}\"")),
+            ("client_missing", false, format!("[a]\nsecret=\"{SECRET}\"")),
+            ("not_base64", false, format!("[a]\nsecret=\"{SECRET}!\"\nclient=\"A\"")),
+            ("secret_of_3_bytes", false, "[a]\nsecret=\"dGVz\"\nclient=\"A\"".to_owned()),
+            ("kid_with_space", false, format!("[\"a b\"]\nsecret=\"{SECRET}\"\nclient=\"A\"")),
+            ("unclosed_string", false, format!("[a]\nsecret=\"{SECRET}")),
+        ] {
+            let message = parse(&text, is_json, false).expect_err(fault);
+            assert!(!message.contains(&SECRET[..12]) && !message.contains("dGVz"), "{fault}: {message}");
+        }
+    }
+
+    #[test]
+    fn a_short_secret_is_taken_only_where_told_so() {
+        let text = "[a]\nsecret=\"dGVz\"\nclient=\"A\"";
+        assert!(parse(text, false, false).is_err());
+        assert!(parse(text, false, true).is_ok());
+    }
+}

@@ -1,0 +1,137 @@
+//! From a [`Config`] to a serving process, and back down: accept, serve, drain.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ekm_otp_tower::{Authentication, EkmAcceptor, EkmListener, serve_connection};
+use hyper::service::service_fn;
+use hyper_util::rt::TokioTimer;
+use hyper_util::server::conn::auto::Builder;
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::Instrument as _;
+
+use crate::config::Config;
+use crate::error::ServerError;
+use crate::{logging, origin, registry};
+
+/// How long a request's header section may take on HTTP/1, an idle connection included; and how long HTTP/2 may be silent.
+const IDLE: Duration = Duration::from_secs(60);
+/// How many requests one HTTP/2 connection may have under way.
+const MAX_STREAMS: u32 = 128;
+
+/// Serves until SIGTERM or SIGINT, then drains.
+pub(crate) fn run(config: Config) -> Result<(), ServerError> {
+    logging::start(&config.log, config.log_format)?;
+    let store = registry::load(&config.secrets, config.weak_secrets)?;
+    let tls = server_config(&config)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| ServerError::Other(format!("cannot start the runtime: {e}")))?
+        .block_on(serve(config, store, tls))
+}
+
+fn server_config(config: &Config) -> Result<ServerConfig, ServerError> {
+    let (chain_file, key_file) = (config.certificate.display(), config.private_key.display());
+    let pem = |file: &dyn std::fmt::Display, error: rustls::pki_types::pem::Error| match error {
+        rustls::pki_types::pem::Error::Io(e) => ServerError::io(&format!("cannot read {file}"), &e),
+        other => ServerError::Config(format!("{file}: {other}")),
+    };
+    let chain: Vec<_> = CertificateDer::pem_file_iter(&config.certificate).and_then(Iterator::collect).map_err(|e| pem(&chain_file, e))?;
+    let key = PrivateKeyDer::from_pem_file(&config.private_key).map_err(|e| pem(&key_file, e))?;
+    ServerConfig::builder_with_provider(config.tls.provider(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_protocol_versions(config.tls.versions())
+        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
+        .map_err(|e| ServerError::Config(format!("{chain_file} with {key_file}: {e}")))
+}
+
+async fn serve(config: Config, store: ekm_otp_tower::MemoryStore, tls: ServerConfig) -> Result<(), ServerError> {
+    if store.is_empty() {
+        tracing::warn!("the registry holds no key: every request will be refused");
+    }
+    let keys = store.len();
+    let authentication = Authentication::new(Arc::new(store), config.names, &config.realm)
+        .map_err(|e| ServerError::Config(format!("--realm: {e}")))?
+        .max_age(config.max_age);
+    let mut signals = [SignalKind::terminate(), SignalKind::interrupt()]
+        .map(|kind| signal(kind).map_err(|e| ServerError::io("cannot wait for signals", &e)));
+    let [Ok(terminate), Ok(interrupt)] = &mut signals else {
+        return signals.into_iter().find_map(Result::err).map_or(Ok(()), Err);
+    };
+
+    let tcp = TcpListener::bind(config.listen).await.map_err(|e| ServerError::io(&format!("cannot listen on {}", config.listen), &e))?;
+    let mut listener = EkmListener::new(tcp, EkmAcceptor::new(tls, config.tls, authentication));
+    let address = listener.local_addr().map_err(|e| ServerError::io("cannot tell the address", &e))?;
+    tracing::info!(%address, keys, tls12 = config.tls.tls12, require_post_quantum = config.tls.require_post_quantum, "listening");
+    if config.show_otp {
+        tracing::warn!("--unsafe-show-otp: the credential of each closed connection is logged");
+    }
+
+    let http = http_builder();
+    let (shutdown, draining) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            Some(_) = connections.join_next() => {},
+            (stream, peer) = listener.accept(), if connections.len() < config.max_connections => {
+                let (http, draining) = (http.clone(), drained(draining.clone()));
+                let span = tracing::info_span!("connection", %peer);
+                connections.spawn(async move {
+                    let authenticator = stream.authenticator().clone();
+                    tracing::debug!(tls = %authenticator.tls(), "accepted");
+                    if let Err(error) = serve_connection(&http, stream, service_fn(origin::handle), draining).await {
+                        tracing::debug!(%error, "the connection broke");
+                    }
+                    if config.show_otp && let Some(otp) = authenticator.retired_otp() {
+                        tracing::warn!(authorization = otp.reveal(), "closed");
+                    }
+                }.instrument(span));
+            },
+        }
+    }
+
+    drop(listener);
+    let _ = shutdown.send(true);
+    tracing::info!(connections = connections.len(), "draining");
+    let drained = tokio::time::timeout(config.drain, async { while connections.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        tracing::warn!(connections = connections.len(), "connections were cut: they did not finish in time");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn http_builder() -> Builder<InSpan> {
+    let mut http = Builder::new(InSpan);
+    http.http1().timer(TokioTimer::new()).header_read_timeout(IDLE).max_buf_size(64 * 1024);
+    http.http2().timer(TokioTimer::new()).keep_alive_interval(IDLE).max_concurrent_streams(MAX_STREAMS).max_header_list_size(16 * 1024);
+    http
+}
+
+async fn drained(mut draining: watch::Receiver<bool>) {
+    // An error means that the sender is gone: then the server is going down, too.
+    let _ = draining.wait_for(|draining| *draining).await;
+}
+
+/// Spawns HTTP/2's per-request tasks inside their connection's span, so that their log lines name the peer.
+#[derive(Clone, Copy, Debug)]
+struct InSpan;
+
+impl<F> hyper::rt::Executor<F> for InSpan
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        tokio::spawn(task.in_current_span());
+    }
+}
