@@ -14,6 +14,7 @@ use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{CapabilityData, MaxBuffer, SensitiveData, SymmetricDefinition};
 use zeroize::Zeroizing;
 
+use crate::presence::Presence;
 use crate::tcti::Kind;
 use crate::template::{self, EMPTY_PASSWORD};
 use crate::{KeyFile, KeyFileError, Parent, Tcti, TpmError};
@@ -34,12 +35,13 @@ pub(crate) type Slot = u64;
 
 pub(crate) struct Device {
     tcti: Tcti,
+    presence: Option<Presence>,
     live: Option<Live>,
 }
 
 impl Device {
     pub(crate) fn new(tcti: Tcti) -> Self {
-        Self { tcti, live: None }
+        Self { tcti, presence: None, live: None }
     }
 
     /// Runs `operation`; where the connection to the TPM may be at fault, once more on a new one.
@@ -58,7 +60,16 @@ impl Device {
 
     fn live(&mut self) -> Result<&mut Live, TpmError> {
         if self.live.is_none() {
-            self.live = Some(Live::connect(&self.tcti)?);
+            if let (Kind::Swtpm { .. }, None) = (&self.tcti.kind, &self.presence) {
+                self.presence = Some(Presence::at(&self.tcti));
+            }
+            let mut live = Live::connect(&self.tcti)?;
+            if let Some(alone) = self.presence.as_ref().and_then(Presence::alone) {
+                // Nobody else is there: what is loaded now, a killed process left behind (or this one, when its connection broke).
+                live.flush_leftovers()?;
+                drop(alone);
+            }
+            self.live = Some(live);
         }
         self.live.as_mut().ok_or(TpmError::ThreadEnded)
     }
@@ -145,7 +156,7 @@ impl Live {
                 }
                 Err(e) => return Err(unreachable(e.to_string())),
             },
-            // The data channel takes one connection: the look is at the control channel.
+            // The data channel takes one connection at a time: the look is at the control channel.
             Kind::Swtpm { host, port } => drop(
                 TcpStream::connect((host.as_str(), port + 1))
                     .map_err(|e| unreachable(format!("{e}. Is swtpm running, with --server at this port and --ctrl at the next one?")))?,
@@ -155,18 +166,13 @@ impl Live {
         let name_conf = tcti.to_name_conf().map_err(|e| TpmError::of("reading the TCTI", e))?;
         let context = Context::new(name_conf).map_err(|e| {
             let hint = match tcti.kind {
-                Kind::Swtpm { .. } => "does swtpm serve another connection?",
+                Kind::Swtpm { .. } => "does something else listen there?",
                 Kind::Tabrmd => "is tpm2-abrmd running?",
                 Kind::Device(_) => "is another program using it? /dev/tpmrm0 can be shared, /dev/tpm0 cannot",
             };
             unreachable(format!("{hint} [0x{:x}]", crate::error::code_of(e)))
         })?;
-        let mut live = Self { context, session: None, keys: HashMap::new() };
-        if matches!(tcti.kind, Kind::Swtpm { .. }) {
-            // It serves one connection at a time and has no resource manager: what is loaded now, a killed process left behind.
-            live.flush_leftovers()?;
-        }
-        Ok(live)
+        Ok(Self { context, session: None, keys: HashMap::new() })
     }
 
     fn flush_leftovers(&mut self) -> Result<(), TpmError> {

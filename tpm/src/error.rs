@@ -92,8 +92,9 @@ fn layer(code: u32) -> u32 {
     (code >> 16) & 0xff
 }
 
-/// tss-esapi 7.7 keeps the number private and shows it in its text only.
+/// tss-esapi 7.7 keeps the number private; only its `Debug` shows it, as `.0: 479`. 0 where the wrapper made the error itself.
 pub(crate) fn code_of(error: tss_esapi::Error) -> u32 {
-    let text = error.to_string();
-    text.rsplit_once("0x").and_then(|(_, hex)| u32::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0)
+    let text = format!("{error:?}");
+    let digits = text.split_once(".0: ").map_or("", |(_, rest)| rest);
+    digits.split(|c: char| !c.is_ascii_digit()).next().and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }

@@ -18,6 +18,7 @@ mod actor;
 mod device;
 mod error;
 mod keyfile;
+mod presence;
 mod tcti;
 mod template;
 

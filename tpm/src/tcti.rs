@@ -17,7 +17,7 @@ pub struct Tcti {
 pub(crate) enum Kind {
     /// A device node. `/dev/tpmrm0` has the kernel's resource manager behind it, `/dev/tpm0` has not.
     Device(PathBuf),
-    /// A software TPM without a resource manager: it serves one connection at a time. Its control channel is at the next port.
+    /// A software TPM, without a resource manager. Its control channel is at the next port.
     Swtpm { host: String, port: u16 },
     /// The access broker's daemon, with its own resource manager.
     Tabrmd,

@@ -1,0 +1,69 @@
+//! The connector with a key in a TPM, against the server's binary: what one more connection costs, and what a lost TPM does.
+
+mod common;
+
+use common::{Bench, Server};
+use ekm_otp::{Authority, KeyId, TlsPolicy};
+use ekm_otp_client::{ConnectError, Connector, Key};
+use ekm_otp_swtpm::Tap;
+use ekm_otp_tpm::{BusEncryption, KeyFile, TpmHandle};
+use http::{Request, StatusCode};
+use http_body_util::Empty;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::{ClientConfig, RootCertStore};
+
+const TPM2_CC_HMAC: u32 = 0x0000_0155;
+
+async fn connector(bench: &Bench, server: &Server, tcti: &str) -> Connector {
+    let policy = TlsPolicy::default();
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(bench.path("server.pem")).expect("a certificate")).expect("a root");
+    let tls = ClientConfig::builder_with_provider(policy.provider(rustls::crypto::aws_lc_rs::default_provider()))
+        .with_protocol_versions(policy.versions())
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let tpm = TpmHandle::open(tcti.parse().expect("a TCTI string")).expect("a thread");
+    let file = KeyFile::from_pem(&std::fs::read_to_string(bench.path("client1.pem")).expect("reading")).expect("a key file");
+    let key = tpm.load(file, BusEncryption::On);
+    key.prepare().await.expect("loading");
+    let origin = Authority::parse(&format!("localhost:{}", server.port)).expect("an authority");
+    Connector::new(tls, policy, origin, KeyId::new("client1").expect("a key id"), Key::Tpm(key))
+}
+
+async fn get(connector: &Connector) -> Result<StatusCode, ConnectError> {
+    let mut connection = connector.connect().await?;
+    let request = Request::get("/get").body(Empty::new()).expect("a request");
+    Ok(connection.send(request).await.expect("an answer").status())
+}
+
+#[tokio::test]
+async fn one_more_connection_costs_one_tpm_command() {
+    let bench = Bench::new();
+    bench.create_key();
+    let server = Server::start(&bench, &[]);
+    let tap = Tap::on(&bench.swtpm);
+    let connector = connector(&bench, &server, &tap.tcti()).await;
+    let _ = tap.take();
+    for _ in 0..3 {
+        assert_eq!(get(&connector).await.expect("a connection"), StatusCode::OK);
+        assert_eq!(tap.take().commands, [TPM2_CC_HMAC]);
+    }
+    drop(connector);
+    assert_eq!(bench.swtpm.loaded_handles(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_tpm_that_dies_between_two_connections_is_told_and_the_next_works_once_it_is_back() {
+    let mut bench = Bench::new();
+    bench.create_key();
+    let server = Server::start(&bench, &[]);
+    let connector = connector(&bench, &server, &bench.swtpm.tcti()).await;
+    assert_eq!(get(&connector).await.expect("a connection"), StatusCode::OK);
+    bench.swtpm.kill();
+    let error = get(&connector).await.expect_err("there is no TPM");
+    assert!(matches!(error, ConnectError::Key(_)) && error.to_string().contains("cannot reach the TPM"), "{error}");
+    bench.swtpm.restart();
+    assert_eq!(get(&connector).await.expect("a connection"), StatusCode::OK);
+}

@@ -1,0 +1,50 @@
+//! What a listener on the TPM's bus sees.
+
+use ekm_otp_swtpm::{Swtpm, Tap};
+use ekm_otp_tpm::{BusEncryption, Parent, TpmHandle};
+use zeroize::Zeroizing;
+
+// Test data, used nowhere else.
+const SECRET: &[u8; 32] = b"a secret of the bus tests, only.";
+const INPUT: &[u8] = b"what is MACed, and must not be seen either";
+
+fn open(tcti: &str) -> TpmHandle {
+    TpmHandle::open(tcti.parse().expect("a TCTI string")).expect("a thread")
+}
+
+#[tokio::test]
+async fn neither_secret_nor_input_nor_mac_appears_on_the_bus_unless_asked_for() {
+    let swtpm = Swtpm::start();
+    let tap = Tap::on(&swtpm);
+    let tpm = open(&tap.tcti());
+
+    let file = tpm.create_hmac_key(Parent::H2Primary, Zeroizing::new(SECRET.to_vec())).await.expect("create");
+    let imported = tap.take();
+    assert!(!imported.commands.is_empty(), "nothing was recorded");
+    assert!(!imported.shows(&SECRET[..8]), "the secret is on the bus");
+
+    let random = tpm.random(32).await.expect("random");
+    assert_eq!(random.len(), 32);
+    assert!(!tap.take().shows(&random), "the random bytes are on the bus");
+
+    let encrypted = tpm.load(file.clone(), BusEncryption::On);
+    let mac = encrypted.hmac(INPUT).await.expect("hmac");
+    let recording = tap.take();
+    assert!(!recording.shows(INPUT) && !recording.shows(&*mac), "input or MAC are on the bus");
+
+    // The tap sees them where they travel in clear: the test can fail.
+    let plain = tpm.load(file, BusEncryption::Off);
+    assert_eq!(*plain.hmac(INPUT).await.expect("hmac"), *mac);
+    let recording = tap.take();
+    assert!(recording.shows(INPUT) && recording.shows(&*mac), "the tap is deaf");
+}
+
+#[test]
+fn the_tap_sees_a_secret_that_is_put_into_a_tpm_without_an_encrypted_session() {
+    let swtpm = Swtpm::start();
+    let tap = Tap::on(&swtpm);
+    std::fs::write(swtpm.dir().join("secret"), SECRET).expect("writing");
+    swtpm.tool("tpm2_createprimary", &["-Q", "-C", "o", "-G", "ecc", "-c", "primary.ctx", "-T", &tap.tcti()]);
+    swtpm.tool("tpm2_create", &["-Q", "-C", "primary.ctx", "-i", "secret", "-u", "k.pub", "-r", "k.priv", "-T", &tap.tcti()]);
+    assert!(tap.take().shows(SECRET), "the tap is deaf");
+}
