@@ -20,7 +20,7 @@ pub(crate) struct RunArgs {
     config: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
-    /// File key: `authorities`. Further authority (host[:port]) whose requests are taken on connections for NAME; may be repeated
+    /// File key: `authorities`. Further authority (host or host:port) whose requests are taken on connections for NAME; may be repeated
     #[arg(long = "authority", value_name = "NAME=AUTHORITY")]
     authorities: Vec<String>,
     /// Take secrets of fewer than 16 bytes. A rogue server can guess them offline

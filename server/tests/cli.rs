@@ -1,0 +1,221 @@
+//! The server's binary as an operator runs it: configuration, refusals to start, TLS 1.2, signals.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Child, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+const SERVER: &str = env!("CARGO_BIN_EXE_ekm-otp-server");
+// Test data, used nowhere else.
+const REGISTRY: &str = "[client1]\nsecret = \"dGVzdCBkYXRhLCB1c2VkIG5vd2hlcmUgZWxzZSAuLi4=\"\nclient = \"Alice\"\n";
+
+/// A folder with a certificate and a registry.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    fs::write(folder.path().join("server.pem"), certified.cert.pem()).expect("writing");
+    fs::write(folder.path().join("server.key"), certified.signing_key.serialize_pem()).expect("writing");
+    write_private(&folder, "secrets.toml", REGISTRY);
+    fs::write(
+        folder.path().join("server.toml"),
+        "listen = \"127.0.0.1:0\"\ncertificate = \"server.pem\"\nprivate_key = \"server.key\"\nsecrets = \"secrets.toml\"\n\
+         server_names = [\"localhost\"]\nrealm = \"from the file\"\n[authorities]\nlocalhost = [\"alias.test:8443\"]\n",
+    )
+    .expect("writing");
+    folder
+}
+
+fn write_private(folder: &TempDir, name: &str, text: &str) {
+    let path = folder.path().join(name);
+    fs::write(&path, text).expect("writing");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("chmod");
+}
+
+fn command(folder: &TempDir, args: &[&str]) -> Command {
+    let mut command = Command::new(SERVER);
+    command.arg("run").args(args).current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null()).env_remove("EKM_OTP_LOG");
+    command
+}
+
+/// Runs a server that must not start.
+fn refused(folder: &TempDir, args: &[&str]) -> (i32, String) {
+    let Output { status, stderr, .. } = command(folder, args).output().expect("the server");
+    (status.code().expect("an exit code"), String::from_utf8_lossy(&stderr).into_owned())
+}
+
+struct Running {
+    process: Child,
+    port: u16,
+    log: BufReader<std::process::ChildStderr>,
+}
+
+fn start(folder: &TempDir, args: &[&str]) -> Running {
+    let mut process = command(folder, args).stderr(Stdio::piped()).spawn().expect("the server");
+    let mut log = BufReader::new(process.stderr.take().expect("its log"));
+    loop {
+        let mut line = String::new();
+        assert_ne!(log.read_line(&mut line).expect("a line"), 0, "the server ended");
+        if let Some((_, rest)) = line.split_once("127.0.0.1:") {
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            return Running { process, port: digits.parse().expect("a port"), log };
+        }
+    }
+}
+
+impl Running {
+    /// Ends it by this signal and returns its exit code and what it logged since its start.
+    fn end(mut self, signal: &str) -> (Option<i32>, String) {
+        assert!(Command::new("kill").args([&format!("-{signal}"), &self.process.id().to_string()]).status().expect("kill").success());
+        let status = self.process.wait().expect("its end");
+        let mut rest = String::new();
+        self.log.read_to_string(&mut rest).expect("its log");
+        (status.code(), rest)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// OpenSSL as a TLS client: an implementation of its own. Sends one request without a credential and returns all that it tells.
+fn s_client(port: u16, flags: &[&str]) -> String {
+    s_client_with(port, flags, "/dev/null")
+}
+
+fn s_client_with(port: u16, flags: &[&str], configuration: &str) -> String {
+    let mut openssl = Command::new("openssl")
+        .env("OPENSSL_CONF", configuration)
+        .args(["s_client", "-connect", &format!("127.0.0.1:{port}"), "-servername", "localhost", "-ign_eof"])
+        .args(flags)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("cannot run openssl ({e}): install the Debian package `openssl`"));
+    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    // Where the handshake fails, the pipe may be closed already.
+    let _ = std::io::Write::write_all(&mut openssl.stdin.take().expect("its input"), request);
+    let output = openssl.wait_with_output().expect("its output");
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn flags_win_over_the_configuration_file() {
+    let folder = folder();
+    let server = start(&folder, &["--config", "server.toml"]);
+    assert!(s_client(server.port, &[]).contains("www-authenticate: EKM-OTP realm=\"from the file\""));
+    assert_eq!(server.end("TERM").0, Some(0));
+    let server = start(&folder, &["--config", "server.toml", "--realm", "from the flag", "--log-format", "json"]);
+    assert!(s_client(server.port, &[]).contains("www-authenticate: EKM-OTP realm=\"from the flag\""));
+    let (code, log) = server.end("TERM");
+    assert_eq!(code, Some(0));
+    assert!(log.lines().all(|line| line.starts_with("{\"timestamp\"")), "{log}");
+}
+
+#[test]
+fn sigterm_and_sigint_drain_and_exit_0() {
+    let folder = folder();
+    for signal in ["TERM", "INT"] {
+        let server = start(&folder, &["--config", "server.toml"]);
+        // A connection that is idle, and one that has not finished its handshake.
+        let mut idle = Command::new("openssl")
+            .args(["s_client", "-quiet", "-connect", &format!("127.0.0.1:{}", server.port), "-servername", "localhost"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("openssl");
+        std::io::Write::write_all(idle.stdin.as_mut().expect("its input"), b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").expect("writing");
+        let mut line = String::new();
+        BufReader::new(idle.stdout.as_mut().expect("its output")).read_line(&mut line).expect("an answer");
+        assert!(line.starts_with("HTTP/1.1 401"), "{line}");
+        let _stalled = std::net::TcpStream::connect(("127.0.0.1", server.port)).expect("a connection");
+        let (code, log) = server.end(signal);
+        assert_eq!(code, Some(0), "{log}");
+        assert!(log.contains("draining") && log.contains("stopped") && !log.contains("were cut"), "{log}");
+        drop(idle.stdin.take());
+        let _ = idle.wait();
+    }
+}
+
+#[test]
+fn tls_1_2_is_refused_unless_switched_on_and_then_without_extended_master_secret() {
+    let folder = folder();
+    let server = start(&folder, &["--config", "server.toml"]);
+    assert!(s_client(server.port, &[]).contains("HTTP/1.1 401"), "TLS 1.3");
+    assert!(!s_client(server.port, &["-tls1_2"]).contains("HTTP/1.1 401"), "TLS 1.2 is off");
+    server.end("TERM");
+
+    let server = start(&folder, &["--config", "server.toml", "--tls12"]);
+    let with_ems = s_client(server.port, &["-tls1_2"]);
+    assert!(with_ems.contains("Extended master secret: yes") && with_ems.contains("HTTP/1.1 401"), "{with_ems}");
+    let configuration = folder.path().join("no-ems.cnf");
+    fs::write(&configuration, "openssl_conf=a\n[a]\nssl_conf=b\n[b]\nsystem_default=c\n[c]\nOptions=-ExtendedMasterSecret\n")
+        .expect("writing");
+    let without = s_client_with(server.port, &["-tls1_2"], configuration.to_str().expect("a path"));
+    assert!(
+        !without.contains("HTTP/1.1 401") && without.contains("alert"),
+        "a client without extended master secret was accepted: {without}"
+    );
+    // Without resumption: neither a session id nor a ticket is handed out.
+    assert!(with_ems.contains("Session-ID: \n") && !with_ems.contains("session ticket:"), "{with_ems}");
+    server.end("TERM");
+}
+
+#[test]
+fn post_quantum_can_be_required() {
+    let folder = folder();
+    // Debian's OpenSSL 3.0 has no X25519MLKEM768.
+    let server = start(&folder, &["--config", "server.toml", "--require-post-quantum"]);
+    assert!(!s_client(server.port, &[]).contains("HTTP/1.1 401"));
+    server.end("TERM");
+    let server = start(&folder, &["--config", "server.toml", "--require-post-quantum=false"]);
+    assert!(s_client(server.port, &[]).contains("HTTP/1.1 401"));
+    server.end("TERM");
+}
+
+#[test]
+fn a_registry_that_others_can_read_is_refused() {
+    let folder = folder();
+    for mode in [0o644, 0o640, 0o604, 0o620] {
+        fs::set_permissions(folder.path().join("secrets.toml"), fs::Permissions::from_mode(mode)).expect("chmod");
+        let (code, told) = refused(&folder, &["--config", "server.toml"]);
+        assert_eq!(code, 77, "{told}");
+        assert!(told.contains("chmod 600") && told.contains(&format!("{mode:04o}")), "{told}");
+    }
+}
+
+#[test]
+fn a_server_that_cannot_start_tells_why() {
+    let folder = folder();
+    fs::write(folder.path().join("misspelt.toml"), "lissten = \"127.0.0.1:0\"\n").expect("writing");
+    write_private(&folder, "weak.toml", "[client1]\nsecret = \"dGVzdA==\"\nclient = \"Alice\"\n");
+    write_private(&folder, "broken.json", "{\"client1\": \"dGVzdCBkYXRhLCB1c2VkIG5vd2hlcmUgZWxzZSAuLi4=\"}");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let taken = taken.local_addr().expect("an address").to_string();
+    for (reason, code, args) in [
+        ("--certificate is missing", 64, vec![]),
+        ("unknown field `lissten`", 64, vec!["--config", "misspelt.toml"]),
+        ("cannot read missing.toml", 69, vec!["--config", "missing.toml"]),
+        ("cannot open missing.toml", 69, vec!["--config", "server.toml", "--secrets", "missing.toml"]),
+        ("at least 16 are needed", 64, vec!["--config", "server.toml", "--secrets", "weak.toml"]),
+        ("line 1: not understood", 64, vec!["--config", "server.toml", "--secrets", "broken.json"]),
+        ("cannot read missing.pem", 69, vec!["--config", "server.toml", "--certificate", "missing.pem"]),
+        ("server.toml", 64, vec!["--config", "server.toml", "--private-key", "server.toml"]),
+        ("neither an IP literal nor a DNS name", 64, vec!["--config", "server.toml", "--server-name", "not a name"]),
+        ("is no configured server name", 64, vec!["--config", "server.toml", "--authority", "other.test=other.test"]),
+        ("printable ASCII", 64, vec!["--config", "server.toml", "--realm", "r\u{e9}alm"]),
+        ("cannot listen on", 69, vec!["--config", "server.toml", "--listen", &taken]),
+        ("unexpected argument", 64, vec!["--unknown"]),
+    ] {
+        let (got, told) = refused(&folder, &args);
+        assert!(told.contains(reason), "{reason:?} is missing for {args:?}:\n{told}");
+        assert_eq!(got, code, "{args:?}: {told}");
+        assert!(!told.contains("dGVz"), "a secret is shown: {told}");
+    }
+}

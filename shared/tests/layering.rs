@@ -1,0 +1,125 @@
+//! The layering of the workspace and the licences of all that it is built from, read from `cargo metadata`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
+
+use serde_json::Value;
+
+/// Who may import whom. Development dependencies are not looked at, but for `ekm-otp-swtpm`, which may be nothing else.
+const ALLOWED: [(&str, &[&str]); 6] = [
+    ("ekm-otp", &[]),
+    ("ekm-otp-tower", &["ekm-otp"]),
+    ("ekm-otp-tpm", &[]),
+    ("ekm-otp-client", &["ekm-otp", "ekm-otp-tpm"]),
+    ("ekm-otp-server", &["ekm-otp", "ekm-otp-tower"]),
+    ("ekm-otp-swtpm", &[]),
+];
+
+/// What must not be reached from a member, however far down.
+const FORBIDDEN: [(&str, &[&str]); 3] =
+    [("ekm-otp", &["tokio", "hyper", "tss-esapi"]), ("ekm-otp-tower", &["tss-esapi"]), ("ekm-otp-server", &["tss-esapi"])];
+
+/// Each dependency must be usable under one of these.
+const LICENCES: [&str; 10] = [
+    "Apache-2.0",
+    "Apache-2.0 WITH LLVM-exception",
+    "MIT",
+    "BSD-2-Clause",
+    "BSD-3-Clause",
+    "ISC",
+    "Unicode-3.0",
+    "Zlib",
+    "CC0-1.0",
+    "CDLA-Permissive-2.0",
+];
+
+fn metadata() -> Value {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version=1", "--all-features", "--locked", "--manifest-path"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .output()
+        .expect("cargo metadata");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON")
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_else(|| panic!("no {name} in {value}"))
+}
+
+fn list<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value[name].as_array().unwrap_or_else(|| panic!("no {name}"))
+}
+
+/// Package id → the ids that it is built with, development dependencies left out.
+fn graph(metadata: &Value) -> BTreeMap<&str, Vec<&str>> {
+    list(&metadata["resolve"], "nodes")
+        .iter()
+        .map(|node| {
+            let built_with = list(node, "deps").iter().filter(|dep| list(dep, "dep_kinds").iter().any(|kind| kind["kind"] != "dev"));
+            (text(node, "id"), built_with.map(|dep| text(dep, "pkg")).collect())
+        })
+        .collect()
+}
+
+fn names(metadata: &Value) -> BTreeMap<&str, &str> {
+    list(metadata, "packages").iter().map(|package| (text(package, "id"), text(package, "name"))).collect()
+}
+
+fn id_of<'a>(names: &BTreeMap<&'a str, &str>, name: &str) -> &'a str {
+    names.iter().find(|(_, n)| **n == name).map_or_else(|| panic!("no member {name}"), |(id, _)| id)
+}
+
+#[test]
+fn members_import_each_other_in_one_direction_only() {
+    let metadata = metadata();
+    let (graph, names) = (graph(&metadata), names(&metadata));
+    let members: BTreeSet<&str> = list(&metadata, "workspace_members").iter().map(|id| names[id.as_str().expect("an id")]).collect();
+    assert_eq!(members, ALLOWED.iter().map(|(name, _)| *name).collect(), "a new member needs its rule here");
+    for (member, allowed) in ALLOWED {
+        for dependency in graph[id_of(&names, member)].iter().map(|id| names[id]).filter(|name| members.contains(name)) {
+            assert!(allowed.contains(&dependency), "{member} must not import {dependency}");
+        }
+    }
+}
+
+#[test]
+fn the_protocol_knows_no_io_and_only_tpm_sees_tss_esapi() {
+    let metadata = metadata();
+    let (graph, names) = (graph(&metadata), names(&metadata));
+    for (member, forbidden) in FORBIDDEN {
+        let (mut reached, mut open) = (BTreeSet::new(), vec![id_of(&names, member)]);
+        while let Some(id) = open.pop() {
+            if reached.insert(id) {
+                open.extend(&graph[id]);
+            }
+        }
+        for id in reached {
+            assert!(!forbidden.contains(&names[id]), "{member} reaches {}", names[id]);
+        }
+    }
+    let tss = id_of(&names, "tss-esapi");
+    let users: Vec<&str> = graph.iter().filter(|(_, built_with)| built_with.contains(&tss)).map(|(id, _)| names[id]).collect();
+    assert_eq!(users, ["ekm-otp-tpm"]);
+}
+
+#[test]
+fn every_dependency_has_a_licence_that_is_allowed() {
+    let metadata = metadata();
+    for package in list(&metadata, "packages") {
+        let (name, licence) = (text(package, "name"), package["license"].as_str().unwrap_or_default());
+        // `A OR B` offers a choice, `A AND B` asks for both; older manifests write `/` for OR.
+        let licence = licence.replace(['(', ')'], " ").replace('/', " OR ");
+        let usable = licence.split(" AND ").all(|part| part.split(" OR ").any(|one| LICENCES.contains(&one.trim())));
+        assert!(usable, "{name}: {licence:?} is not allowed");
+    }
+}
+
+#[test]
+fn every_dependency_comes_from_the_registry() {
+    let metadata = metadata();
+    for package in list(&metadata, "packages") {
+        let source = package["source"].as_str();
+        assert!(source.is_none_or(|source| source.starts_with("registry+")), "{}: {source:?}", text(package, "name"));
+    }
+}
