@@ -26,7 +26,12 @@ fn a_request_succeeds_and_the_verified_client_is_told_to_the_application() {
     });
     assert_eq!(facts, expected);
     let told = text(&got.stderr);
-    for line in ["* TLS: TLSv1.3, TLS_AES_256_GCM_SHA384, X25519MLKEM768", "* TPM: one HMAC, ", "* server proof: verified, before", "* answer: 200 OK"] {
+    for line in [
+        "* TLS: TLSv1.3, TLS_AES_256_GCM_SHA384, X25519MLKEM768",
+        "* TPM: one HMAC, ",
+        "* server proof: verified, before",
+        "* answer: 200 OK",
+    ] {
         assert!(told.contains(line), "{line} is missing in:\n{told}");
     }
     assert_eq!(bench.swtpm.loaded_handles(), Vec::<String>::new());
@@ -107,11 +112,23 @@ fn no_secret_and_no_password_in_any_log_or_in_the_process_list() {
         passwords.push(otp.split('"').next().expect("a password").to_owned());
         told += before;
     }
-    let wrong = bench.client(&["get", &format!("https://localhost:{}/", server.port), "--kid", "nobody", "--key-file", "client1.pem", "--ca", "server.pem"]);
+    let wrong = bench.client(&[
+        "get",
+        &format!("https://localhost:{}/", server.port),
+        "--kid",
+        "nobody",
+        "--key-file",
+        "client1.pem",
+        "--ca",
+        "server.pem",
+    ]);
     told += &text(&wrong.stderr);
     let (code, log) = server.end("INT");
     assert_eq!(code, Some(0));
-    assert!(log.contains("TRACE") && log.contains("request refused") && log.contains("kid=client1"), "the log is not what the test is about");
+    assert!(
+        log.contains("TRACE") && log.contains("request refused") && log.contains("kid=client1"),
+        "the log is not what the test is about"
+    );
     for text in [&log, &told, &text(&command_line), &text(&environment)] {
         assert!(!text.contains(&secret), "the secret");
         assert!(!passwords.iter().any(|otp| text.contains(otp.as_str())), "a password");
@@ -183,8 +200,16 @@ fn wrong_usage_is_told_with_its_reason() {
         ("required", 64, vec!["get", "https://localhost/", "--kid", "client1"]),
         ("write it as 'Name: value'", 64, [&["get", "https://localhost/", "--header", "nocolon"][..], &key].concat()),
         ("is not served yet", 64, [&["get", "https://localhost/", "--tcti", "swtpm:path=/x"][..], &key].concat()),
-        ("not a TSS2 PRIVATE KEY file", 64, vec!["get", "https://localhost/", "--kid", "client1", "--key-file", "server.pem", "--ca", "server.pem"]),
-        ("cannot read missing.pem", 69, vec!["get", "https://localhost/", "--kid", "client1", "--key-file", "missing.pem", "--ca", "server.pem"]),
+        (
+            "not a TSS2 PRIVATE KEY file",
+            64,
+            vec!["get", "https://localhost/", "--kid", "client1", "--key-file", "server.pem", "--ca", "server.pem"],
+        ),
+        (
+            "cannot read missing.pem",
+            69,
+            vec!["get", "https://localhost/", "--kid", "client1", "--key-file", "missing.pem", "--ca", "server.pem"],
+        ),
         ("exists already", 64, vec!["key", "create", "--kid", "client1", "--out", "client1.pem"]),
         ("exists already", 64, vec!["key", "create", "--kid", "client1", "--out", "new.pem", "--secret-out", "secrets.toml"]),
         ("at least 16 are needed", 64, vec!["key", "import", "--kid", "c", "--out", "new.pem", "--secret-file", "short"]),

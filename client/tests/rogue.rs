@@ -79,8 +79,14 @@ async fn a_rogue_server_gets_the_bodyless_probe_and_nothing_else() {
         assert!(matches!(error, ConnectError::NotProven(_) | ConnectError::Refused { .. }), "{trick}: {error:?}");
         let received = received.await.expect("the rogue");
         assert!(received.starts_with("GET /.well-known/ekm-otp HTTP/1.1\r\n"), "{trick}: {received}");
-        assert!(received.ends_with("\r\n\r\n") && received.matches("\r\n\r\n").count() == 1, "{trick}: more than one header section: {received}");
-        assert!(!received.to_ascii_lowercase().contains("content-length") && !received.to_ascii_lowercase().contains("transfer-encoding"), "{trick}");
+        assert!(
+            received.ends_with("\r\n\r\n") && received.matches("\r\n\r\n").count() == 1,
+            "{trick}: more than one header section: {received}"
+        );
+        assert!(
+            !received.to_ascii_lowercase().contains("content-length") && !received.to_ascii_lowercase().contains("transfer-encoding"),
+            "{trick}"
+        );
     }
 }
 
@@ -107,7 +113,9 @@ async fn without_the_mutual_round_a_rogue_gets_the_request_and_a_forged_proof_is
 async fn a_request_for_another_origin_never_leaves() {
     let (port, tls, received) = rogue("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_owned()).await;
     let mut connection = connector(port, tls).mutual(Mutual::Prefer).connect().await.expect("a connection");
-    for uri in ["https://elsewhere.test/", "http://localhost/", &format!("http://localhost:{port}/"), &format!("https://localhost:{}/", port ^ 1)] {
+    for uri in
+        ["https://elsewhere.test/", "http://localhost/", &format!("http://localhost:{port}/"), &format!("https://localhost:{}/", port ^ 1)]
+    {
         let request = Request::get(uri).body(Full::from("")).expect("a request");
         assert!(matches!(connection.send(request).await, Err(RequestError::ForeignAuthority { .. })), "{uri}");
     }

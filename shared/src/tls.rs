@@ -10,7 +10,6 @@ use rustls::{
     ClientConfig, ClientConnection, ConnectionCommon, HandshakeKind, NamedGroup, ProtocolVersion, ServerConfig, ServerConnection,
     SupportedProtocolVersion,
 };
-use zeroize::Zeroizing;
 
 use crate::{Ekm, ServerName, ServerNameError};
 
@@ -146,12 +145,7 @@ impl Handshake {
             server_name,
         };
         policy.check(&facts)?;
-        let ekm = Ekm::export(|out, label, context| {
-            // rustls hands the buffer back, or drops it: export into our own, then copy.
-            let exported = connection.export_keying_material(Zeroizing::new([0_u8; Ekm::LEN]), label, Some(context))?;
-            out.copy_from_slice(&*exported);
-            Ok::<_, rustls::Error>(())
-        })?;
+        let ekm = Ekm::export(|out, label, context| connection.export_keying_material(&mut out[..], label, Some(context)).map(drop))?;
         Ok(Self { ekm, facts })
     }
 }

@@ -268,7 +268,7 @@ impl Live {
         }
         let description = file.describe();
         if !description.is_hmac_sha256 {
-            return Err(KeyFileError::NotHmac(description.kind).into());
+            return Err(KeyFileError::NotHmac(description.kind.to_owned()).into());
         }
         let key = self.with_parent(file.parent(), |live, parent| {
             let session = live.session(parent)?;

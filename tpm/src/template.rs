@@ -60,9 +60,7 @@ pub(crate) fn hmac_key() -> Result<Public, Error> {
         .with_public_algorithm(PublicAlgorithm::KeyedHash)
         .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
         .with_object_attributes(attributes)
-        .with_keyed_hash_parameters(PublicKeyedHashParameters::new(KeyedHashScheme::Hmac {
-            hmac_scheme: HmacScheme::from(HashScheme::new(HashingAlgorithm::Sha256)),
-        }))
+        .with_keyed_hash_parameters(hmac_sha256())
         .with_keyed_hash_unique_identifier(Default::default())
         .build()
 }
@@ -74,7 +72,7 @@ pub(crate) const EMPTY_PASSWORD: Option<AuthSession> = Some(AuthSession::Passwor
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyDescription {
     /// Kind of key: `HMAC-SHA256`, or what else it is.
-    pub kind: String,
+    pub kind: &'static str,
     /// Whether [`TpmKey::hmac`](crate::TpmKey::hmac) can use it.
     pub is_hmac_sha256: bool,
     /// The object attributes as tpm2-tools names them (TCG part 2, 8.3).
@@ -88,13 +86,11 @@ pub struct KeyDescription {
 impl KeyDescription {
     pub(crate) fn of(public: &Public) -> Self {
         let (kind, is_hmac_sha256) = match public {
-            Public::KeyedHash { parameters, .. } => match *parameters {
-                PublicKeyedHashParameters { .. } if *parameters == sha256_hmac_parameters() => ("HMAC-SHA256".to_owned(), true),
-                _ => ("keyed hash, another scheme".to_owned(), false),
-            },
-            Public::Rsa { .. } => ("RSA".to_owned(), false),
-            Public::Ecc { .. } => ("ECC".to_owned(), false),
-            Public::SymCipher { .. } => ("symmetric cipher".to_owned(), false),
+            Public::KeyedHash { parameters, .. } if *parameters == hmac_sha256() => ("HMAC-SHA256", true),
+            Public::KeyedHash { .. } => ("keyed hash, another scheme", false),
+            Public::Rsa { .. } => ("RSA", false),
+            Public::Ecc { .. } => ("ECC", false),
+            Public::SymCipher { .. } => ("symmetric cipher", false),
         };
         Self {
             kind,
@@ -115,7 +111,7 @@ impl fmt::Display for KeyDescription {
     }
 }
 
-fn sha256_hmac_parameters() -> PublicKeyedHashParameters {
+fn hmac_sha256() -> PublicKeyedHashParameters {
     PublicKeyedHashParameters::new(KeyedHashScheme::Hmac { hmac_scheme: HmacScheme::from(HashScheme::new(HashingAlgorithm::Sha256)) })
 }
 

@@ -10,17 +10,8 @@ const SECRET: &[u8; 32] = b"a secret of the interop tests...";
 const MAC: &str = "59c0f1b675bdd646aec050034862fff58278b01bd9ed57bdc2e64b45693cb925";
 
 /// The H-2 template as tpm2-tools write it.
-const H2: [&str; 9] = [
-    "-Q",
-    "-C",
-    "o",
-    "-G",
-    "ecc",
-    "-g",
-    "sha256",
-    "-a",
-    "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt",
-];
+const H2: [&str; 9] =
+    ["-Q", "-C", "o", "-G", "ecc", "-g", "sha256", "-a", "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt"];
 
 fn open(swtpm: &Swtpm) -> TpmHandle {
     TpmHandle::open(swtpm.tcti().parse().expect("a TCTI string")).expect("a thread")

@@ -16,7 +16,9 @@ pub const CLIENT: &str = env!("CARGO_BIN_EXE_ekm-otp-client");
 pub fn server_binary() -> PathBuf {
     let target = Path::new(CLIENT).parent().expect("a folder");
     let mut build = Command::new(env!("CARGO"));
-    build.args(["build", "--quiet", "--package", "ekm-otp-server", "--bin", "ekm-otp-server", "--target-dir"]).arg(target.parent().expect("a folder"));
+    build
+        .args(["build", "--quiet", "--package", "ekm-otp-server", "--bin", "ekm-otp-server", "--target-dir"])
+        .arg(target.parent().expect("a folder"));
     if target.ends_with("release") {
         build.arg("--release");
     }
@@ -59,7 +61,18 @@ impl Bench {
 
     /// Makes `client1.pem` in the TPM and `secrets.toml` for the server.
     pub fn create_key(&self) {
-        let made = self.client(&["key", "create", "--kid", "client1", "--client", "Alice", "--out", "client1.pem", "--secret-out", "secrets.toml"]);
+        let made = self.client(&[
+            "key",
+            "create",
+            "--kid",
+            "client1",
+            "--client",
+            "Alice",
+            "--out",
+            "client1.pem",
+            "--secret-out",
+            "secrets.toml",
+        ]);
         assert!(made.status.success(), "{}", text(&made.stderr));
     }
 
@@ -87,7 +100,17 @@ pub struct Server {
 impl Server {
     pub fn start(bench: &Bench, flags: &[&str]) -> Self {
         let mut process = Command::new(server_binary())
-            .args(["run", "--listen", "127.0.0.1:0", "--certificate", "server.pem", "--private-key", "server.key", "--secrets", "secrets.toml"])
+            .args([
+                "run",
+                "--listen",
+                "127.0.0.1:0",
+                "--certificate",
+                "server.pem",
+                "--private-key",
+                "server.key",
+                "--secrets",
+                "secrets.toml",
+            ])
             .args(["--server-name", "localhost"])
             .args(flags)
             .current_dir(bench.swtpm.dir())
