@@ -54,14 +54,16 @@ struct Running {
 fn start(folder: &TempDir, args: &[&str]) -> Running {
     let mut process = command(folder, args).stderr(Stdio::piped()).spawn().expect("the server");
     let mut log = BufReader::new(process.stderr.take().expect("its log"));
-    loop {
-        let mut line = String::new();
-        assert_ne!(log.read_line(&mut line).expect("a line"), 0, "the server ended");
-        if let Some((_, rest)) = line.split_once("127.0.0.1:") {
-            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            return Running { process, port: digits.parse().expect("a port"), log };
+    let mut line = String::new();
+    while !line.contains("127.0.0.1:") {
+        line.clear();
+        let read = log.read_line(&mut line).expect("a line");
+        if read == 0 {
+            panic!("the server ended: {}", process.wait().expect("its end"));
         }
     }
+    let digits: String = line.split("127.0.0.1:").skip(1).flat_map(str::chars).take_while(char::is_ascii_digit).collect();
+    Running { process, port: digits.parse().expect("a port"), log }
 }
 
 impl Running {
