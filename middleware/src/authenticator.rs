@@ -26,6 +26,7 @@ pub struct Authentication {
     unknown_kid: Arc<RegisteredKey>,
     max_failures: u32,
     max_age: Duration,
+    verified_within: Duration,
 }
 
 impl Authentication {
@@ -33,6 +34,10 @@ impl Authentication {
     pub const MAX_FAILURES: u32 = 8;
     /// How long a connection lives at most, unless set otherwise: 1 hour.
     pub const MAX_AGE: Duration = Duration::from_secs(3600);
+
+    /// How long a connection may go without a verified request, unless set otherwise: 30 seconds. Whoever cannot authenticate holds no
+    /// connection longer, whatever phase it stalls in.
+    pub const VERIFIED_WITHIN: Duration = Duration::from_secs(30);
 
     /// Authenticates against `store` on connections for `names`. The realm is shown in challenges.
     ///
@@ -55,6 +60,7 @@ impl Authentication {
             unknown_kid,
             max_failures: Self::MAX_FAILURES,
             max_age: Self::MAX_AGE,
+            verified_within: Self::VERIFIED_WITHIN,
         })
     }
 
@@ -72,6 +78,13 @@ impl Authentication {
         self
     }
 
+    /// Sets how long a connection may go without a verified request.
+    #[must_use]
+    pub fn verified_within(mut self, deadline: Duration) -> Self {
+        self.verified_within = deadline;
+        self
+    }
+
     pub(crate) fn challenge(&self) -> &HeaderValue {
         &self.challenge
     }
@@ -80,8 +93,9 @@ impl Authentication {
         &self.channel_challenge
     }
 
-    pub(crate) fn connection_max_age(&self) -> Duration {
-        self.max_age
+    /// How long a connection lives without a verified request, and with one.
+    pub(crate) fn ages(&self) -> (Duration, Duration) {
+        (self.verified_within.min(self.max_age), self.max_age)
     }
 }
 
@@ -178,6 +192,10 @@ impl ConnectionAuthenticator {
     /// A response with the proof is on its way: the next one needs none.
     pub(crate) fn proof_was_sent(&self) {
         self.0.proof_is_due.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_pinned(&self) -> bool {
+        self.0.pinned.get().is_some()
     }
 
     pub(crate) fn is_closing(&self) -> bool {

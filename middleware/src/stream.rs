@@ -1,4 +1,5 @@
-//! The TLS stream of one connection, which can be ended from outside: by age, after failures, by a revoked key.
+//! The TLS stream of one connection, which can be ended from outside: by age, after failures, by a revoked key, or because nobody
+//! was verified on it in time.
 
 use std::io;
 use std::pin::Pin;
@@ -7,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 
 use crate::ConnectionAuthenticator;
@@ -22,15 +23,32 @@ pub struct EkmStream<IO> {
     io: TlsStream<IO>,
     authenticator: ConnectionAuthenticator,
     lifeline: Arc<Lifeline>,
-    /// The end of the connection's life, then of its grace.
     deadline: Pin<Box<Sleep>>,
-    in_grace: bool,
+    phase: Phase,
+}
+
+/// What the deadline ends.
+#[derive(Debug)]
+enum Phase {
+    /// The time for a first verified request; then the connection lives until this instant.
+    Unverified { then_until: Instant },
+    /// The connection's life.
+    Verified,
+    /// What was under way when the connection was to be closed.
+    Grace,
 }
 
 impl<IO> EkmStream<IO> {
     pub(crate) fn new(io: TlsStream<IO>, authenticator: ConnectionAuthenticator) -> Self {
-        let deadline = Box::pin(sleep(authenticator.authentication().connection_max_age()));
-        Self { io, lifeline: Arc::clone(authenticator.lifeline()), authenticator, deadline, in_grace: false }
+        let (unverified, verified) = authenticator.authentication().ages();
+        let now = Instant::now();
+        Self {
+            io,
+            lifeline: Arc::clone(authenticator.lifeline()),
+            authenticator,
+            deadline: Box::pin(sleep_until(now + unverified)),
+            phase: Phase::Unverified { then_until: now + verified },
+        }
     }
 
     /// What authenticates this connection's requests.
@@ -67,7 +85,7 @@ impl<IO> EkmStream<IO> {
             if let Err(e) = self.check() {
                 return Poll::Ready(e);
             }
-            if self.lifeline.state() == State::Closing && !self.in_grace {
+            if self.lifeline.state() == State::Closing && !matches!(self.phase, Phase::Grace) {
                 self.start_grace();
             }
             match self.deadline.as_mut().poll(cx) {
@@ -78,16 +96,21 @@ impl<IO> EkmStream<IO> {
     }
 
     fn on_deadline(&mut self) {
-        if self.in_grace {
-            self.lifeline.advance(State::Cut);
-        } else {
-            self.lifeline.advance(State::Closing);
-            self.start_grace();
+        match self.phase {
+            Phase::Unverified { then_until } if self.authenticator.is_pinned() => {
+                self.phase = Phase::Verified;
+                self.deadline.as_mut().reset(then_until);
+            }
+            Phase::Unverified { .. } | Phase::Verified => {
+                self.lifeline.advance(State::Closing);
+                self.start_grace();
+            }
+            Phase::Grace => self.lifeline.advance(State::Cut),
         }
     }
 
     fn start_grace(&mut self) {
-        self.in_grace = true;
+        self.phase = Phase::Grace;
         self.deadline.as_mut().reset(Instant::now() + CLOSE_GRACE);
     }
 }

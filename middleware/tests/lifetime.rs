@@ -52,6 +52,32 @@ async fn a_connection_ends_gracefully_at_its_age() {
 }
 
 #[tokio::test]
+async fn a_connection_without_a_verified_request_ends_and_one_with_lives_on() {
+    let server = TestServer::with(TlsPolicy::default(), |a| a.verified_within(Duration::from_millis(400)), |a| a).await;
+    for alpn in [b"http/1.1".as_slice(), b"h2"] {
+        let silent = server.connect_as(HOST, alpn).await;
+        let mut refused = server.connect_as(HOST, alpn).await;
+        assert_eq!(refused.send(request("/", None)).await.expect("an answer").status, StatusCode::UNAUTHORIZED);
+        let mut verified = server.connect_as(HOST, alpn).await;
+        let credential = verified.credential(KID);
+        assert_eq!(verified.get(&credential).await.status, StatusCode::OK);
+        // Not even the first byte of a request comes.
+        let mut stalled = {
+            let config = std::sync::Arc::new(server.pki.client_config(&server.policy, alpn));
+            let tcp = TcpStream::connect(server.addr).await.expect("a TCP connection");
+            let name = rustls::pki_types::ServerName::try_from(HOST).expect("a name");
+            tokio_rustls::TlsConnector::from(config).connect(name, tcp).await.expect("a TLS connection")
+        };
+        for connection in [silent.connection, refused.connection] {
+            let _ = tokio::time::timeout(SOON, connection).await.expect("the connection goes on");
+        }
+        let mut rest = Vec::new();
+        let _ = tokio::time::timeout(SOON, stalled.read_to_end(&mut rest)).await.expect("the connection goes on");
+        assert_eq!(verified.get(&credential).await.status, StatusCode::OK, "a verified client lost its connection");
+    }
+}
+
+#[tokio::test]
 async fn a_stalled_handshake_blocks_nobody_and_ends() {
     let server = TestServer::with(TlsPolicy::default(), |a| a, |a| a.handshake_within(Duration::from_millis(500))).await;
     let mut stalled = Vec::new();
