@@ -49,8 +49,7 @@ pub async fn serve(tcp: TcpListener, chain: Vec<CertificateDer<'static>>, key: P
 
     loop {
         let (stream, _peer) = listener.accept().await;
-        let http = http.clone();
-        tokio::spawn(async move { serve_connection(&http, stream, service_fn(hello), std::future::pending()).await });
+        tokio::spawn(serve_connection(&http, stream, service_fn(hello), std::future::pending()));
     }
 }
 

@@ -170,7 +170,7 @@ impl ConnectionAuthenticator {
     /// Resolves once the connection is to be closed: too many failures, its age, or a revoked key. Then shut it down gracefully, so
     /// that the last answer still arrives; what does not end in time is cut. One task may wait at a time.
     pub async fn closing(&self) {
-        self.0.lifeline.closing().await;
+        std::future::poll_fn(|cx| self.0.lifeline.poll_closing(cx)).await;
     }
 
     /// The one-time password of a connection that is closed, for demonstrations: it fits no other connection.

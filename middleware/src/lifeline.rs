@@ -1,6 +1,5 @@
 //! The state that a connection's stream, its authenticator and the registry share: how a connection is ended from outside.
 
-use std::future::poll_fn;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll};
 
@@ -53,12 +52,9 @@ impl Lifeline {
         self.writer.register(cx.waker());
     }
 
-    /// Resolves once the connection is to be closed. One task may wait at a time.
-    pub(crate) async fn closing(&self) {
-        poll_fn(|cx| {
-            self.server.register(cx.waker());
-            if self.state() == State::Open { Poll::Pending } else { Poll::Ready(()) }
-        })
-        .await;
+    /// Ready once the connection is to be closed. One task may wait at a time.
+    pub(crate) fn poll_closing(&self, cx: &Context<'_>) -> Poll<()> {
+        self.server.register(cx.waker());
+        if self.state() == State::Open { Poll::Pending } else { Poll::Ready(()) }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ekm_otp_tower::{Authentication, EkmAcceptor, EkmListener, serve_connection};
+use futures_util::FutureExt as _;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto::Builder;
@@ -35,7 +36,9 @@ pub(crate) fn run(config: Config) -> Result<(), ServerError> {
         .enable_all()
         .build()
         .map_err(|e| ServerError::Other(format!("cannot start the runtime: {e}")))?
-        .block_on(serve(config, store, tls))
+        // Spawned, so that accepting runs on a worker thread beside the connections rather than waking it from outside.
+        .block_on(async { tokio::spawn(serve(config, store, tls)).await })
+        .unwrap_or_else(|e| Err(ServerError::Other(format!("the server's task ended: {e}"))))
 }
 
 fn server_config(config: &Config) -> Result<ServerConfig, ServerError> {
@@ -84,18 +87,18 @@ async fn serve(config: Config, store: ekm_otp_tower::MemoryStore, tls: ServerCon
             _ = interrupt.recv() => break,
             Some(_) = connections.join_next() => {},
             (stream, peer) = listener.accept(), if connections.len() < config.max_connections => {
-                let (http, draining) = (http.clone(), drained(draining.clone()));
+                let authenticator = stream.authenticator().clone();
                 let span = tracing::info_span!("connection", %peer);
-                connections.spawn(async move {
-                    let authenticator = stream.authenticator().clone();
-                    tracing::debug!(tls = %authenticator.tls(), "accepted");
-                    if let Err(error) = serve_connection(&http, stream, service_fn(origin::handle), draining).await {
+                span.in_scope(|| tracing::debug!(tls = %authenticator.tls(), "accepted"));
+                let serving = serve_connection(&http, stream, service_fn(origin::handle), drained(draining.clone()));
+                connections.spawn(serving.map(move |result| {
+                    if let Err(error) = result {
                         tracing::debug!(%error, "the connection broke");
                     }
                     if config.show_otp && let Some(otp) = authenticator.retired_otp() {
                         tracing::warn!(authorization = otp.reveal(), "closed");
                     }
-                }.instrument(span));
+                }).instrument(span));
             },
         }
     }

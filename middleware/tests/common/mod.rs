@@ -110,8 +110,7 @@ impl TestServer {
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await;
-                let http = http.clone();
-                tokio::spawn(async move { serve_connection(&http, stream, service_fn(app), std::future::pending()).await });
+                tokio::spawn(serve_connection(&http, stream, service_fn(app), std::future::pending()));
             }
         });
         Self { addr, pki, store, policy, task }

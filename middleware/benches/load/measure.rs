@@ -1,0 +1,160 @@
+//! The measuring itself: rounds over all modes, in turn.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use crate::AnyError;
+use crate::client::{Client, Target};
+use crate::mode::Mode;
+use crate::options::Options;
+use crate::pki::Pki;
+use crate::process::ServerProcess;
+
+/// How many connections are busy at a time: a server that always finds work spends its time on it, and not on waking up.
+const BUSY: usize = 8;
+/// How many servers per mode are filled with idle connections.
+const IDLE_RUNS: usize = 3;
+/// How many connections are opened, and stay, before the memory of the following ones is measured.
+const IDLE_FIRST: usize = 32;
+
+/// One number per round, in the modes' order.
+pub type Rounds = [Vec<f64>; Mode::ALL.len()];
+
+/// Microseconds of server CPU per operation.
+pub struct Costs {
+    pub connection: Rounds,
+    pub request: Rounds,
+}
+
+struct Server {
+    process: ServerProcess,
+    target: Arc<Target>,
+}
+
+impl Server {
+    fn start(mode: Mode, options: &Options, pki: &Pki) -> Result<Self, AnyError> {
+        let process = ServerProcess::start(mode, options.key_exchange, pki)?;
+        let target = Arc::new(Target::new(mode, process.addr, options.key_exchange, pki)?);
+        Ok(Self { process, target })
+    }
+
+    /// New connections, each with one request.
+    async fn connections(&self, count: usize) -> Result<f64, AnyError> {
+        let before = self.process.cpu_at_rest().await?;
+        let mut busy = JoinSet::new();
+        for share in shares(count) {
+            let target = Arc::clone(&self.target);
+            busy.spawn(async move {
+                for _ in 0..share {
+                    let mut client = target.connect().await?;
+                    client.get().await?;
+                    client.close().await?;
+                }
+                Ok::<_, AnyError>(())
+            });
+        }
+        all(busy).await?;
+        Ok(microseconds(self.process.cpu_at_rest().await? - before, count))
+    }
+
+    /// Requests on connections that have carried one already.
+    async fn requests(&self, count: usize) -> Result<f64, AnyError> {
+        let clients = self.open(BUSY).await?;
+        let before = self.process.cpu_at_rest().await?;
+        let mut busy = JoinSet::new();
+        for (mut client, share) in clients.into_iter().zip(shares(count)) {
+            busy.spawn(async move {
+                for _ in 0..share {
+                    client.get().await?;
+                }
+                Ok::<_, AnyError>(client)
+            });
+        }
+        let clients = all(busy).await?;
+        let cpu = self.process.cpu_at_rest().await? - before;
+        close(clients).await?;
+        Ok(microseconds(cpu, count))
+    }
+
+    async fn open(&self, count: usize) -> Result<Vec<Client>, AnyError> {
+        let mut clients = Vec::with_capacity(count);
+        for _ in 0..count {
+            let mut client = self.target.connect().await?;
+            client.get().await?;
+            clients.push(client);
+        }
+        Ok(clients)
+    }
+
+    /// KiB of resident memory per idle connection that was authenticated.
+    async fn idle_memory(&self, count: usize) -> Result<f64, AnyError> {
+        let first = self.open(IDLE_FIRST).await?;
+        self.process.cpu_at_rest().await?;
+        let before = self.process.resident_kib()?;
+        let idle = self.open(count).await?;
+        self.process.cpu_at_rest().await?;
+        let growth = self.process.resident_kib()?.saturating_sub(before);
+        close(first).await?;
+        close(idle).await?;
+        Ok(growth as f64 / count as f64)
+    }
+}
+
+/// Measures all modes, round by round. Each server lives through all of them; the first round warms up and does not count.
+pub async fn costs(options: &Options) -> Result<Costs, AnyError> {
+    let pki = Pki::new()?;
+    let servers = start_all(options, &pki)?;
+    let mut costs = Costs { connection: Rounds::default(), request: Rounds::default() };
+    for round in 0..=options.rounds {
+        for (mode, server) in servers.iter().enumerate() {
+            let connection = server.connections(options.connections).await?;
+            let request = server.requests(options.requests).await?;
+            if round > 0 {
+                costs.connection[mode].push(connection);
+                costs.request[mode].push(request);
+            }
+        }
+    }
+    Ok(costs)
+}
+
+/// Measures idle connections on fresh servers: one that has worked before holds memory that it would only use again.
+pub async fn idle_memory(options: &Options) -> Result<Rounds, AnyError> {
+    let pki = Pki::new()?;
+    let mut memory = Rounds::default();
+    for _ in 0..IDLE_RUNS {
+        for (mode, server) in start_all(options, &pki)?.iter().enumerate() {
+            memory[mode].push(server.idle_memory(options.idle).await?);
+        }
+    }
+    Ok(memory)
+}
+
+fn start_all(options: &Options, pki: &Pki) -> Result<Vec<Server>, AnyError> {
+    Mode::ALL.into_iter().map(|mode| Server::start(mode, options, pki)).collect()
+}
+
+/// `count` split among the busy connections.
+fn shares(count: usize) -> impl Iterator<Item = usize> {
+    (0..BUSY).map(move |i| count / BUSY + usize::from(i < count % BUSY))
+}
+
+async fn all<T: 'static>(mut tasks: JoinSet<Result<T, AnyError>>) -> Result<Vec<T>, AnyError> {
+    let mut results = Vec::with_capacity(tasks.len());
+    while let Some(result) = tasks.join_next().await {
+        results.push(result??);
+    }
+    Ok(results)
+}
+
+async fn close(clients: Vec<Client>) -> Result<(), AnyError> {
+    for client in clients {
+        client.close().await?;
+    }
+    Ok(())
+}
+
+fn microseconds(nanoseconds: u64, operations: usize) -> f64 {
+    nanoseconds as f64 / 1000.0 / operations as f64
+}
