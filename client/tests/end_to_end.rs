@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Read as _;
 use std::process::{Command, Stdio};
 
-use common::{Bench, CLIENT, Server, mode_of, text};
+use common::{Bench, CLIENT, Server, mode_of, text, write_private};
 
 #[test]
 fn a_request_succeeds_and_the_verified_client_is_told_to_the_application() {
@@ -56,7 +56,7 @@ fn each_run_shows_another_password() {
 fn another_secret_or_key_id_is_refused() {
     let bench = Bench::new();
     bench.create_key();
-    fs::write(bench.path("other.b64"), "b3RoZXIgdGVzdCBkYXRhLCB1c2VkIG5vd2hlcmUgZWxzZQ==\n").expect("writing");
+    write_private(&bench.path("other.b64"), "b3RoZXIgdGVzdCBkYXRhLCB1c2VkIG5vd2hlcmUgZWxzZQ==\n");
     let imported = bench.client(&["key", "import", "--kid", "client1", "--secret-file", "other.b64", "--out", "other.pem"]);
     assert!(imported.status.success(), "{}", text(&imported.stderr));
     let server = Server::start(&bench, &[]);
@@ -73,7 +73,7 @@ fn another_secret_or_key_id_is_refused() {
 fn a_secret_file_works_without_a_tpm_and_warns() {
     let bench = Bench::new();
     bench.create_key();
-    fs::write(bench.path("secret"), bench.secret()).expect("writing");
+    write_private(&bench.path("secret"), &bench.secret());
     let server = Server::start(&bench, &[]);
     let url = format!("https://localhost:{}/get", server.port);
     let got = bench.client_with(&["get", &url, "--kid", "client1", "--secret-file", "secret", "--ca", "server.pem"], "device:/nonexistent");
@@ -213,11 +213,13 @@ fn wrong_usage_is_told_with_its_reason() {
         ("exists already", 64, vec!["key", "create", "--kid", "client1", "--out", "client1.pem"]),
         ("exists already", 64, vec!["key", "create", "--kid", "client1", "--out", "new.pem", "--secret-out", "secrets.toml"]),
         ("at least 16 are needed", 64, vec!["key", "import", "--kid", "c", "--out", "new.pem", "--secret-file", "short"]),
-        ("not standard base64", 64, vec!["key", "import", "--kid", "c", "--out", "new.pem", "--secret-file", "server.pem"]),
+        ("not standard base64", 64, vec!["key", "import", "--kid", "c", "--out", "new.pem", "--secret-file", "words"]),
+        ("chmod 600 server.pem", 77, vec!["key", "import", "--kid", "c", "--out", "new.pem", "--secret-file", "server.pem"]),
         ("not a persistent handle", 64, vec!["key", "create", "--kid", "c", "--out", "new.pem", "--parent", "0x40000001"]),
         ("no usable parent key", 69, vec!["key", "create", "--kid", "c", "--out", "new.pem", "--parent", "0x81000001"]),
     ] {
-        fs::write(bench.path("short"), "dGVzdA==").expect("writing");
+        write_private(&bench.path("short"), "dGVzdA==");
+        write_private(&bench.path("words"), "not base64");
         let got = bench.client(&args);
         let told = text(&got.stderr);
         assert!(told.contains(reason), "{reason:?} is missing for {args:?}:\n{told}");
@@ -238,6 +240,28 @@ fn a_created_secret_is_shown_once_and_inspect_tells_the_key() {
     for part in ["HMAC-SHA256", "fixedtpm|fixedparent|userwithauth|noda|sign", "H-2 primary", "description: team/a@b"] {
         assert!(shown.contains(part), "{part} is missing in:\n{shown}");
     }
+}
+
+#[test]
+fn a_command_that_is_ended_leaves_no_half_made_file() {
+    let bench = Bench::new();
+    bench.swtpm.freeze();
+    let (key, entry) = (bench.path("k.pem"), bench.path("k.toml"));
+    let mut client = Command::new(CLIENT)
+        .args(["key", "create", "--kid", "c", "--out", "k.pem", "--secret-out", "k.toml"])
+        .env("TPM2TOOLS_TCTI", bench.swtpm.tcti())
+        .current_dir(bench.swtpm.dir())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the client");
+    while !key.exists() || !entry.exists() {
+        assert!(client.try_wait().expect("the client").is_none(), "it ended early");
+        std::thread::yield_now();
+    }
+    assert!(Command::new("kill").args(["-TERM", &client.id().to_string()]).status().expect("kill").success());
+    assert_eq!(client.wait().expect("its end").code(), Some(128 + 15));
+    assert!(!key.exists() && !entry.exists());
+    bench.swtpm.thaw();
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! TCP and TLS together: handshakes run beside each other, so that a stalled one blocks nobody.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
@@ -10,25 +12,36 @@ use tokio::task::JoinSet;
 
 use crate::{AcceptError, EkmAcceptor, EkmStream};
 
-/// How many handshakes run at a time; further connections wait in the operating system's queue.
-const MAX_HANDSHAKES: usize = 512;
 /// How long accepting pauses when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-type Accepted = Result<(EkmStream<TcpStream>, SocketAddr), (AcceptError, SocketAddr)>;
+type Accepted = (Result<EkmStream<TcpStream>, AcceptError>, SocketAddr);
 
 /// Accepts TCP connections and finishes their handshakes.
 pub struct EkmListener {
     tcp: TcpListener,
     acceptor: EkmAcceptor,
     handshakes: JoinSet<Accepted>,
+    of_source: HashMap<IpAddr, usize>,
+    max_handshakes: usize,
 }
 
 impl EkmListener {
+    /// How many handshakes run at a time, unless set otherwise.
+    pub const MAX_HANDSHAKES: usize = 1024;
+
     /// Accepts from `tcp`.
     #[must_use]
     pub fn new(tcp: TcpListener, acceptor: EkmAcceptor) -> Self {
-        Self { tcp, acceptor, handshakes: JoinSet::new() }
+        Self { tcp, acceptor, handshakes: JoinSet::new(), of_source: HashMap::new(), max_handshakes: Self::MAX_HANDSHAKES }
+    }
+
+    /// Sets how many handshakes run at a time (at least 4); further connections wait in the operating system's queue. One source (an
+    /// IPv4 address, an IPv6 /64) may hold a quarter of them, so that it cannot keep all others out; its further connections are closed.
+    #[must_use]
+    pub fn max_handshakes(mut self, handshakes: usize) -> Self {
+        self.max_handshakes = handshakes.max(4);
+        self
     }
 
     /// The address it listens on.
@@ -44,11 +57,16 @@ impl EkmListener {
         loop {
             tokio::select! {
                 Some(finished) = self.handshakes.join_next() => match finished {
-                    Ok(Ok(accepted)) => return accepted,
-                    Ok(Err((error, peer))) => tracing::info!(%peer, %error, "connection refused"),
+                    Ok((result, peer)) => {
+                        self.finished(peer);
+                        match result {
+                            Ok(stream) => return (stream, peer),
+                            Err(error) => tracing::info!(%peer, %error, "connection refused"),
+                        }
+                    }
                     Err(error) => tracing::error!(%error, "a handshake's task failed"),
                 },
-                accepted = self.tcp.accept(), if self.handshakes.len() < MAX_HANDSHAKES => match accepted {
+                accepted = self.tcp.accept(), if self.handshakes.len() < self.max_handshakes => match accepted {
                     Ok((tcp, peer)) => self.start(tcp, peer),
                     Err(error) if is_of_one_connection(&error) => tracing::debug!(%error, "a connection ended before it was accepted"),
                     Err(error) => {
@@ -61,12 +79,35 @@ impl EkmListener {
     }
 
     fn start(&mut self, tcp: TcpStream, peer: SocketAddr) {
+        let running = self.of_source.entry(source(peer)).or_default();
+        if *running == self.max_handshakes / 4 {
+            tracing::debug!(%peer, "closed: this source has too many unfinished handshakes");
+            return;
+        }
+        *running += 1;
         let acceptor = self.acceptor.clone();
         self.handshakes.spawn(async move {
             // Answers are small: none waits for more to send.
             let _ = tcp.set_nodelay(true);
-            acceptor.accept(tcp).await.map(|stream| (stream, peer)).map_err(|error| (error, peer))
+            (acceptor.accept(tcp).await, peer)
         });
+    }
+
+    fn finished(&mut self, peer: SocketAddr) {
+        if let Entry::Occupied(mut running) = self.of_source.entry(source(peer)) {
+            *running.get_mut() -= 1;
+            if *running.get() == 0 {
+                running.remove();
+            }
+        }
+    }
+}
+
+/// An IPv4 address, or an IPv6 /64: what one subscriber usually has.
+fn source(peer: SocketAddr) -> IpAddr {
+    match peer.ip().to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
+        v4 => v4,
     }
 }
 

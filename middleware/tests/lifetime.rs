@@ -5,9 +5,10 @@ mod common;
 use std::time::Duration;
 
 use common::{HOST, KID, TestServer, request};
-use ekm_otp_tower::protocol::{KeyId, TlsPolicy};
+use ekm_otp_tower::protocol::field::Credential;
+use ekm_otp_tower::protocol::{Derivation, Handshake, KeyId, ServerName, TlsPolicy};
 use hyper::StatusCode;
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -37,6 +38,35 @@ async fn a_revoked_key_ends_its_connections_and_no_others() {
         let credential = anew.credential(kid);
         assert_eq!(anew.get(&credential).await.status, StatusCode::UNAUTHORIZED);
     }
+}
+
+#[tokio::test]
+async fn a_revoked_key_ends_its_upgraded_streams() {
+    let server = TestServer::start().await;
+    let config = std::sync::Arc::new(server.pki.client_config(&server.policy, b"http/1.1"));
+    let tcp = TcpStream::connect(server.addr).await.expect("a TCP connection");
+    let name = rustls::pki_types::ServerName::try_from(HOST).expect("a name");
+    let mut stream = tokio_rustls::TlsConnector::from(config).connect(name, tcp).await.expect("a TLS connection");
+    let sni = ServerName::from_host(HOST).expect("a name");
+    let handshake = Handshake::of_client(stream.get_ref().1, sni, &server.policy).expect("a handshake");
+    let kid = KeyId::new(KID).expect("a key id");
+    let derivation = Derivation::new(&handshake.ekm, &kid, handshake.facts.server_name());
+    let tag = common::secret_of(KID).mac(derivation.mac_input());
+    let credential = Credential::write(&kid, &handshake.ekm.channel(), &derivation.finish(tag).otp());
+    let upgrade =
+        format!("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: test\r\nAuthorization: {}\r\n\r\n", *credential);
+    stream.write_all(upgrade.as_bytes()).await.expect("writing");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.expect("an answer"));
+    }
+    let head = String::from_utf8(head).expect("ASCII");
+    assert!(head.starts_with("HTTP/1.1 101") && head.contains("authentication-info: proof="), "{head}");
+
+    stream.write_all(b"still open").await.expect("writing");
+    assert!(server.store.revoke(&kid));
+    let end = tokio::time::timeout(SOON, stream.read(&mut [0; 1])).await.expect("the upgraded stream goes on");
+    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
 }
 
 #[tokio::test]
@@ -92,4 +122,20 @@ async fn a_stalled_handshake_blocks_nobody_and_ends() {
         let read = tokio::time::timeout(SOON, tcp.read(&mut byte)).await.expect("the handshake goes on");
         assert!(matches!(read, Ok(0) | Err(_)));
     }
+}
+
+#[tokio::test]
+async fn one_source_cannot_hold_all_handshakes() {
+    let server = TestServer::with(TlsPolicy::default(), |a| a, |a| a.handshake_within(SOON)).await;
+    let mut stalled = Vec::new();
+    // More than all that run at a time, from one source.
+    for _ in 0..2 * common::MAX_HANDSHAKES {
+        stalled.push(TcpStream::connect(server.addr).await.expect("a TCP connection"));
+    }
+    let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+    socket.bind("127.0.0.2:0".parse().expect("an address")).expect("another source");
+    let tcp = socket.connect(server.addr).await.expect("a TCP connection");
+    let config = std::sync::Arc::new(server.pki.client_config(&server.policy, b"h2"));
+    let name = rustls::pki_types::ServerName::try_from(HOST).expect("a name");
+    tokio_rustls::TlsConnector::from(config).connect(name, tcp).await.expect("another source is kept out");
 }

@@ -2,12 +2,13 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use common::{HOST, KID, TestServer, request};
 use ekm_otp_tower::protocol::field::Credential;
-use ekm_otp_tower::protocol::{Derivation, Handshake, KeyId, ServerName};
-use ekm_otp_tower::{EkmOtpLayer, VerifiedClient};
+use ekm_otp_tower::protocol::{Derivation, Handshake, KeyId, ServerName, TlsPolicy};
+use ekm_otp_tower::{EkmOtpLayer, RegisteredKey, SecretStore, StoreUnavailable, VerifiedClient};
 use http_body_util::Empty;
 use hyper::StatusCode;
 use hyper::body::Bytes;
@@ -75,6 +76,132 @@ async fn missing_malformed_unknown_and_wrong_are_answered_with_the_same_bytes() 
     assert_eq!(with_keys_of(KID, "client2").await, missing, "wrong one-time password");
     // The right one is not refused: the comparison means something.
     assert!(with_keys_of(KID, KID).await.starts_with("HTTP/1.1 200 OK"));
+}
+
+#[tokio::test]
+async fn the_wrong_channel_is_told_before_the_key_id_is_looked_at() {
+    let server = TestServer::start().await;
+    let otp = "A".repeat(43);
+    let field = |kid: &str| format!(r#"EKM-OTP kid="{kid}", channel="{}", otp="{otp}""#, "A".repeat(22)).into_bytes();
+    let known = exchange(&server, &[field(KID)]).await;
+    assert!(known.contains(r#"www-authenticate: EKM-OTP realm="test", error="channel""#), "{known}");
+    assert_eq!(exchange(&server, &[field("nobody")]).await, known);
+}
+
+#[tokio::test]
+async fn each_request_needs_its_own_credential_also_after_a_verified_one() {
+    let server = TestServer::start().await;
+    for alpn in [b"http/1.1".as_slice(), b"h2"] {
+        let mut client = server.connect_as(HOST, alpn).await;
+        let credential = client.credential(KID);
+        assert_eq!(client.get(&credential).await.status, StatusCode::OK);
+        assert_eq!(client.send(request("/", None)).await.expect("an answer").status, StatusCode::UNAUTHORIZED);
+        let mut doubled = request("/", Some(&credential));
+        doubled.headers_mut().append(hyper::header::AUTHORIZATION, credential.parse().expect("a value"));
+        assert_eq!(client.send(doubled).await.expect("an answer").status, StatusCode::UNAUTHORIZED);
+        let truncated = &credential[..credential.len() - 1];
+        assert_eq!(client.get(truncated).await.status, StatusCode::UNAUTHORIZED);
+        let other = credential.replace("otp=\"", "otp=\"x").replace("x\"", "\"");
+        assert_eq!(client.get(&other).await.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(client.get(&credential).await.status, StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_or_pinned_away_key_is_answered_with_the_same_bytes() {
+    let server = TestServer::start().await;
+    let missing = exchange(&server, &[]).await;
+    let (mut stream, handshake) = raw(&server).await;
+    let field = |kid: &str| {
+        let kid = KeyId::new(kid).expect("a key id");
+        let derivation = Derivation::new(&handshake.ekm, &kid, handshake.facts.server_name());
+        let tag = common::secret_of(kid.as_str()).mac(derivation.mac_input());
+        Credential::write(&kid, &handshake.ekm.channel(), &derivation.finish(tag).otp()).as_bytes().to_vec()
+    };
+    assert!(exchange_on(&mut stream, &[field(KID)]).await.starts_with("HTTP/1.1 200 OK"));
+    let mut body = [0; 64];
+    let _ = stream.read(&mut body).await.expect("the body");
+    assert_eq!(exchange_on(&mut stream, &[field("client2")]).await, missing, "pinned to another key");
+
+    assert!(server.store.revoke(&KeyId::new("client2").expect("a key id")));
+    let (mut stream, handshake) = raw(&server).await;
+    let kid = KeyId::new("client2").expect("a key id");
+    let derivation = Derivation::new(&handshake.ekm, &kid, handshake.facts.server_name());
+    let tag = common::secret_of("client2").mac(derivation.mac_input());
+    let revoked = Credential::write(&kid, &handshake.ekm.channel(), &derivation.finish(tag).otp()).as_bytes().to_vec();
+    assert_eq!(exchange_on(&mut stream, &[revoked]).await, missing, "revoked");
+}
+
+#[tokio::test]
+async fn connect_is_not_served() {
+    let server = TestServer::start().await;
+    let mut client = server.connect().await;
+    let credential = client.credential(KID);
+    let mut connect = request("/", Some(&credential));
+    *connect.method_mut() = hyper::Method::CONNECT;
+    *connect.uri_mut() = "localhost:443".parse().expect("an authority");
+    assert_eq!(client.send(connect).await.expect("an answer").status, StatusCode::NOT_IMPLEMENTED);
+    // Without a credential it is refused like anything else.
+    let mut client = server.connect().await;
+    let mut connect = request("/", None);
+    *connect.method_mut() = hyper::Method::CONNECT;
+    *connect.uri_mut() = "localhost:443".parse().expect("an authority");
+    assert_eq!(client.send(connect).await.expect("an answer").status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_registry_that_is_down_is_503_for_every_key() {
+    struct Down;
+    impl SecretStore for Down {
+        fn get(&self, _: &KeyId) -> Result<Option<Arc<RegisteredKey>>, StoreUnavailable> {
+            Err(StoreUnavailable("it is down".to_owned()))
+        }
+    }
+    let authentication = common::authentication_of(Arc::new(Down));
+    let server = TestServer::serving(TlsPolicy::default(), Arc::default(), authentication, |a| a).await;
+    let mut client = server.connect().await;
+    for kid in [KID, "nobody"] {
+        let credential = client.credential(kid);
+        let answer = client.get(&credential).await;
+        assert_eq!((answer.status, answer.has_proof()), (StatusCode::SERVICE_UNAVAILABLE, false));
+        assert!(answer.headers.contains_key("retry-after"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn two_keys_that_race_for_a_connection_do_not_share_it() {
+    let server = TestServer::start().await;
+    for _ in 0..50 {
+        let config = Arc::new(server.pki.client_config(&server.policy, b"h2"));
+        let tcp = TcpStream::connect(server.addr).await.expect("a TCP connection");
+        let name = rustls::pki_types::ServerName::try_from(HOST).expect("a name");
+        let stream = TlsConnector::from(config).connect(name, tcp).await.expect("a TLS connection");
+        let handshake =
+            Handshake::of_client(stream.get_ref().1, ServerName::from_host(HOST).expect("a name"), &server.policy).expect("a handshake");
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), hyper_util::rt::TokioIo::new(stream))
+                .await
+                .expect("HTTP/2");
+        tokio::spawn(connection);
+        let requests = [KID, "client2"].map(|kid| {
+            let kid = KeyId::new(kid).expect("a key id");
+            let derivation = Derivation::new(&handshake.ekm, &kid, handshake.facts.server_name());
+            let tag = common::secret_of(kid.as_str()).mac(derivation.mac_input());
+            let field = Credential::write(&kid, &handshake.ekm.channel(), &derivation.finish(tag).otp());
+            let mut sender = sender.clone();
+            tokio::spawn(async move {
+                let request = hyper::Request::get("https://localhost/").header("authorization", field.as_str());
+                let answer = sender.send_request(request.body(Empty::<Bytes>::new()).expect("a request")).await.expect("an answer");
+                answer.status()
+            })
+        });
+        let mut statuses = Vec::new();
+        for request in requests {
+            statuses.push(request.await.expect("a task"));
+        }
+        statuses.sort();
+        assert_eq!(statuses, [StatusCode::OK, StatusCode::UNAUTHORIZED]);
+    }
 }
 
 #[tokio::test]

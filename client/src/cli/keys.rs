@@ -7,7 +7,7 @@ use ekm_otp::{KeyId, Secret};
 use ekm_otp_tpm::{KeyFile, Parent, TpmHandle};
 use zeroize::Zeroizing;
 
-use super::secret_file::{self, SecretFormat};
+use super::secret_file::{self, PrivateFile, SecretFormat};
 use super::{CliError, TpmArgs};
 
 #[derive(Debug, Subcommand)]
@@ -76,43 +76,41 @@ fn parent(text: &str) -> Result<u32, String> {
 pub(crate) async fn run(command: KeyCommand) -> Result<(), CliError> {
     match command {
         KeyCommand::Create(args) => create(args).await,
-        KeyCommand::Import(args) => {
-            let secret = secret_file::read(&args.secret_file, args.secret_format, args.unsafe_weak_secret)?;
-            put_into_tpm(&args.key.tpm.open()?, &args.key, &secret).await
-        }
+        KeyCommand::Import(args) => import(args).await,
         KeyCommand::Inspect { key_file } => inspect(&key_file),
     }
 }
 
 async fn create(args: CreateArgs) -> Result<(), CliError> {
     // Before there is a secret that could be lost.
-    let secret_out = args.secret_out.as_deref().map(|path| secret_file::create_private(path).map(|file| (file, path))).transpose()?;
-    let created = async {
-        let tpm = args.key.tpm.open()?;
-        let secret = random_secret(&tpm).await?;
-        put_into_tpm(&tpm, &args.key, &secret).await?;
-        Ok(secret)
-    };
-    let secret = created.await.inspect_err(|_: &CliError| {
-        if let Some((_, path)) = &secret_out {
-            let _ = std::fs::remove_file(path);
-        }
-    })?;
+    let secret_out = args.secret_out.as_deref().map(PrivateFile::create).transpose()?;
+    let key_out = PrivateFile::create(&args.key.out)?;
+    let tpm = args.key.tpm.open()?;
+    let secret = random_secret(&tpm).await?;
+    let key = put_into_tpm(&tpm, &args.key, &secret).await?;
+
     let entry = secret_file::registry_entry(&args.key.kid, args.client.as_deref().unwrap_or(args.key.kid.as_str()), &secret);
-    match secret_out {
-        Some((file, path)) => {
-            secret_file::write_all(file, path, &entry)?;
+    match (secret_out, &args.secret_out) {
+        (Some(file), Some(path)) => {
+            file.write(&entry)?;
             eprintln!(
                 "wrote {} for the server's registry. It holds the secret: move it there over a safe way, then delete it here",
                 path.display()
             );
         }
-        None => {
+        _ => {
             eprintln!("for the server's registry; it is shown this once:");
             print!("{}", *entry);
         }
     }
-    Ok(())
+    write_key(key_out, &key, &args.key)
+}
+
+async fn import(args: ImportArgs) -> Result<(), CliError> {
+    let secret = secret_file::read(&args.secret_file, args.secret_format, args.unsafe_weak_secret)?;
+    let key_out = PrivateFile::create(&args.key.out)?;
+    let key = put_into_tpm(&args.key.tpm.open()?, &args.key, &secret).await?;
+    write_key(key_out, &key, &args.key)
 }
 
 /// 32 bytes of the TPM's randomness, XORed with 32 of the operating system's: as good as the better of the two.
@@ -129,17 +127,14 @@ async fn random_secret(tpm: &TpmHandle) -> Result<Secret, CliError> {
     Secret::new(bytes.to_vec()).map_err(|e| CliError::Other(e.to_string()))
 }
 
-async fn put_into_tpm(tpm: &TpmHandle, args: &NewKeyArgs, secret: &Secret) -> Result<(), CliError> {
-    let file = secret_file::create_private(&args.out)?;
-    let written = async {
-        let parent = args.parent.map_or(Parent::H2Primary, Parent::Persistent);
-        let key = tpm.create_hmac_key(parent, Zeroizing::new(secret.expose().to_vec())).await?.with_description(args.kid.as_str());
-        let pem = key.to_pem().map_err(|e| CliError::Other(e.to_string()))?;
-        secret_file::write_all(file, &args.out, &pem)
-    };
-    written.await.inspect_err(|_| {
-        let _ = std::fs::remove_file(&args.out);
-    })?;
+async fn put_into_tpm(tpm: &TpmHandle, args: &NewKeyArgs, secret: &Secret) -> Result<KeyFile, CliError> {
+    let parent = args.parent.map_or(Parent::H2Primary, Parent::Persistent);
+    let key = tpm.create_hmac_key(parent, Zeroizing::new(secret.expose().to_vec())).await?;
+    Ok(key.with_description(args.kid.as_str()))
+}
+
+fn write_key(file: PrivateFile<'_>, key: &KeyFile, args: &NewKeyArgs) -> Result<(), CliError> {
+    file.write(&key.to_pem().map_err(|e| CliError::Other(e.to_string()))?)?;
     eprintln!("wrote the key {} to {}. It is of use with this TPM only", args.kid, args.out.display());
     Ok(())
 }

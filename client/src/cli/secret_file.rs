@@ -1,8 +1,8 @@
 //! Secrets in files: read for an import or for use without a TPM, written for the server's registry.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use clap::ValueEnum;
@@ -30,7 +30,16 @@ pub(crate) fn read(path: &Path, format: SecretFormat, weak: bool) -> Result<Secr
     let read = if path == Path::new("-") {
         std::io::stdin().take(limit).read_to_end(&mut bytes)
     } else {
-        std::fs::File::open(path).and_then(|file| file.take(limit).read_to_end(&mut bytes))
+        let file = File::open(path).map_err(|e| CliError::io("open", path, &e))?;
+        let mode = file.metadata().map_err(|e| CliError::io("look at", path, &e))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            let shown = path.display();
+            return Err(CliError::NotPermitted(format!(
+                "others can read {shown} (mode {:04o}), and it holds a secret: chmod 600 {shown}",
+                mode & 0o7777
+            )));
+        }
+        file.take(limit).read_to_end(&mut bytes)
     };
     read.map_err(|e| CliError::io("read", path, &e))?;
     let shown = path.display();
@@ -54,7 +63,12 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }
-    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16).ok()).collect()
+    // With its final capacity at once: a Vec that grows leaves pieces of the secret behind.
+    let mut bytes = Vec::with_capacity(text.len() / 2);
+    for i in (0..text.len()).step_by(2) {
+        bytes.push(u8::from_str_radix(&text[i..i + 2], 16).ok()?);
+    }
+    Some(bytes)
 }
 
 /// An entry for the server's registry file (TOML).
@@ -72,12 +86,32 @@ fn escaped(c: char) -> Box<dyn Iterator<Item = char>> {
     }
 }
 
-/// Makes a new file that only its owner can read. Never overwrites one.
-pub(crate) fn create_private(path: &Path) -> Result<std::fs::File, CliError> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|e| CliError::io("create", path, &e))
+/// A new file that only its owner can read. Unless it is [written](Self::write), it is removed again when dropped.
+pub(crate) struct PrivateFile<'a> {
+    file: File,
+    path: &'a Path,
+    is_written: bool,
 }
 
-/// Writes to a file that was just made, and makes sure that it is on the disk.
-pub(crate) fn write_all(mut file: std::fs::File, path: &Path, text: &str) -> Result<(), CliError> {
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(|e| CliError::io("write", path, &e))
+impl<'a> PrivateFile<'a> {
+    /// Makes the file. Never overwrites one.
+    pub(crate) fn create(path: &'a Path) -> Result<Self, CliError> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        Ok(Self { file: file.map_err(|e| CliError::io("create", path, &e))?, path, is_written: false })
+    }
+
+    /// Writes the text and makes sure that it is on the disk.
+    pub(crate) fn write(mut self, text: &str) -> Result<(), CliError> {
+        self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_all()).map_err(|e| CliError::io("write", self.path, &e))?;
+        self.is_written = true;
+        Ok(())
+    }
+}
+
+impl Drop for PrivateFile<'_> {
+    fn drop(&mut self) {
+        if !self.is_written {
+            let _ = std::fs::remove_file(self.path);
+        }
+    }
 }

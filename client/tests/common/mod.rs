@@ -163,3 +163,9 @@ pub fn text(bytes: &[u8]) -> String {
 pub fn mode_of(path: &Path) -> u32 {
     fs::metadata(path).expect("a file").permissions().mode() & 0o7777
 }
+
+/// Writes a file that only its owner can read.
+pub fn write_private(path: &Path, text: &str) {
+    fs::write(path, text).expect("writing");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).expect("chmod");
+}

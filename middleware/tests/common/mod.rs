@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ekm_otp_tower::protocol::field::{AuthenticationInfo, Credential};
 use ekm_otp_tower::protocol::{Authority, Derivation, Ekm, Handshake, KeyId, Prk, Secret, ServerName, ServerNames, TlsFacts, TlsPolicy};
-use ekm_otp_tower::{Authentication, EkmAcceptor, EkmListener, MemoryStore, RegisteredKey, VerifiedClient, serve_connection};
+use ekm_otp_tower::{Authentication, EkmAcceptor, EkmListener, MemoryStore, RegisteredKey, SecretStore, VerifiedClient, serve_connection};
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
@@ -20,6 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
 pub const KID: &str = "client1";
+pub const MAX_HANDSHAKES: usize = 64;
 pub const HOST: &str = "localhost";
 
 pub fn secret_of(kid: &str) -> Secret {
@@ -90,21 +91,25 @@ impl TestServer {
         authentication: impl FnOnce(Authentication) -> Authentication,
         acceptor: impl FnOnce(EkmAcceptor) -> EkmAcceptor,
     ) -> Self {
-        let pki = Pki::new();
         let store = Arc::new(MemoryStore::new());
         for kid in [KID, "client2"] {
             store.add(RegisteredKey::new(KeyId::new(kid).expect("a key id"), format!("owner of {kid}"), secret_of(kid))).expect("a key");
         }
-        let mut names = ServerNames::new();
-        for host in [HOST, "second.test"] {
-            names.allow_host(host).expect("a name");
-        }
-        names.allow_authority(ServerName::from_host(HOST).expect("a name"), Authority::parse("alias.test:8443").expect("an authority"));
-        let auth = Authentication::new(Arc::clone(&store) as Arc<_>, names, "test").expect("a realm");
-        let acceptor = acceptor(EkmAcceptor::new(pki.server_config(&policy), policy, authentication(auth)));
+        let auth = authentication(authentication_of(Arc::clone(&store) as Arc<_>));
+        Self::serving(policy, store, auth, acceptor).await
+    }
+
+    pub async fn serving(
+        policy: TlsPolicy,
+        store: Arc<MemoryStore>,
+        authentication: Authentication,
+        acceptor: impl FnOnce(EkmAcceptor) -> EkmAcceptor,
+    ) -> Self {
+        let pki = Pki::new();
+        let acceptor = acceptor(EkmAcceptor::new(pki.server_config(&policy), policy, authentication));
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = tcp.local_addr().expect("an address");
-        let mut listener = EkmListener::new(tcp, acceptor);
+        let mut listener = EkmListener::new(tcp, acceptor).max_handshakes(MAX_HANDSHAKES);
         let mut http = Builder::new(TokioExecutor::new());
         http.http1().timer(TokioTimer::new());
         let task = tokio::spawn(async move {
@@ -126,9 +131,30 @@ impl TestServer {
     }
 }
 
+pub fn authentication_of(store: Arc<dyn SecretStore>) -> Authentication {
+    let mut names = ServerNames::new();
+    for host in [HOST, "second.test"] {
+        names.allow_host(host).expect("a name");
+    }
+    names.allow_authority(ServerName::from_host(HOST).expect("a name"), Authority::parse("alias.test:8443").expect("an authority"));
+    Authentication::new(store, names, "test").expect("a realm")
+}
+
 /// The application: says who came, and whether the credential reached it.
 async fn app(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let client = request.extensions().get::<VerifiedClient>().expect("the layer lets nobody else pass");
+    if request.headers().contains_key(header::UPGRADE) {
+        // Holds the upgraded stream until its peer or its authenticator ends it.
+        tokio::spawn(async move {
+            let mut upgraded = TokioIo::new(hyper::upgrade::on(request).await.expect("an upgrade"));
+            let _ = tokio::io::copy(&mut upgraded, &mut tokio::io::sink()).await;
+        });
+        let upgrade = Response::builder()
+            .status(StatusCode::SWITCHING_PROTOCOLS)
+            .header(header::CONNECTION, "upgrade")
+            .header(header::UPGRADE, "test");
+        return Ok(upgrade.body(Full::default()).expect("a response"));
+    }
     let text = format!("{} {} {}", client.kid(), client.client(), request.headers().contains_key(header::AUTHORIZATION));
     let mut response = Response::new(Full::from(text));
     if request.uri().path() == "/forbidden" {
