@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{Bench, Server};
 use ekm_otp::{Authority, KeyId, TlsPolicy};
 use ekm_otp_client::{ConnectError, Connector, Key};
@@ -9,8 +11,8 @@ use ekm_otp_swtpm::Tap;
 use ekm_otp_tpm::{BusEncryption, KeyFile, TpmHandle};
 use http::{Request, StatusCode};
 use http_body_util::Empty;
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
 const TPM2_CC_HMAC: u32 = 0x0000_0155;
@@ -66,4 +68,45 @@ async fn a_tpm_that_dies_between_two_connections_is_told_and_the_next_works_once
     assert!(matches!(error, ConnectError::Key(_)) && error.to_string().contains("cannot reach the TPM"), "{error}");
     bench.swtpm.restart();
     assert_eq!(get(&connector).await.expect("a connection"), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_proxy_that_ends_tls_is_refused_and_told_as_such() {
+    let bench = Bench::new();
+    bench.create_key();
+    let server = Server::start(&bench, &[]);
+    let policy = TlsPolicy::default();
+    let provider = || policy.provider(rustls::crypto::aws_lc_rs::default_provider());
+    let certificate = CertificateDer::from_pem_file(bench.path("server.pem")).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_file(bench.path("server.key")).expect("a private key");
+    // It has the server's own certificate and relays every byte.
+    let inbound = rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(policy.versions())
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .expect("certificate and key");
+    let mut roots = RootCertStore::empty();
+    roots.add(certificate).expect("a root");
+    let outbound = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(policy.versions())
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let tcp = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let proxy_port = tcp.local_addr().expect("an address").port();
+    let server_port = server.port;
+    tokio::spawn(async move {
+        let (stream, _) = tcp.accept().await.expect("a connection");
+        let mut inbound = tokio_rustls::TlsAcceptor::from(Arc::new(inbound)).accept(stream).await.expect("a handshake");
+        let stream = tokio::net::TcpStream::connect(("127.0.0.1", server_port)).await.expect("the server");
+        let name = rustls::pki_types::ServerName::try_from("localhost").expect("a name");
+        let mut outbound = tokio_rustls::TlsConnector::from(Arc::new(outbound)).connect(name, stream).await.expect("a handshake");
+        let _ = tokio::io::copy_bidirectional(&mut inbound, &mut outbound).await;
+    });
+
+    let through_the_proxy = Authority::parse(&format!("127.0.0.1:{proxy_port}")).expect("an authority");
+    let connector = connector(&bench, &server, &bench.swtpm.tcti()).await.dial(&through_the_proxy);
+    let error = connector.connect().await.expect_err("the binding is broken");
+    assert!(matches!(error, ConnectError::Refused { .. }) && error.to_string().contains("TLS ends somewhere in between"), "{error}");
 }

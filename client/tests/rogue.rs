@@ -69,6 +69,7 @@ async fn a_rogue_server_gets_the_bodyless_probe_and_nothing_else() {
         ("malformed_proof", "HTTP/1.1 204 No Content\r\nAuthentication-Info: proof=\r\n\r\n".to_owned()),
         ("success_with_a_body", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned()),
         ("early_hints_then_204", "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n".to_owned()),
+        ("forged_proof_in_an_interim_answer", format!("HTTP/1.1 103 Early Hints\r\n{PROOF}\r\nHTTP/1.1 204 No Content\r\n\r\n")),
         ("redirect", "HTTP/1.1 307 Temporary Redirect\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n".to_owned()),
         ("unauthorized", "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: EKM-OTP realm=\"x\"\r\nContent-Length: 0\r\n\r\n".to_owned()),
         ("basic_challenge", "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n".to_owned()),

@@ -133,6 +133,21 @@ async fn a_revoked_or_pinned_away_key_is_answered_with_the_same_bytes() {
 }
 
 #[tokio::test]
+async fn a_credential_in_the_trailer_section_is_none() {
+    let server = TestServer::start().await;
+    let (mut stream, handshake) = raw(&server).await;
+    let kid = KeyId::new(KID).expect("a key id");
+    let derivation = Derivation::new(&handshake.ekm, &kid, handshake.facts.server_name());
+    let tag = common::secret_of(KID).mac(derivation.mac_input());
+    let field = Credential::write(&kid, &handshake.ekm.channel(), &derivation.finish(tag).otp());
+    let head = "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nTrailer: Authorization\r\n\r\n";
+    stream.write_all(format!("{head}0\r\nAuthorization: {}\r\n\r\n", *field).as_bytes()).await.expect("writing");
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 401");
+}
+
+#[tokio::test]
 async fn connect_is_not_served() {
     let server = TestServer::start().await;
     let mut client = server.connect().await;

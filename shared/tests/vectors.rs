@@ -102,3 +102,18 @@ fn a_url_host_becomes_the_server_name_that_the_vectors_give() {
         assert_eq!(authority.server_name().as_str(), case.server_name, "{}", case.name);
     }
 }
+
+#[test]
+fn a_host_that_is_no_name_and_no_address_is_refused() {
+    for host in
+        ["", ".", "a..b", "-a.test", "a b.test", "b\u{fc}cher.test", "[192.0.2.1]", "[::1", "192.0.2.1.", "a.test:1", "a/b", "*.test"]
+    {
+        assert!(ServerName::from_host(host).is_err(), "{host:?}");
+    }
+    for authority in ["", ":8443", "a.test:", "a.test:99999", "a.test:x", "me@a.test", "a.test/path", "[192.0.2.1]:1", "::1", "a.test:1:2"]
+    {
+        let read = Authority::parse(authority);
+        // An empty port is legal (RFC 3986 section 3.2.3) and means the default one.
+        assert_eq!(read.is_ok(), authority == "a.test:", "{authority:?}: {read:?}");
+    }
+}

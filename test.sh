@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Every check. Installs what is missing on a Debian machine with a Rust toolchain, then formatting, lints, docs, all tests, a
+# smoke run of the load program, and the demo.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+step() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
+
+step "packages"
+./swtpm/setup.sh
+for component in rustfmt clippy; do
+  cargo "${component#rust}" --version > /dev/null 2>&1 || rustup component add "$component"
+done
+
+step "formatting"
+cargo fmt --all --check
+
+step "lints"
+cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+
+step "docs"
+RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps --locked --quiet
+
+step "test vectors"
+python3 testdata/v1/generate.py --check
+
+step "tests (layering and licences are among them)"
+cargo test --workspace --all-features --locked
+
+step "load program, a smoke run"
+cargo bench --package ekm-otp-tower --bench load --locked -- --smoke
+
+step "demo"
+./swtpm/demo.sh
+
+step "all checks passed"
