@@ -136,12 +136,14 @@ mkdir -p rogue/.well-known
 rogue=$(free_port)
 printf 'HTTP/1.1 204 No Content\r\nAuthentication-Info: proof="%s"\r\n\r\n' "$(head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')" \
   > rogue/.well-known/ekm-otp
-(cd rogue && exec openssl s_server -quiet -accept "127.0.0.1:$rogue" -cert ../server.pem -key ../server.key -HTTP > ../rogue.log 2>&1) &
+(cd rogue && exec openssl s_server -accept "127.0.0.1:$rogue" -cert ../server.pem -key ../server.key -HTTP > ../rogue.log 2>&1) &
 pids+=($!)
 for _ in $(seq 200); do (: > "/dev/tcp/127.0.0.1/$rogue") 2>/dev/null && break; sleep 0.02; done
 expect 77 get "$rogue" client1.pem /secret-path
 grep '^ekm-otp-client:' out | indent
 grep -q 'did not prove' out || die "the client did not notice"
+echo "all that the rogue was asked for: $(sed -n 's/^FILE://p' rogue.log | tr '\n' ' ')" | indent
+[ "$(sed -n 's/^FILE://p' rogue.log)" = .well-known/ekm-otp ] || { cat rogue.log >&2; die "the rogue got more than the probe"; }
 
 say "All as it must be."
 if $keep; then

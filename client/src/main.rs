@@ -47,7 +47,7 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| CliError::Other(e.to_string()))?;
-    runtime.block_on(async {
+    let result = runtime.block_on(async {
         let command = async {
             match cli.command {
                 Command::Get(args) => get::run(*args).await,
@@ -60,7 +60,10 @@ fn run(cli: Cli) -> Result<(), CliError> {
             () = received(SignalKind::interrupt()) => Err(CliError::Signal(2)),
             () = received(SignalKind::terminate()) => Err(CliError::Signal(15)),
         }
-    })
+    });
+    // A name look-up or a write to a stalled pipe goes on in a thread of its own: nobody waits for it.
+    runtime.shutdown_background();
+    result
 }
 
 async fn received(kind: SignalKind) {

@@ -163,7 +163,7 @@ fn a_client_that_is_killed_leaves_handles_and_the_next_one_flushes_them() {
             .spawn()
             .expect("the client");
         // It dials once the key is loaded.
-        let (mut connection, _) = silent.accept().expect("a connection");
+        let (mut connection, _) = accept(&silent);
         assert_eq!(connection.read(&mut [0; 1]).expect("a ClientHello"), 1);
         assert!(Command::new("kill").args([&format!("-{signal}"), &client.id().to_string()]).status().expect("kill").success());
         client.wait().expect("its end");
@@ -172,6 +172,22 @@ fn a_client_that_is_killed_leaves_handles_and_the_next_one_flushes_them() {
     let server = Server::start(&bench, &[]);
     assert_eq!(text(&bench.get(&server, "/get", &[]).stdout), "ok\n");
     assert_eq!(bench.swtpm.loaded_handles(), Vec::<String>::new());
+}
+
+/// The next connection; a client that does not come must not hold the test for ever.
+fn accept(listener: &std::net::TcpListener) -> (std::net::TcpStream, std::net::SocketAddr) {
+    listener.set_nonblocking(true).expect("a socket");
+    for _ in 0..1000 {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                stream.set_nonblocking(false).expect("a socket");
+                return (stream, peer);
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => std::thread::sleep(std::time::Duration::from_millis(20)),
+            Err(e) => panic!("{e}"),
+        }
+    }
+    panic!("the client did not dial");
 }
 
 #[test]

@@ -125,3 +125,23 @@ async fn a_request_for_another_origin_never_leaves() {
     drop(connection);
     assert_eq!(received.await.expect("the rogue"), "");
 }
+
+#[tokio::test]
+async fn a_server_that_never_answers_ends_at_the_deadline() {
+    // No complete answer: the rogue's text has no end of its header section.
+    let (port, tls, _received) = rogue("HTTP/1.1 204 No Content\r\n".to_owned()).await;
+    let deadline = std::time::Duration::from_millis(300);
+    let error = connector(port, tls).deadline(deadline).connect().await.expect_err("there is no answer");
+    assert!(matches!(error, ConnectError::Deadline { phase: "the probe", .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_connection_with_a_wrong_proof_is_not_used_again() {
+    let (port, tls, received) = rogue(format!("HTTP/1.1 200 OK\r\n{PROOF}Content-Length: 0\r\n\r\n")).await;
+    let mut connection = connector(port, tls).mutual(Mutual::Prefer).connect().await.expect("a connection");
+    let get = |path: &str| Request::get(path).body(Full::from("")).expect("a request");
+    assert!(matches!(connection.send(get("/first")).await, Err(RequestError::WrongProof)));
+    assert!(connection.send(get("/second")).await.is_err());
+    drop(connection);
+    assert!(!received.await.expect("the rogue").contains("/second"));
+}

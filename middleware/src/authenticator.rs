@@ -39,6 +39,9 @@ impl Authentication {
     /// connection longer, whatever phase it stalls in.
     pub const VERIFIED_WITHIN: Duration = Duration::from_secs(30);
 
+    /// 10 years: longer than any connection, and an instant that far off can still be told.
+    const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
     /// Authenticates against `store` on connections for `names`. The realm is shown in challenges.
     ///
     /// # Errors
@@ -74,14 +77,14 @@ impl Authentication {
     /// Sets how long a connection lives at most.
     #[must_use]
     pub fn max_age(mut self, age: Duration) -> Self {
-        self.max_age = age;
+        self.max_age = age.min(Self::FOREVER);
         self
     }
 
     /// Sets how long a connection may go without a verified request.
     #[must_use]
     pub fn verified_within(mut self, deadline: Duration) -> Self {
-        self.verified_within = deadline;
+        self.verified_within = deadline.min(Self::FOREVER);
         self
     }
 
@@ -194,8 +197,21 @@ impl ConnectionAuthenticator {
         self.0.proof_is_due.store(false, Ordering::Relaxed);
     }
 
-    pub(crate) fn is_pinned(&self) -> bool {
+    /// Whether a request was verified on it.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
         self.0.pinned.get().is_some()
+    }
+
+    /// Whether the connection is gone or cut.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.0.lifeline.state() >= State::Cut
+    }
+
+    /// Cuts the connection at once: reads and writes fail, upgraded streams included.
+    pub fn cut(&self) {
+        self.0.lifeline.advance(State::Cut);
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -239,7 +255,7 @@ impl Connection {
             return Err(Refusal::Otp);
         }
         if let Some(pinned) = self.pinned.get().filter(|pinned| repeats(headers, &pinned.field)) {
-            return Ok((pinned, false));
+            return if pinned.key.is_active() { Ok((pinned, false)) } else { Err(Refusal::Otp) };
         }
         let credential = Credential::read(headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes))?;
         if !self.authentication.names.accepts(self.tls.server_name()) {

@@ -1,7 +1,8 @@
 //! The state that a connection's stream, its authenticator and the registry share: how a connection is ended from outside.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Wake};
 
 use futures_util::task::AtomicWaker;
 
@@ -24,6 +25,18 @@ pub(crate) struct Lifeline {
     reader: AtomicWaker,
     writer: AtomicWaker,
     server: AtomicWaker,
+}
+
+/// Wakes whoever reads and whoever writes: the waker of the stream's timer.
+impl Wake for Lifeline {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.reader.wake();
+        self.writer.wake();
+    }
 }
 
 impl Lifeline {

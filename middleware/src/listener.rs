@@ -1,14 +1,13 @@
 //! TCP and TLS together: handshakes run beside each other, so that a stalled one blocks nobody.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 
 use crate::{AcceptError, EkmAcceptor, EkmStream};
 
@@ -22,7 +21,8 @@ pub struct EkmListener {
     tcp: TcpListener,
     acceptor: EkmAcceptor,
     handshakes: JoinSet<Accepted>,
-    of_source: HashMap<IpAddr, usize>,
+    /// Which source each running handshake is for.
+    sources: HashMap<Id, IpAddr>,
     max_handshakes: usize,
 }
 
@@ -33,7 +33,7 @@ impl EkmListener {
     /// Accepts from `tcp`.
     #[must_use]
     pub fn new(tcp: TcpListener, acceptor: EkmAcceptor) -> Self {
-        Self { tcp, acceptor, handshakes: JoinSet::new(), of_source: HashMap::new(), max_handshakes: Self::MAX_HANDSHAKES }
+        Self { tcp, acceptor, handshakes: JoinSet::new(), sources: HashMap::new(), max_handshakes: Self::MAX_HANDSHAKES }
     }
 
     /// Sets how many handshakes run at a time (at least 4); further connections wait in the operating system's queue. One source (an
@@ -56,15 +56,14 @@ impl EkmListener {
     pub async fn accept(&mut self) -> (EkmStream<TcpStream>, SocketAddr) {
         loop {
             tokio::select! {
-                Some(finished) = self.handshakes.join_next() => match finished {
-                    Ok((result, peer)) => {
-                        self.finished(peer);
-                        match result {
-                            Ok(stream) => return (stream, peer),
-                            Err(error) => tracing::info!(%peer, %error, "connection refused"),
-                        }
+                Some(finished) = self.handshakes.join_next_with_id() => {
+                    let id = finished.as_ref().map_or_else(JoinError::id, |(id, _)| *id);
+                    self.sources.remove(&id);
+                    match finished {
+                        Ok((_, (Ok(stream), peer))) => return (stream, peer),
+                        Ok((_, (Err(error), peer))) => tracing::info!(%peer, %error, "connection refused"),
+                        Err(error) => tracing::error!(%error, "a handshake's task failed"),
                     }
-                    Err(error) => tracing::error!(%error, "a handshake's task failed"),
                 },
                 accepted = self.tcp.accept(), if self.handshakes.len() < self.max_handshakes => match accepted {
                     Ok((tcp, peer)) => self.start(tcp, peer),
@@ -79,27 +78,18 @@ impl EkmListener {
     }
 
     fn start(&mut self, tcp: TcpStream, peer: SocketAddr) {
-        let running = self.of_source.entry(source(peer)).or_default();
-        if *running == self.max_handshakes / 4 {
-            tracing::debug!(%peer, "closed: this source has too many unfinished handshakes");
+        let source = source(peer);
+        if self.sources.values().filter(|other| **other == source).count() >= self.max_handshakes / 4 {
+            tracing::info!(%peer, "closed: this source has too many unfinished handshakes");
             return;
         }
-        *running += 1;
         let acceptor = self.acceptor.clone();
-        self.handshakes.spawn(async move {
+        let handshake = self.handshakes.spawn(async move {
             // Answers are small: none waits for more to send.
             let _ = tcp.set_nodelay(true);
             (acceptor.accept(tcp).await, peer)
         });
-    }
-
-    fn finished(&mut self, peer: SocketAddr) {
-        if let Entry::Occupied(mut running) = self.of_source.entry(source(peer)) {
-            *running.get_mut() -= 1;
-            if *running.get() == 0 {
-                running.remove();
-            }
-        }
+        self.sources.insert(handshake.id(), source);
     }
 }
 

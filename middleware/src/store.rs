@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use ekm_otp::{KeyId, Secret};
@@ -9,6 +10,9 @@ use ekm_otp::{KeyId, Secret};
 use crate::lifeline::{Lifeline, State};
 
 /// Looks keys up. Called once per connection, not per request; it must answer from memory, without waiting.
+///
+/// Connections live by the [`RegisteredKey`] that they were given: a store hands out the same one for a key id each time, and
+/// [revokes](RegisteredKey::revoke) it before it forgets it.
 pub trait SecretStore: Send + Sync + 'static {
     /// The key that `kid` names; `None` if it names none.
     ///
@@ -27,19 +31,15 @@ pub struct RegisteredKey {
     kid: KeyId,
     client: String,
     secret: Secret,
-    live: Mutex<Live>,
-}
-
-struct Live {
-    active: bool,
-    connections: Vec<Weak<Lifeline>>,
+    active: AtomicBool,
+    connections: Mutex<Vec<Weak<Lifeline>>>,
 }
 
 impl RegisteredKey {
     /// An active key of `client`.
     #[must_use]
     pub fn new(kid: KeyId, client: impl Into<String>, secret: Secret) -> Self {
-        Self { kid, client: client.into(), secret, live: Mutex::new(Live { active: true, connections: Vec::new() }) }
+        Self { kid, client: client.into(), secret, active: AtomicBool::new(true), connections: Mutex::default() }
     }
 
     /// The key id.
@@ -57,9 +57,9 @@ impl RegisteredKey {
     /// Ends the key: no request passes with it any more, and every connection that was authenticated with it is cut, streams that were
     /// upgraded included.
     pub fn revoke(&self) {
-        let mut live = self.lock();
-        live.active = false;
-        for connection in live.connections.drain(..).filter_map(|weak| weak.upgrade()) {
+        let mut connections = self.lock();
+        self.active.store(false, Ordering::Release);
+        for connection in connections.drain(..).filter_map(|weak| weak.upgrade()) {
             connection.advance(State::Cut);
         }
     }
@@ -69,24 +69,25 @@ impl RegisteredKey {
     }
 
     pub(crate) fn is_active(&self) -> bool {
-        self.lock().active
+        self.active.load(Ordering::Acquire)
     }
 
     /// Registers a connection for [`revoke`](Self::revoke), under the same lock as the check: none slips through between the two.
     pub(crate) fn attach(&self, connection: &Arc<Lifeline>) -> bool {
-        let mut live = self.lock();
-        if live.active {
+        let mut connections = self.lock();
+        let active = self.is_active();
+        if active {
             // Connections that have ended are dropped when the list would grow.
-            if live.connections.len() == live.connections.capacity() {
-                live.connections.retain(|weak| weak.strong_count() > 0);
+            if connections.len() == connections.capacity() {
+                connections.retain(|weak| weak.strong_count() > 0);
             }
-            live.connections.push(Arc::downgrade(connection));
+            connections.push(Arc::downgrade(connection));
         }
-        live.active
+        active
     }
 
-    fn lock(&self) -> MutexGuard<'_, Live> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Lifeline>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,7 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -80,7 +80,7 @@ impl<IO> EkmStream<IO> {
     }
 
     /// While a read or a write waits: whether the connection's time is over, or it was ended from outside. The waker is registered before.
-    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+    fn poll_end(&mut self) -> Poll<io::Error> {
         loop {
             if let Err(e) = self.check() {
                 return Poll::Ready(e);
@@ -88,7 +88,8 @@ impl<IO> EkmStream<IO> {
             if self.lifeline.state() == State::Closing && !matches!(self.phase, Phase::Grace) {
                 self.start_grace();
             }
-            match self.deadline.as_mut().poll(cx) {
+            // A timer wakes one task only, and that may be the one that does not come back: so it wakes both.
+            match self.deadline.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&self.lifeline)))) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(()) => self.on_deadline(),
             }
@@ -97,7 +98,7 @@ impl<IO> EkmStream<IO> {
 
     fn on_deadline(&mut self) {
         match self.phase {
-            Phase::Unverified { then_until } if self.authenticator.is_pinned() => {
+            Phase::Unverified { then_until } if self.authenticator.is_verified() => {
                 self.phase = Phase::Verified;
                 self.deadline.as_mut().reset(then_until);
             }
@@ -117,14 +118,19 @@ impl<IO> EkmStream<IO> {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for EkmStream<IO> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.check_time()?;
-        match Pin::new(&mut self.io).poll_read(cx, buf) {
-            Poll::Pending => {
-                self.lifeline.register_reader(cx);
-                self.poll_end(cx).map(Err)
-            }
-            ready => ready,
-        }
+        let end = match self.check_time() {
+            Err(end) => end,
+            Ok(()) => match Pin::new(&mut self.io).poll_read(cx, buf) {
+                Poll::Pending => {
+                    self.lifeline.register_reader(cx);
+                    ready!(self.poll_end())
+                }
+                ready => return ready,
+            },
+        };
+        // Somebody may hold the other half of a stream that was split: the peer is told all the same.
+        let _ = Pin::new(&mut self.io).poll_shutdown(cx);
+        Poll::Ready(Err(end))
     }
 }
 
@@ -138,7 +144,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> EkmStream<IO> {
         match write(Pin::new(&mut self.io), cx) {
             Poll::Pending => {
                 self.lifeline.register_writer(cx);
-                self.poll_end(cx).map(Err)
+                self.poll_end().map(Err)
             }
             ready => ready,
         }

@@ -43,6 +43,27 @@ async fn a_revoked_key_ends_its_connections_and_no_others() {
 #[tokio::test]
 async fn a_revoked_key_ends_its_upgraded_streams() {
     let server = TestServer::start().await;
+    let mut stream = upgraded(&server).await;
+    stream.write_all(b"still open").await.expect("writing");
+    assert!(server.store.revoke(&KeyId::new(KID).expect("a key id")));
+    let end = tokio::time::timeout(SOON, stream.read(&mut [0; 1])).await.expect("the upgraded stream goes on");
+    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+}
+
+#[tokio::test]
+async fn an_upgraded_stream_ends_after_its_age_and_grace() {
+    let server = TestServer::with(TlsPolicy::default(), |a| a.max_age(Duration::from_millis(300)), |a| a).await;
+    let mut stream = upgraded(&server).await;
+    // The application reads in one task and has written in another, which does not come back.
+    let mut echoed = [0; 5];
+    stream.write_all(b"hello").await.expect("writing");
+    stream.read_exact(&mut echoed).await.expect("the application's answer");
+    let end = tokio::time::timeout(SOON, stream.read(&mut [0; 1])).await.expect("the upgraded stream goes on");
+    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+}
+
+/// A connection that was verified and upgraded.
+async fn upgraded(server: &TestServer) -> tokio_rustls::client::TlsStream<TcpStream> {
     let config = std::sync::Arc::new(server.pki.client_config(&server.policy, b"http/1.1"));
     let tcp = TcpStream::connect(server.addr).await.expect("a TCP connection");
     let name = rustls::pki_types::ServerName::try_from(HOST).expect("a name");
@@ -62,11 +83,7 @@ async fn a_revoked_key_ends_its_upgraded_streams() {
     }
     let head = String::from_utf8(head).expect("ASCII");
     assert!(head.starts_with("HTTP/1.1 101") && head.contains("authentication-info: proof="), "{head}");
-
-    stream.write_all(b"still open").await.expect("writing");
-    assert!(server.store.revoke(&kid));
-    let end = tokio::time::timeout(SOON, stream.read(&mut [0; 1])).await.expect("the upgraded stream goes on");
-    assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+    stream
 }
 
 #[tokio::test]

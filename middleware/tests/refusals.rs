@@ -247,6 +247,8 @@ async fn the_eighth_failure_closes_the_connection_after_its_answer() {
         for failure in 1..=8 {
             let answer = client.send(request("/", None)).await.unwrap_or_else(|e| panic!("no answer to failure {failure}: {e:?}"));
             assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
+            let says_close = answer.headers.get("connection").is_some_and(|value| value == "close");
+            assert_eq!(says_close, failure == 8 && alpn != b"h2", "failure {failure}");
         }
         // The server ends the connection; whatever is sent on it until then is refused.
         let credential = client.credential(KID);

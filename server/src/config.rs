@@ -66,10 +66,10 @@ struct Settings {
     /// How long a connection lives at most, in seconds [default: 3600]
     #[arg(long, value_name = "SECONDS")]
     max_age: Option<u64>,
-    /// How many connections are open at most [default: 10000]
+    /// How many connections are open at most; when full, the oldest on which nobody was verified is cut [default: 10000]
     #[arg(long, value_name = "N")]
     max_connections: Option<usize>,
-    /// How long connections may take to finish after SIGTERM or SIGINT, in seconds [default: 30]
+    /// How long connections may take to finish after SIGTERM or SIGINT, in seconds; a second signal cuts them [default: 30]
     #[arg(long, value_name = "SECONDS")]
     drain: Option<u64>,
     /// What to log, as tracing's filters write it: info, debug, ekm_otp_tower=debug,… [default: info]

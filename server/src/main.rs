@@ -1,6 +1,7 @@
 //! `ekm-otp-server`: serves HTTP to clients that prove, on each TLS connection, that they hold their key.
 
 mod config;
+mod crowd;
 mod error;
 mod logging;
 mod origin;

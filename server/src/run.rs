@@ -1,6 +1,7 @@
 //! From a [`Config`] to a serving process, and back down: accept, serve, drain.
 
 use std::future::Future;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 use crate::config::Config;
+use crate::crowd::Crowd;
 use crate::error::ServerError;
 use crate::{logging, origin, registry};
 
@@ -48,6 +50,9 @@ fn server_config(config: &Config) -> Result<ServerConfig, ServerError> {
         other => ServerError::Config(format!("{file}: {other}")),
     };
     let chain: Vec<_> = CertificateDer::pem_file_iter(&config.certificate).and_then(Iterator::collect).map_err(|e| pem(&chain_file, e))?;
+    if std::fs::metadata(&config.private_key).is_ok_and(|file| file.permissions().mode() & 0o007 != 0) {
+        tracing::warn!("everyone on this machine can use {key_file}, the TLS private key: chmod o= {key_file}");
+    }
     let key = PrivateKeyDer::from_pem_file(&config.private_key).map_err(|e| pem(&key_file, e))?;
     ServerConfig::builder_with_provider(config.tls.provider(rustls::crypto::aws_lc_rs::default_provider()))
         .with_protocol_versions(config.tls.versions())
@@ -77,7 +82,19 @@ async fn serve(config: Config, store: ekm_otp_tower::MemoryStore, tls: ServerCon
         tracing::warn!("--unsafe-show-otp: the credential of each closed connection is logged");
     }
 
+    // Each connection takes a file descriptor; the rest is for the listener, the log and the runtime.
+    let descriptors = usize::try_from(rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024)).unwrap_or(usize::MAX);
+    let max_connections = config.max_connections.min(descriptors.saturating_sub(64).max(1));
+    if max_connections < config.max_connections {
+        tracing::warn!(
+            max_connections,
+            wanted = config.max_connections,
+            "fewer connections than configured: raise the limit of open files"
+        );
+    }
+
     let http = http_builder();
+    let mut crowd = Crowd::default();
     let (shutdown, draining) = watch::channel(false);
     let mut connections = JoinSet::new();
     loop {
@@ -86,7 +103,13 @@ async fn serve(config: Config, store: ekm_otp_tower::MemoryStore, tls: ServerCon
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
             Some(_) = connections.join_next() => {},
-            (stream, peer) = listener.accept(), if connections.len() < config.max_connections => {
+            (stream, peer) = listener.accept() => {
+                // Full: room is made by whoever has shown nothing for the longest time.
+                if connections.len() >= max_connections && !crowd.cut_oldest_unverified() {
+                    tracing::warn!(%peer, max_connections, "closed: too many connections, all of them verified");
+                    continue;
+                }
+                crowd.enter(stream.authenticator().clone());
                 let authenticator = stream.authenticator().clone();
                 let span = tracing::info_span!("connection", %peer);
                 span.in_scope(|| tracing::debug!(tls = %authenticator.tls(), "accepted"));
@@ -106,9 +129,16 @@ async fn serve(config: Config, store: ekm_otp_tower::MemoryStore, tls: ServerCon
     drop(listener);
     let _ = shutdown.send(true);
     tracing::info!(connections = connections.len(), "draining");
-    let drained = tokio::time::timeout(config.drain, async { while connections.join_next().await.is_some() {} }).await;
-    if drained.is_err() {
-        tracing::warn!(connections = connections.len(), "connections were cut: they did not finish in time");
+    // Who is not verified has nothing under way that is worth waiting for.
+    while crowd.cut_oldest_unverified() {}
+    let all_ended = tokio::select! {
+        () = async { while connections.join_next().await.is_some() {} } => true,
+        () = tokio::time::sleep(config.drain) => false,
+        _ = terminate.recv() => false,
+        _ = interrupt.recv() => false,
+    };
+    if !all_ended {
+        tracing::warn!(connections = connections.len(), "connections were cut: they did not finish in time, or a second signal came");
     }
     tracing::info!("stopped");
     Ok(())

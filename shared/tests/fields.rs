@@ -86,6 +86,46 @@ fn each_legal_spelling_of_a_credential_is_read() {
 }
 
 #[test]
+fn every_bit_of_a_presented_value_counts() {
+    let ekm = Ekm::from_bytes(std::array::from_fn(|i| u8::try_from(i).expect("48 values")));
+    let derivation = Derivation::new(&ekm, &KeyId::new("client1").expect("a key id"), &ServerName::none());
+    let tag = Secret::new(vec![1; 32]).expect("a secret").mac(derivation.mac_input());
+    let prk = derivation.finish(tag);
+    let credential = |channel: &str, otp: &str| {
+        Credential::read([format!(r#"EKM-OTP kid="client1", channel="{channel}", otp="{otp}""#).as_bytes()]).expect("a credential")
+    };
+    let (channel, otp, proof) = (ekm.channel().encode(), prk.otp().encode(), prk.server_proof().encode());
+    let right = credential(&channel, &otp);
+    assert!(right.channel.matches(&ekm.channel()) && prk.otp().verify(&right.otp));
+    for other in one_bit_off(&otp) {
+        assert!(!prk.otp().verify(&credential(&channel, &other).otp), "otp {other}");
+    }
+    for other in one_bit_off(&channel) {
+        assert!(!credential(&other, &otp).channel.matches(&ekm.channel()), "channel {other}");
+    }
+    for other in one_bit_off(&proof) {
+        match AuthenticationInfo::read([format!(r#"proof="{other}""#).as_bytes()]) {
+            AuthenticationInfo::Proof(other) => assert!(!prk.server_proof().verify(&other)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// All values that differ from this one in one bit, in canonical base64url.
+fn one_bit_off(text: &str) -> Vec<String> {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+    let bytes = URL_SAFE_NO_PAD.decode(text).expect("base64url");
+    (0..bytes.len() * 8)
+        .map(|bit| {
+            let mut other = bytes.clone();
+            other[bit / 8] ^= 1 << (bit % 8);
+            URL_SAFE_NO_PAD.encode(other)
+        })
+        .collect()
+}
+
+#[test]
 fn a_proof_is_found_only_where_there_is_exactly_one_well_formed() {
     #[derive(Deserialize)]
     struct Case {

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 
 use tss_esapi::Context;
 use tss_esapi::attributes::SessionAttributesBuilder;
@@ -60,8 +60,9 @@ impl Device {
 
     fn live(&mut self) -> Result<&mut Live, TpmError> {
         if self.live.is_none() {
-            if let (Kind::Swtpm { .. }, None) = (&self.tcti.kind, &self.presence) {
-                self.presence = Some(Presence::at(&self.tcti));
+            let reached = reach(&self.tcti)?;
+            if let (Some(address), None) = (reached, &self.presence) {
+                self.presence = Some(Presence::at(address).ok_or(TpmError::Crowded)?);
             }
             let mut live = Live::connect(&self.tcti)?;
             if let Some(alone) = self.presence.as_ref().and_then(Presence::alone) {
@@ -134,6 +135,29 @@ impl Device {
     }
 }
 
+/// Looks whether the TPM is there: the C library reports every reason as one code, the operating system tells them apart. For a software
+/// TPM, the address at which it was reached.
+fn reach(tcti: &Tcti) -> Result<Option<SocketAddr>, TpmError> {
+    let unreachable = |why: String| TpmError::Unreachable { tcti: tcti.clone(), why };
+    match &tcti.kind {
+        Kind::Device(path) => match std::fs::OpenOptions::new().read(true).write(true).open(path) {
+            Ok(_) => Ok(None),
+            Err(e) if e.kind() == ErrorKind::PermissionDenied => Err(TpmError::NotPermitted { path: path.display().to_string() }),
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                let why = "there is no such device. Enable the TPM in the firmware, or name a software TPM with --tcti swtpm:…";
+                Err(unreachable(why.into()))
+            }
+            Err(e) => Err(unreachable(e.to_string())),
+        },
+        // The data channel takes one connection at a time: the look is at the control channel.
+        Kind::Swtpm { host, port } => TcpStream::connect((host.as_str(), port + 1))
+            .and_then(|control| control.peer_addr())
+            .map(Some)
+            .map_err(|e| unreachable(format!("{e}. Is swtpm running, with --server at this port and --ctrl at the next one?"))),
+        Kind::Tabrmd => Ok(None),
+    }
+}
+
 struct Live {
     context: Context,
     session: Option<AuthSession>,
@@ -142,27 +166,6 @@ struct Live {
 
 impl Live {
     fn connect(tcti: &Tcti) -> Result<Self, TpmError> {
-        let unreachable = |why: String| TpmError::Unreachable { tcti: tcti.clone(), why };
-        // The C library reports every reason as one code; the operating system tells them apart.
-        match &tcti.kind {
-            Kind::Device(path) => match std::fs::OpenOptions::new().read(true).write(true).open(path) {
-                Ok(_) => {}
-                Err(e) if e.kind() == ErrorKind::PermissionDenied => {
-                    return Err(TpmError::NotPermitted { path: path.display().to_string() });
-                }
-                Err(e) if e.kind() == ErrorKind::NotFound => {
-                    let why = "there is no such device. Enable the TPM in the firmware, or name a software TPM with --tcti swtpm:…";
-                    return Err(unreachable(why.into()));
-                }
-                Err(e) => return Err(unreachable(e.to_string())),
-            },
-            // The data channel takes one connection at a time: the look is at the control channel.
-            Kind::Swtpm { host, port } => drop(
-                TcpStream::connect((host.as_str(), port + 1))
-                    .map_err(|e| unreachable(format!("{e}. Is swtpm running, with --server at this port and --ctrl at the next one?")))?,
-            ),
-            Kind::Tabrmd => {}
-        }
         let name_conf = tcti.to_name_conf().map_err(|e| TpmError::of("reading the TCTI", e))?;
         let context = Context::new(name_conf).map_err(|e| {
             let hint = match tcti.kind {
@@ -170,7 +173,7 @@ impl Live {
                 Kind::Tabrmd => "is tpm2-abrmd running?",
                 Kind::Device(_) => "is another program using it? /dev/tpmrm0 can be shared, /dev/tpm0 cannot",
             };
-            unreachable(format!("{hint} [0x{:x}]", crate::error::code_of(e)))
+            TpmError::Unreachable { tcti: tcti.clone(), why: format!("{hint} [0x{:x}]", crate::error::code_of(e)) }
         })?;
         Ok(Self { context, session: None, keys: HashMap::new() })
     }

@@ -28,6 +28,9 @@ pub enum TpmError {
     /// More requests wait for the TPM than the queue takes.
     #[error("the TPM is busy: {0} requests wait for it already")]
     Busy(usize),
+    /// As many processes use the software TPM as can see each other there.
+    #[error("16 processes use this software TPM already")]
+    Crowded,
     /// The TPM has no room for another key or session.
     #[error(
         "the TPM has no free slot for another key or session: close other programs that use it, or flush what they left \
@@ -83,7 +86,8 @@ impl TpmError {
 
     /// Whether the connection to the TPM may be at fault, so that making it anew is worth a try.
     pub(crate) fn is_worth_a_new_connection(&self) -> bool {
-        matches!(self, Self::Command { .. } | Self::Full(_))
+        // A key that was made without a password and is refused for want of one: its handle names another object now.
+        matches!(self, Self::Command { .. } | Self::Full(_) | Self::Auth(_))
     }
 }
 

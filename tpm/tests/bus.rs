@@ -8,6 +8,19 @@ use zeroize::Zeroizing;
 const SECRET: &[u8; 32] = b"a secret of the bus tests, only.";
 const INPUT: &[u8] = b"what is MACed, and must not be seen either";
 
+const TPM2_CC_START_AUTH_SESSION: [u8; 4] = [0, 0, 0x01, 0x76];
+const TPM2_RH_NULL: u32 = 0x4000_0007;
+
+/// tpmKey and the length of encryptedSalt of the TPM2_StartAuthSession in what was sent to the TPM (TCG part 3, 11.1).
+fn session_salt(to_tpm: &[u8]) -> (u32, u16) {
+    // tag TPM_ST_NO_SESSIONS, size, code; then tpmKey, bind, nonceCaller, encryptedSalt
+    let at = to_tpm.windows(10).position(|w| w[..2] == [0x80, 0x01] && w[6..] == TPM2_CC_START_AUTH_SESSION).expect("a session is started");
+    let u16_at = |i: usize| u16::from_be_bytes([to_tpm[i], to_tpm[i + 1]]);
+    let nonce = at + 18;
+    let salt = nonce + 2 + usize::from(u16_at(nonce));
+    (u32::from_be_bytes(to_tpm[at + 10..at + 14].try_into().expect("4 bytes")), u16_at(salt))
+}
+
 fn open(tcti: &str) -> TpmHandle {
     TpmHandle::open(tcti.parse().expect("a TCTI string")).expect("a thread")
 }
@@ -20,6 +33,8 @@ async fn neither_secret_nor_input_nor_mac_appears_on_the_bus_unless_asked_for() 
 
     let file = tpm.create_hmac_key(Parent::H2Primary, Zeroizing::new(SECRET.to_vec())).await.expect("create");
     let imported = tap.take();
+    let (salt_key, salt_len) = session_salt(&imported.to_tpm);
+    assert!(salt_key != TPM2_RH_NULL && salt_len > 0, "the session is not salted: whoever reads the bus can derive its keys");
     assert!(!imported.commands.is_empty(), "nothing was recorded");
     assert!(!imported.shows(&SECRET[..8]), "the secret is on the bus");
 

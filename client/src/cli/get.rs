@@ -180,7 +180,7 @@ async fn key(args: &GetArgs, deadline: Duration) -> Result<Key, CliError> {
             eprintln!(
                 "ekm-otp-client: warning: the secret is in a file and in this process's memory, not in a TPM: whoever reads it has it"
             );
-            Ok(Key::Software(secret_file::read(path, args.secret_format, args.unsafe_weak_secret)?))
+            Ok(Key::Software(secret_file::read(path, args.secret_format, args.unsafe_weak_secret).await?))
         }
         (None, None) => Err(CliError::Usage("--key-file or --secret-file is missing".into())),
     }

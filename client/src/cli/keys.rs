@@ -1,5 +1,6 @@
 //! `key create`, `key import`, `key inspect`.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -100,14 +101,16 @@ async fn create(args: CreateArgs) -> Result<(), CliError> {
         }
         _ => {
             eprintln!("for the server's registry; it is shown this once:");
-            print!("{}", *entry);
+            std::io::stdout()
+                .write_all(entry.as_bytes())
+                .map_err(|e| CliError::Other(format!("cannot show the secret, the key is not kept: {e}")))?;
         }
     }
     write_key(key_out, &key, &args.key)
 }
 
 async fn import(args: ImportArgs) -> Result<(), CliError> {
-    let secret = secret_file::read(&args.secret_file, args.secret_format, args.unsafe_weak_secret)?;
+    let secret = secret_file::read(&args.secret_file, args.secret_format, args.unsafe_weak_secret).await?;
     let key_out = PrivateFile::create(&args.key.out)?;
     let key = put_into_tpm(&args.key.tpm.open()?, &args.key, &secret).await?;
     write_key(key_out, &key, &args.key)

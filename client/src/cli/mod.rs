@@ -58,9 +58,12 @@ impl From<TpmError> for CliError {
     fn from(error: TpmError) -> Self {
         let text = error.to_string();
         match error {
-            TpmError::Unreachable { .. } | TpmError::Deadline(_) | TpmError::Busy(_) | TpmError::Full(_) | TpmError::NoParent { .. } => {
-                Self::Unavailable(text)
-            }
+            TpmError::Unreachable { .. }
+            | TpmError::Deadline(_)
+            | TpmError::Busy(_)
+            | TpmError::Crowded
+            | TpmError::Full(_)
+            | TpmError::NoParent { .. } => Self::Unavailable(text),
             TpmError::NotPermitted { .. } | TpmError::Auth(_) | TpmError::Lockout(_) => Self::NotPermitted(text),
             TpmError::KeyFile(_) | TpmError::OtherTpm(_) => Self::Usage(text),
             _ => Self::Other(text),

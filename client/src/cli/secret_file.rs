@@ -24,7 +24,14 @@ pub(crate) enum SecretFormat {
 }
 
 /// Reads a secret from `path`; `-` is standard input.
-pub(crate) fn read(path: &Path, format: SecretFormat, weak: bool) -> Result<Secret, CliError> {
+pub(crate) async fn read(path: &Path, format: SecretFormat, weak: bool) -> Result<Secret, CliError> {
+    let path = path.to_owned();
+    // Standard input may never end: a signal must still be heard.
+    let reading = tokio::task::spawn_blocking(move || read_blocking(&path, format, weak));
+    reading.await.unwrap_or_else(|e| Err(CliError::Other(format!("reading the secret failed: {e}"))))
+}
+
+fn read_blocking(path: &Path, format: SecretFormat, weak: bool) -> Result<Secret, CliError> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
     let limit = 4096;
     let read = if path == Path::new("-") {

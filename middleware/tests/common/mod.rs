@@ -16,6 +16,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
@@ -144,10 +145,17 @@ pub fn authentication_of(store: Arc<dyn SecretStore>) -> Authentication {
 async fn app(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let client = request.extensions().get::<VerifiedClient>().expect("the layer lets nobody else pass");
     if request.headers().contains_key(header::UPGRADE) {
-        // Holds the upgraded stream until its peer or its authenticator ends it.
+        // Reads in one task until its peer or its authenticator ends the stream; writes the first piece back from another.
         tokio::spawn(async move {
-            let mut upgraded = TokioIo::new(hyper::upgrade::on(request).await.expect("an upgrade"));
-            let _ = tokio::io::copy(&mut upgraded, &mut tokio::io::sink()).await;
+            let (mut reader, mut writer) = tokio::io::split(TokioIo::new(hyper::upgrade::on(request).await.expect("an upgrade")));
+            let mut piece = [0; 5];
+            if reader.read_exact(&mut piece).await.is_ok() {
+                tokio::spawn(async move {
+                    writer.write_all(&piece).await.expect("writing");
+                    std::future::pending::<()>().await;
+                });
+            }
+            let _ = tokio::io::copy(&mut reader, &mut tokio::io::sink()).await;
         });
         let upgrade = Response::builder()
             .status(StatusCode::SWITCHING_PROTOCOLS)
