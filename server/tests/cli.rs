@@ -5,6 +5,8 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Output, Stdio};
 
+use ekm_otp::field::Credential;
+use ekm_otp::{Derivation, Ekm, KeyId, Secret, ServerName};
 use tempfile::TempDir;
 
 const SERVER: &str = env!("CARGO_BIN_EXE_ekm-otp-server");
@@ -229,4 +231,61 @@ fn a_server_that_cannot_start_tells_why() {
         assert_eq!(got, code, "{args:?}: {told}");
         assert!(!told.contains("dGVz"), "a secret is shown: {told}");
     }
+}
+
+#[test]
+fn connections_that_are_not_verified_keep_nobody_out() {
+    let folder = folder();
+    let server = start(&folder, &["--config", "server.toml", "--max-connections", "3"]);
+    // Six clients that finish their handshake and say nothing.
+    let mut silent: Vec<Child> = (0..6)
+        .map(|_| {
+            let mut openssl = Command::new("openssl")
+                .args(["s_client", "-connect", &format!("127.0.0.1:{}", server.port), "-servername", "localhost"])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("openssl");
+            let mut lines = BufReader::new(openssl.stdout.take().expect("its output")).lines();
+            assert!(lines.any(|line| line.expect("a line").contains("Verify return code")), "no handshake");
+            openssl
+        })
+        .collect();
+    assert!(s_client(server.port, &[]).contains("HTTP/1.1 401"), "the server is full");
+    for openssl in &mut silent {
+        let _ = openssl.kill();
+        let _ = openssl.wait();
+    }
+    assert_eq!(server.end("TERM").0, Some(0));
+}
+
+#[test]
+fn openssl_exports_the_keying_material_that_the_server_does() {
+    let folder = folder();
+    let server = start(&folder, &["--config", "server.toml"]);
+    let mut openssl = Command::new("openssl")
+        .args(["s_client", "-connect", &format!("127.0.0.1:{}", server.port), "-servername", "localhost", "-ign_eof"])
+        // The label and length of docs/protocol.md; in TLS 1.3 no context is the same as an empty one (RFC 8446 section 7.5).
+        .args(["-keymatexport", "EXPERIMENTAL-ekm-otp-v1", "-keymatexportlen", "48"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl");
+    let mut lines = BufReader::new(openssl.stdout.take().expect("its output")).lines().map(|line| line.expect("a line"));
+    let exported = lines.find_map(|line| line.trim().strip_prefix("Keying material: ").map(str::to_owned)).expect("keying material");
+    let bytes: Vec<u8> = (0..96).step_by(2).map(|i| u8::from_str_radix(&exported[i..i + 2], 16).expect("hex digits")).collect();
+
+    let ekm = Ekm::from_bytes(bytes.try_into().expect("48 bytes"));
+    let kid = KeyId::new("client1").expect("a key id");
+    let derivation = Derivation::new(&ekm, &kid, &ServerName::from_host("localhost").expect("a name"));
+    let tag = Secret::new(b"test data, used nowhere else ...".to_vec()).expect("a secret").mac(derivation.mac_input());
+    let credential = Credential::write(&kid, &ekm.channel(), &derivation.finish(tag).otp());
+    let request = format!("GET /get HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: {}\r\n\r\n", *credential);
+    std::io::Write::write_all(openssl.stdin.as_mut().expect("its input"), request.as_bytes()).expect("writing");
+    let answer: Vec<String> = lines.collect();
+    openssl.wait().expect("its end");
+    assert!(answer.iter().any(|line| line.starts_with("HTTP/1.1 200 OK")), "{answer:?}");
+    assert_eq!(server.end("TERM").0, Some(0));
 }
