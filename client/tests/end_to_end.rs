@@ -281,6 +281,34 @@ fn a_command_that_is_ended_leaves_no_half_made_file() {
 }
 
 #[test]
+fn a_persistent_parent_needs_no_owner_password() {
+    let bench = Bench::new();
+    bench.swtpm.tool("tpm2_createprimary", &["-Q", "-C", "o", "-G", "ecc", "-c", "primary.ctx"]);
+    bench.swtpm.tool("tpm2_evictcontrol", &["-Q", "-C", "o", "-c", "primary.ctx", "0x81000001"]);
+    bench.swtpm.tool("tpm2_flushcontext", &["-t"]);
+    // Test data, used nowhere else.
+    bench.swtpm.tool("tpm2_changeauth", &["-Q", "-c", "owner", "owner password"]);
+    let refused = bench.client(&["key", "create", "--kid", "client1", "--out", "client1.pem"]);
+    assert_eq!(refused.status.code(), Some(77), "{}", text(&refused.stderr));
+    let made = bench.client(&[
+        "key",
+        "create",
+        "--kid",
+        "client1",
+        "--out",
+        "client1.pem",
+        "--secret-out",
+        "secrets.toml",
+        "--parent",
+        "0x81000001",
+    ]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let server = Server::start(&bench, &[]);
+    assert_eq!(text(&bench.get(&server, "/get", &[]).stdout), "ok\n");
+    assert_eq!(bench.swtpm.loaded_handles(), Vec::<String>::new());
+}
+
+#[test]
 fn a_secret_is_imported_from_standard_input_in_each_format() {
     let bench = Bench::new();
     // Test data, used nowhere else.

@@ -63,12 +63,12 @@ impl TpmHandle {
         self
     }
 
-    /// Random bytes from the TPM (at most 32), encrypted on the bus.
+    /// Random bytes from the TPM (at most 32), encrypted on the bus in a session that is salted against `salt_key`.
     ///
     /// # Errors
     /// As [`TpmError`] tells.
-    pub async fn random(&self, len: usize) -> Result<Zeroizing<Vec<u8>>, TpmError> {
-        self.run(move |device| device.random(len.min(32))).await
+    pub async fn random(&self, salt_key: Parent, len: usize) -> Result<Zeroizing<Vec<u8>>, TpmError> {
+        self.run(move |device| device.random(salt_key, len.min(32))).await
     }
 
     /// Puts a secret of 1 to 64 bytes under `parent` as an HMAC-SHA256 key (TPM2_Create with sensitive data). The secret is encrypted

@@ -75,9 +75,9 @@ impl Device {
         self.live.as_mut().ok_or(TpmError::ThreadEnded)
     }
 
-    pub(crate) fn random(&mut self, len: usize) -> Result<Zeroizing<Vec<u8>>, TpmError> {
+    pub(crate) fn random(&mut self, salt_key: Parent, len: usize) -> Result<Zeroizing<Vec<u8>>, TpmError> {
         self.run(|live| {
-            let session = live.session_for(Parent::H2Primary)?;
+            let session = live.session_for(salt_key)?;
             live.set_encryption(session, false, true)?;
             let bytes =
                 live.context.execute_with_session(Some(session), |c| c.get_random(len)).map_err(|e| TpmError::of("TPM2_GetRandom", e));

@@ -38,7 +38,7 @@ async fn neither_secret_nor_input_nor_mac_appears_on_the_bus_unless_asked_for() 
     assert!(!imported.commands.is_empty(), "nothing was recorded");
     assert!(!imported.shows(&SECRET[..8]), "the secret is on the bus");
 
-    let random = tpm.random(32).await.expect("random");
+    let random = tpm.random(Parent::H2Primary, 32).await.expect("random");
     assert_eq!(random.len(), 32);
     assert!(!tap.take().shows(&random), "the random bytes are on the bus");
 

@@ -65,7 +65,7 @@ async fn a_frozen_tpm_bounds_its_queue() {
     let waiting: Vec<_> = (0..100)
         .map(|_| {
             let tpm = tpm.clone();
-            tokio::spawn(async move { tpm.random(8).await })
+            tokio::spawn(async move { tpm.random(Parent::H2Primary, 8).await })
         })
         .collect();
     let mut busy = 0;
@@ -91,7 +91,7 @@ async fn handles_are_flushed_when_the_last_user_is_gone() {
         key(&tpm).await.hmac(b"input").await.expect("hmac");
     }
     // A dropped key gives its slot back while the TPM stays in use: only the first key and the session are left.
-    tpm.random(8).await.expect("an answer after the last key was dropped");
+    tpm.random(Parent::H2Primary, 8).await.expect("an answer after the last key was dropped");
     assert_eq!(swtpm.loaded_handles().len(), 2, "{:?}", swtpm.loaded_handles());
     drop(first);
     drop(tpm);

@@ -66,6 +66,12 @@ struct NewKeyArgs {
     tpm: TpmArgs,
 }
 
+impl NewKeyArgs {
+    fn parent(&self) -> Parent {
+        self.parent.map_or(Parent::H2Primary, Parent::Persistent)
+    }
+}
+
 fn parent(text: &str) -> Result<u32, String> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     u32::from_str_radix(digits, 16)
@@ -87,7 +93,7 @@ async fn create(args: CreateArgs) -> Result<(), CliError> {
     let secret_out = args.secret_out.as_deref().map(PrivateFile::create).transpose()?;
     let key_out = PrivateFile::create(&args.key.out)?;
     let tpm = args.key.tpm.open()?;
-    let secret = random_secret(&tpm).await?;
+    let secret = random_secret(&tpm, args.key.parent()).await?;
     let key = put_into_tpm(&tpm, &args.key, &secret).await?;
 
     let entry = secret_file::registry_entry(&args.key.kid, args.client.as_deref().unwrap_or(args.key.kid.as_str()), &secret);
@@ -117,10 +123,10 @@ async fn import(args: ImportArgs) -> Result<(), CliError> {
 }
 
 /// 32 bytes of the TPM's randomness, XORed with 32 of the operating system's: as good as the better of the two.
-async fn random_secret(tpm: &TpmHandle) -> Result<Secret, CliError> {
+async fn random_secret(tpm: &TpmHandle, salt_key: Parent) -> Result<Secret, CliError> {
     let mut bytes = Zeroizing::new(vec![0_u8; 32]);
     getrandom::fill(&mut bytes).map_err(|e| CliError::Other(format!("the operating system gives no randomness: {e}")))?;
-    let from_tpm = tpm.random(32).await?;
+    let from_tpm = tpm.random(salt_key, 32).await?;
     if from_tpm.len() != bytes.len() {
         return Err(CliError::Other(format!("the TPM gave {} random bytes instead of 32", from_tpm.len())));
     }
@@ -131,8 +137,7 @@ async fn random_secret(tpm: &TpmHandle) -> Result<Secret, CliError> {
 }
 
 async fn put_into_tpm(tpm: &TpmHandle, args: &NewKeyArgs, secret: &Secret) -> Result<KeyFile, CliError> {
-    let parent = args.parent.map_or(Parent::H2Primary, Parent::Persistent);
-    let key = tpm.create_hmac_key(parent, Zeroizing::new(secret.expose().to_vec())).await?;
+    let key = tpm.create_hmac_key(args.parent(), Zeroizing::new(secret.expose().to_vec())).await?;
     Ok(key.with_description(args.kid.as_str()))
 }
 
