@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# The main job on a software TPM: a request that succeeds, a new password on each connection, and four attacks that fail.
+# The main job on a software TPM: a request that succeeds, a new password on each connection, and three attacks that fail.
 #
 # usage: swtpm/demo.sh [--keep]
 #   --keep   leave the software TPM, the server and the files, and print how to go on by hand
 #
-# Installs what is missing on a Debian machine (see setup.sh), builds, and leaves nothing behind. Exits non-zero if anything
-# is not as it must be. All keys are made for the run and thrown away with it.
+# Installs what is missing on a Debian machine (see setup.sh), builds, and without --keep leaves nothing behind. Exits non-zero
+# if anything is not as it must be. All keys are made for the run and thrown away with it.
 set -euo pipefail
 umask 077
 
@@ -18,8 +18,9 @@ case "${1:-}" in
 esac
 
 "$root/swtpm/setup.sh"
+echo "building (some minutes the first time)" >&2
 cargo build --release --quiet --manifest-path "$root/Cargo.toml" -p ekm-otp-server -p ekm-otp-client
-bin=${CARGO_TARGET_DIR:-$root/target}/release
+bin=$(realpath "${CARGO_TARGET_DIR:-$root/target}")/release
 client=$bin/ekm-otp-client
 server=$bin/ekm-otp-server
 
@@ -40,7 +41,9 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 cd "$state"
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+bold=; plain=
+if [ -t 1 ]; then bold=$'\033[1m'; plain=$'\033[0m'; fi
+say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 indent() { sed 's/^/    /'; }
 die() { echo "NOT SO: $*" >&2; exit 1; }
 # Waits until a file shows a line.
@@ -70,7 +73,7 @@ PY
 }
 start_server() { # NAME SECRETS: leaves its port in $port
   "$server" run --listen 127.0.0.1:0 --certificate server.pem --private-key server.key --secrets "$2" \
-    --server-name localhost --unsafe-show-otp > "$1.log" 2>&1 &
+    --server-name localhost --unsafe-show-otp < /dev/null > "$1.log" 2>&1 &
   pids+=($!)
   await "$1.log" listening
   port=$(sed -n 's/.*address=127.0.0.1:\([0-9]*\).*/\1/p' "$1.log" | head -n 1)
@@ -85,7 +88,7 @@ say "A software TPM, a CA, a server certificate"
 tpm=$(free_port)
 mkdir tpm
 swtpm socket --tpm2 --flags not-need-init,startup-clear --tpmstate dir=tpm,mode=0600 \
-  --server "type=tcp,port=$tpm,bindaddr=127.0.0.1" --ctrl "type=tcp,port=$((tpm + 1)),bindaddr=127.0.0.1" &
+  --server "type=tcp,port=$tpm,bindaddr=127.0.0.1" --ctrl "type=tcp,port=$((tpm + 1)),bindaddr=127.0.0.1" < /dev/null > swtpm.log 2>&1 &
 pids+=($!)
 export TPM2TOOLS_TCTI="swtpm:host=127.0.0.1,port=$tpm"
 for _ in $(seq 200); do (: > "/dev/tcp/127.0.0.1/$((tpm + 1))") 2>/dev/null && break; sleep 0.02; done
@@ -136,7 +139,7 @@ mkdir -p rogue/.well-known
 rogue=$(free_port)
 printf 'HTTP/1.1 204 No Content\r\nAuthentication-Info: proof="%s"\r\n\r\n' "$(head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')" \
   > rogue/.well-known/ekm-otp
-(cd rogue && exec openssl s_server -accept "127.0.0.1:$rogue" -cert ../server.pem -key ../server.key -HTTP > ../rogue.log 2>&1) &
+(cd rogue && exec openssl s_server -accept "127.0.0.1:$rogue" -cert ../server.pem -key ../server.key -HTTP < /dev/null > ../rogue.log 2>&1) &
 pids+=($!)
 for _ in $(seq 200); do (: > "/dev/tcp/127.0.0.1/$rogue") 2>/dev/null && break; sleep 0.02; done
 expect 77 get "$rogue" client1.pem /secret-path

@@ -94,7 +94,7 @@ impl Connector {
         let _ = tcp.set_nodelay(true);
         let name = ServerName::try_from(self.origin.host())
             .map_err(|e| ConnectError::Handshake(std::io::Error::new(std::io::ErrorKind::InvalidInput, e)))?;
-        let tls = self.within("the TLS handshake", self.tls.connect(name, tcp)).await?.map_err(ConnectError::Handshake)?;
+        let tls = self.within("the TLS handshake", self.tls.connect(name, tcp)).await?.map_err(ConnectError::of_handshake)?;
 
         let handshake = Handshake::of_client(tls.get_ref().1, self.origin.server_name(), &self.policy)?;
         let derivation = Derivation::new(&handshake.ekm, &self.kid, handshake.facts.server_name());

@@ -26,8 +26,13 @@ pub enum ConnectError {
         /// How long.
         deadline: Duration,
     },
-    /// The TLS handshake failed, for instance because the server's certificate is not trusted.
-    #[error("the TLS handshake failed: {0}")]
+    /// The server's certificate is not trusted, or names another server.
+    #[error(
+        "the server's certificate is refused: {0} (for a CA of your own: --ca FILE; for a certificate with another name: --server-name)"
+    )]
+    Certificate(#[source] std::io::Error),
+    /// The TLS handshake failed, for instance because the two sides share no version.
+    #[error("the TLS handshake failed: {0}{hint}", hint = hint(.0))]
     Handshake(#[source] std::io::Error),
     /// The handshake agreed on what the policy refuses.
     #[error(transparent)]
@@ -52,6 +57,27 @@ pub enum ConnectError {
     /// The server did not prove that it holds the secret.
     #[error("the server did not prove that it holds the secret of this key id: {0}. Only the bodyless probe was sent to it")]
     NotProven(String),
+}
+
+fn hint(error: &std::io::Error) -> &'static str {
+    use rustls::AlertDescription::ProtocolVersion;
+    match tls_error(error) {
+        Some(rustls::Error::AlertReceived(ProtocolVersion) | rustls::Error::PeerIncompatible(_)) => {
+            " (a server that has no TLS 1.3, or no key exchange in common? --tls12 takes TLS 1.2)"
+        }
+        _ => "",
+    }
+}
+
+fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+impl ConnectError {
+    /// Splits what the TLS stack reports by whose fault it is.
+    pub(crate) fn of_handshake(error: std::io::Error) -> Self {
+        if let Some(rustls::Error::InvalidCertificate(_)) = tls_error(&error) { Self::Certificate(error) } else { Self::Handshake(error) }
+    }
 }
 
 /// Why a request got no answer.

@@ -5,15 +5,16 @@ mod cli;
 use std::process::ExitCode;
 
 use clap::Parser;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::{CliError, get, keys};
 
 /// EKM-OTP client: requests with a password that fits one TLS connection, derived by a key that never leaves the TPM.
 ///
-/// Exit codes: 0 success, 64 wrong usage, 69 something is unavailable, 77 not permitted or not proven, 1 otherwise.
+/// Exit codes: 0 success, 64 wrong usage, 69 something is unavailable, 77 not permitted or not proven, 130 and 143 ended by SIGINT or
+/// SIGTERM, 1 otherwise.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -48,6 +49,9 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| CliError::Other(e.to_string()))?;
     let result = runtime.block_on(async {
+        // Before any file is made: a signal that came earlier would end the process at once and leave it.
+        let mut interrupt = signals(SignalKind::interrupt())?;
+        let mut terminate = signals(SignalKind::terminate())?;
         let command = async {
             match cli.command {
                 Command::Get(args) => get::run(*args).await,
@@ -57,8 +61,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
         // Ended by a signal, the work is dropped rather than cut: what is loaded in the TPM is flushed.
         tokio::select! {
             result = command => result,
-            () = received(SignalKind::interrupt()) => Err(CliError::Signal(2)),
-            () = received(SignalKind::terminate()) => Err(CliError::Signal(15)),
+            _ = interrupt.recv() => Err(CliError::Signal(2)),
+            _ = terminate.recv() => Err(CliError::Signal(15)),
         }
     });
     // A name look-up or a write to a stalled pipe goes on in a thread of its own: nobody waits for it.
@@ -66,9 +70,6 @@ fn run(cli: Cli) -> Result<(), CliError> {
     result
 }
 
-async fn received(kind: SignalKind) {
-    match signal(kind) {
-        Ok(mut signal) => drop(signal.recv().await),
-        Err(_) => std::future::pending().await,
-    }
+fn signals(kind: SignalKind) -> Result<Signal, CliError> {
+    signal(kind).map_err(|e| CliError::Other(format!("cannot wait for signals: {e}")))
 }

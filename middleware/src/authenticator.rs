@@ -252,10 +252,10 @@ impl Connection {
     /// Parse, rule N, channel, look up, MAC, active, pin. Whether the password was derived anew comes with it.
     fn verify(&self, headers: &HeaderMap) -> Result<(&Pinned, bool), Refusal> {
         if self.lifeline.state() >= State::Cut {
-            return Err(Refusal::Otp);
+            return Err(Refusal::Ended);
         }
         if let Some(pinned) = self.pinned.get().filter(|pinned| repeats(headers, &pinned.field)) {
-            return if pinned.key.is_active() { Ok((pinned, false)) } else { Err(Refusal::Otp) };
+            return if pinned.key.is_active() { Ok((pinned, false)) } else { Err(Refusal::Revoked(pinned.key.kid().clone())) };
         }
         let credential = Credential::read(headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes))?;
         if !self.authentication.names.accepts(self.tls.server_name()) {
@@ -274,7 +274,13 @@ impl Connection {
         let mac_equal = prk.otp().verify(&credential.otp);
         let active = key.is_active();
         if !(mac_equal & active) {
-            return Err(Refusal::Otp);
+            // For the log only: the answer is the same.
+            let is_unknown = Arc::ptr_eq(&key, &self.authentication.unknown_kid);
+            return Err(match (is_unknown, active) {
+                (true, _) => Refusal::UnknownKid(credential.kid),
+                (false, false) => Refusal::Revoked(credential.kid),
+                (false, true) => Refusal::Otp(credential.kid),
+            });
         }
 
         let pinned = match self.pinned.get() {
@@ -295,7 +301,7 @@ impl Connection {
         // From here on a revocation cuts this connection; one that came in between does it now.
         if !pinned.key.attach(&self.lifeline) {
             self.lifeline.advance(State::Cut);
-            return Err(Refusal::Otp);
+            return Err(Refusal::Revoked(pinned.key.kid().clone()));
         }
         Ok(pinned)
     }

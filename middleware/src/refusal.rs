@@ -1,5 +1,6 @@
 //! Why a request is refused, and what its peer is told: less than the log.
 
+use ekm_otp::KeyId;
 use ekm_otp::field::CredentialError;
 use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
@@ -15,10 +16,16 @@ pub(crate) enum Refusal {
     ServerName,
     #[error("the credential was made for another connection (TLS may end somewhere in between)")]
     Channel,
-    #[error("unknown or inactive key id, or wrong one-time password")]
-    Otp,
+    #[error("wrong one-time password for the key id {0}: its client holds another secret, or computed for another server name")]
+    Otp(KeyId),
+    #[error("unknown key id {0}")]
+    UnknownKid(KeyId),
+    #[error("the key id {0} is revoked")]
+    Revoked(KeyId),
     #[error("the connection belongs to another key id")]
     Pinned,
+    #[error("the connection was ended")]
+    Ended,
     #[error("too many failures on this connection")]
     TooManyFailures,
     #[error("the request's authority is not one of the connection's server name")]
@@ -43,9 +50,15 @@ impl Refusal {
 
     pub(crate) fn status(&self) -> StatusCode {
         match self {
-            Self::Credential(_) | Self::ServerName | Self::Channel | Self::Otp | Self::Pinned | Self::TooManyFailures => {
-                StatusCode::UNAUTHORIZED
-            }
+            Self::Credential(_)
+            | Self::ServerName
+            | Self::Channel
+            | Self::Otp(_)
+            | Self::UnknownKid(_)
+            | Self::Revoked(_)
+            | Self::Pinned
+            | Self::TooManyFailures
+            | Self::Ended => StatusCode::UNAUTHORIZED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             // RFC 9112 §3.2
             Self::Host => StatusCode::BAD_REQUEST,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use serde::Deserialize;
 use crate::error::ServerError;
 use crate::logging::LogFormat;
 
-/// The flags of `run`, each also a key of the configuration file (with `_` for `-`).
+/// The flags of `run`. Each but `--unsafe-…` is also a key of the configuration file (with `_` for `-`).
 #[derive(Args, Debug)]
 pub(crate) struct RunArgs {
     /// Configuration file (TOML). Relative paths in it are relative to its folder
@@ -20,7 +21,8 @@ pub(crate) struct RunArgs {
     config: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
-    /// File key: `authorities`. Further authority (host or host:port) whose requests are taken on connections for NAME; may be repeated
+    /// File key: `authorities`, a table of lists. Further authority (host or host:port) whose requests are taken on connections for NAME;
+    /// may be repeated
     #[arg(long = "authority", value_name = "NAME=AUTHORITY")]
     authorities: Vec<String>,
     /// Take secrets of fewer than 16 bytes. A rogue server can guess them offline
@@ -35,8 +37,8 @@ pub(crate) struct RunArgs {
 #[derive(Args, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
-    /// Address to listen on; port 0 takes a free one, which is logged [default: 127.0.0.1:8443]
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    /// IP address and port to listen on, such as 0.0.0.0:8443; port 0 takes a free one, which is logged [default: 127.0.0.1:8443]
+    #[arg(long, value_name = "IP:PORT")]
     listen: Option<SocketAddr>,
     /// Certificate chain (PEM), the server's own certificate first
     #[arg(long, value_name = "FILE")]
@@ -44,7 +46,7 @@ struct Settings {
     /// The certificate's private key (PEM)
     #[arg(long, value_name = "FILE")]
     private_key: Option<PathBuf>,
-    /// Registry: a TOML or JSON file of key ids with secret (base64) and client name, readable by its owner only
+    /// Registry: a TOML file (JSON where its name ends in .json) of key ids with secret (base64) and client name, readable by its owner only
     #[arg(long, value_name = "FILE")]
     secrets: Option<PathBuf>,
     /// Realm shown in challenges [default: ekm-otp]
@@ -65,10 +67,10 @@ struct Settings {
     require_post_quantum: Option<bool>,
     /// How long a connection lives at most, in seconds [default: 3600]
     #[arg(long, value_name = "SECONDS")]
-    max_age: Option<u64>,
+    max_age: Option<NonZeroU64>,
     /// How many connections are open at most; when full, the oldest on which nobody was verified is cut [default: 10000]
     #[arg(long, value_name = "N")]
-    max_connections: Option<usize>,
+    max_connections: Option<NonZeroUsize>,
     /// How long connections may take to finish after SIGTERM or SIGINT, in seconds; a second signal cuts them [default: 30]
     #[arg(long, value_name = "SECONDS")]
     drain: Option<u64>,
@@ -125,8 +127,8 @@ impl Config {
                 tls12: flags.tls12.or(file.tls12).unwrap_or(false),
                 require_post_quantum: flags.require_post_quantum.or(file.require_post_quantum).unwrap_or(false),
             },
-            max_age: Duration::from_secs(flags.max_age.or(file.max_age).unwrap_or(3600)),
-            max_connections: flags.max_connections.or(file.max_connections).unwrap_or(10_000).max(1),
+            max_age: Duration::from_secs(flags.max_age.or(file.max_age).map_or(3600, NonZeroU64::get)),
+            max_connections: flags.max_connections.or(file.max_connections).map_or(10_000, NonZeroUsize::get),
             drain: Duration::from_secs(flags.drain.or(file.drain).unwrap_or(30)),
             log: flags.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             log_format: flags.log_format.or(file.log_format).unwrap_or_default(),

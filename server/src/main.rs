@@ -18,7 +18,7 @@ use crate::config::{Config, RunArgs};
 ///
 /// Exit codes: 0 after SIGTERM or SIGINT, 64 wrong usage or configuration, 69 something is unavailable, 77 not permitted, 1 otherwise.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -32,7 +32,8 @@ pub(crate) fn load(path: &Path, weak_secrets: bool) -> Result<MemoryStore, Serve
 
 fn parse(text: &str, is_json: bool, weak_secrets: bool) -> Result<MemoryStore, String> {
     // A parser's own message can quote the file, secrets included: only the place is taken from it.
-    let wanted = "each key id has a table with `secret` (base64) and `client` (a name), and stands once";
+    let wanted = "each key id has a table with `secret` (base64) and `client` (a name), and stands once; in TOML a key id with any of \
+                  . @ : / ~ + stands in quotes, [\"a.b\"]";
     let entries: Entries = if is_json {
         serde_json::from_str(text).map_err(|e| format!("line {}: not understood: {wanted}", e.line()))?
     } else {

@@ -47,6 +47,7 @@ fn server_config(config: &Config) -> Result<ServerConfig, ServerError> {
     let (chain_file, key_file) = (config.certificate.display(), config.private_key.display());
     let pem = |file: &dyn std::fmt::Display, error: rustls::pki_types::pem::Error| match error {
         rustls::pki_types::pem::Error::Io(e) => ServerError::io(&format!("cannot read {file}"), &e),
+        rustls::pki_types::pem::Error::NoItemsFound => ServerError::Config(format!("{file} holds no private key (PEM)")),
         other => ServerError::Config(format!("{file}: {other}")),
     };
     let chain: Vec<_> = CertificateDer::pem_file_iter(&config.certificate).and_then(Iterator::collect).map_err(|e| pem(&chain_file, e))?;
@@ -57,7 +58,12 @@ fn server_config(config: &Config) -> Result<ServerConfig, ServerError> {
     ServerConfig::builder_with_provider(config.tls.provider(rustls::crypto::aws_lc_rs::default_provider()))
         .with_protocol_versions(config.tls.versions())
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|e| ServerError::Config(format!("{chain_file} with {key_file}: {e}")))
+        .map_err(|e| match e {
+            rustls::Error::InconsistentKeys(_) => {
+                ServerError::Config(format!("the private key in {key_file} does not belong to the certificate in {chain_file}"))
+            }
+            other => ServerError::Config(format!("{chain_file} with {key_file}: {other}")),
+        })
 }
 
 async fn serve(config: Config, store: ekm_otp_tower::MemoryStore, tls: ServerConfig) -> Result<(), ServerError> {

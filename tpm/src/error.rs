@@ -54,6 +54,9 @@ pub enum TpmError {
         /// The TPM's answer.
         code: u32,
     },
+    /// Nobody started the TPM up after it got power.
+    #[error("the TPM was not started up: firmware does that for hardware, `--flags startup-clear` for swtpm [0x{0:x}]")]
+    NotStarted(u32),
     /// The key file cannot be used.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),
@@ -77,6 +80,7 @@ impl TpmError {
         let format_one = if code & 0x80 != 0 && layer(code) == 0 { code & 0xbf } else { 0 };
         match (code, format_one) {
             (0x902 | 0x903, _) => Self::Full(code),
+            (0x100, _) => Self::NotStarted(code),
             (0x921, _) => Self::Lockout(code),
             (_, 0x8e | 0xa2) => Self::Auth(code),
             (_, 0x9f) => Self::OtherTpm(code),

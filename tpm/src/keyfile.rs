@@ -49,7 +49,11 @@ impl KeyFile {
     /// # Errors
     /// When the text is no such file, or the key in it is of a kind that is not read here.
     pub fn from_pem(text: &str) -> Result<Self, KeyFileError> {
-        let key = TpmKeyAsn1::from_pem(text.trim().as_bytes()).map_err(|e| KeyFileError::Syntax(e.to_string()))?;
+        let text = text.trim();
+        if !text.starts_with("-----BEGIN TSS2 PRIVATE KEY-----") || !text.ends_with("-----END TSS2 PRIVATE KEY-----") {
+            return Err(KeyFileError::Syntax("it holds no whole -----BEGIN TSS2 PRIVATE KEY----- block".into()));
+        }
+        let key = TpmKeyAsn1::from_pem(text.as_bytes()).map_err(|e| KeyFileError::Syntax(e.to_string()))?;
         if key.oid != LOADABLE_KEY {
             return Err(KeyFileError::NotLoadable(key.oid.to_string()));
         }

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 use ekm_otp::{Authority, KeyId, TlsPolicy};
 use ekm_otp_client::{Connection, Connector, Key, Mutual};
 use ekm_otp_tpm::{BusEncryption, KeyFile};
+use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
 use tokio::io::AsyncWriteExt as _;
@@ -16,15 +17,16 @@ use super::{CliError, TpmArgs, trust};
 
 #[derive(Args, Debug)]
 pub(crate) struct GetArgs {
-    /// An https:// URL
+    /// https://HOST[:PORT]/PATH
+    #[arg(value_parser = url)]
     url: Uri,
     /// The key id that the server knows the secret by
     #[arg(long)]
     kid: KeyId,
-    /// The key (TSS2 PEM), as `key create` and `key import` or tpm2-tools write it
+    /// The key (TSS2 PEM), as `key create` and `key import` or tpm2-tools write it. It or --secret-file is needed
     #[arg(long, value_name = "FILE", required_unless_present = "secret_file", conflicts_with = "secret_file")]
     key_file: Option<PathBuf>,
-    /// A file with the secret itself, for machines without a TPM
+    /// A file with the secret itself, for machines without a TPM; - is standard input
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
     /// How the secret stands in its file
@@ -74,9 +76,17 @@ enum MutualArg {
     Prefer,
 }
 
+fn url(text: &str) -> Result<Uri, String> {
+    let url = text.parse::<Uri>().ok().filter(|url| url.authority().is_some() && url.scheme().is_some());
+    url.ok_or_else(|| "write it as https://HOST[:PORT]/PATH".to_owned())
+}
+
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("write it as 'Name: value'")?;
     let name: HeaderName = name.trim().parse().map_err(|_| "not a field name")?;
+    if name == AUTHORIZATION || name == HOST {
+        return Err(format!("{name} is set by the connection"));
+    }
     let value = HeaderValue::from_str(value.trim()).map_err(|_| "not a field value")?;
     Ok((name, value))
 }
@@ -166,6 +176,9 @@ async fn key(args: &GetArgs, deadline: Duration) -> Result<Key, CliError> {
         (Some(path), _) => {
             let text = std::fs::read_to_string(path).map_err(|e| CliError::io("read", path, &e))?;
             let file = KeyFile::from_pem(&text).map_err(|e| CliError::Usage(format!("{}: {e}", path.display())))?;
+            if let Some(description) = file.description().filter(|description| *description != args.kid.as_str()) {
+                eprintln!("ekm-otp-client: warning: {} was made for the key id {description}, not {}", path.display(), args.kid);
+            }
             let bus = if args.unsafe_plain_bus { BusEncryption::Off } else { BusEncryption::On };
             let key = args.tpm.open()?.with_deadline(deadline).load(file, bus);
             // Before anything is dialled: a key that cannot be used is told at once, and the connection then costs one TPM command.

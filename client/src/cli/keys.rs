@@ -119,6 +119,7 @@ async fn import(args: ImportArgs) -> Result<(), CliError> {
     let secret = secret_file::read(&args.secret_file, args.secret_format, args.unsafe_weak_secret).await?;
     let key_out = PrivateFile::create(&args.key.out)?;
     let key = put_into_tpm(&args.key.tpm.open()?, &args.key, &secret).await?;
+    eprintln!("put a secret of {} bytes into the TPM", secret.expose().len());
     write_key(key_out, &key, &args.key)
 }
 

@@ -62,6 +62,7 @@ impl From<TpmError> for CliError {
             | TpmError::Deadline(_)
             | TpmError::Busy(_)
             | TpmError::Crowded
+            | TpmError::NotStarted(_)
             | TpmError::Full(_)
             | TpmError::NoParent { .. } => Self::Unavailable(text),
             TpmError::NotPermitted { .. } | TpmError::Auth(_) | TpmError::Lockout(_) => Self::NotPermitted(text),
@@ -77,7 +78,7 @@ impl From<ConnectError> for CliError {
         match error {
             ConnectError::Key(error) => error.into(),
             ConnectError::Unreachable { .. } | ConnectError::Deadline { .. } | ConnectError::Unavailable(_) => Self::Unavailable(text),
-            ConnectError::Refused { .. } | ConnectError::NotProven(_) => Self::NotPermitted(text),
+            ConnectError::Refused { .. } | ConnectError::NotProven(_) | ConnectError::Certificate(_) => Self::NotPermitted(text),
             _ => Self::Other(text),
         }
     }

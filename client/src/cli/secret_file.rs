@@ -55,6 +55,11 @@ fn read_blocking(path: &Path, format: SecretFormat, weak: bool) -> Result<Secret
         SecretFormat::Base64 | SecretFormat::Hex => {
             let text =
                 std::str::from_utf8(&bytes).map_err(|_| CliError::Usage(format!("{shown} is no text: is it --secret-format raw?")))?.trim();
+            if matches!(format, SecretFormat::Base64) && text.len() >= 32 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+                eprintln!(
+                    "ekm-otp-client: warning: {shown} looks like hexadecimal digits and is read as base64; --secret-format hex reads it as such"
+                );
+            }
             match format {
                 SecretFormat::Hex => unhex(text).ok_or_else(|| CliError::Usage(format!("{shown} does not hold hexadecimal digits"))),
                 _ => Secret::decode_base64(text)

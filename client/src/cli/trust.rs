@@ -19,6 +19,9 @@ pub(crate) fn client_config(ca: Option<&Path>, policy: &TlsPolicy) -> Result<Cli
                     pem::Error::Io(e) => CliError::io("read", path, &e),
                     other => CliError::Usage(format!("--ca {}: {other}", path.display())),
                 })?;
+            if certificates.is_empty() {
+                return Err(CliError::Usage(format!("--ca {}: the file holds no certificate (PEM)", path.display())));
+            }
             for certificate in certificates {
                 roots.add(certificate).map_err(|e| CliError::Usage(format!("--ca {}: {e}", path.display())))?;
             }
