@@ -165,6 +165,24 @@ async fn connect_is_not_served() {
 }
 
 #[tokio::test]
+async fn extended_connect_is_for_websocket_only_and_authenticated_like_any_request() {
+    let server = TestServer::start().await;
+    let mut client = server.connect_as(HOST, b"h2").await;
+    let credential = client.credential(KID);
+    assert_eq!(client.get(&credential).await.status, StatusCode::OK);
+    for (protocol, credential, status) in [
+        ("websocket", Some(credential.as_str()), StatusCode::OK),
+        ("connect-udp", Some(credential.as_str()), StatusCode::NOT_IMPLEMENTED),
+        ("websocket", None, StatusCode::UNAUTHORIZED),
+    ] {
+        let mut connect = request("/chat", credential);
+        *connect.method_mut() = hyper::Method::CONNECT;
+        connect.extensions_mut().insert(hyper::ext::Protocol::from_static(protocol));
+        assert_eq!(client.status_of(connect).await, status, "{protocol}");
+    }
+}
+
+#[tokio::test]
 async fn a_registry_that_is_down_is_503_for_every_key() {
     struct Down;
     impl SecretStore for Down {

@@ -113,6 +113,7 @@ impl TestServer {
         let mut listener = EkmListener::new(tcp, acceptor).max_handshakes(MAX_HANDSHAKES);
         let mut http = Builder::new(TokioExecutor::new());
         http.http1().timer(TokioTimer::new());
+        http.http2().enable_connect_protocol();
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await;
@@ -244,11 +245,22 @@ impl Client {
         self.send(request("/", Some(credential))).await.expect("an answer")
     }
 
-    pub async fn send(&mut self, mut request: Request<Empty<Bytes>>) -> Result<Answer, hyper::Error> {
-        let response = match &mut self.sender {
+    pub async fn send(&mut self, request: Request<Empty<Bytes>>) -> Result<Answer, hyper::Error> {
+        let (parts, body) = self.response(request).await?.into_parts();
+        let body = String::from_utf8(body.collect().await?.to_bytes().to_vec()).expect("UTF-8");
+        Ok(Answer { status: parts.status, headers: parts.headers, body })
+    }
+
+    /// Of a response whose body may not end.
+    pub async fn status_of(&mut self, request: Request<Empty<Bytes>>) -> StatusCode {
+        self.response(request).await.expect("an answer").status()
+    }
+
+    async fn response(&mut self, mut request: Request<Empty<Bytes>>) -> Result<Response<Incoming>, hyper::Error> {
+        match &mut self.sender {
             Sender::H1(sender) => {
                 sender.ready().await?;
-                sender.send_request(request).await?
+                sender.send_request(request).await
             }
             Sender::H2(sender) => {
                 *request.version_mut() = Version::HTTP_2;
@@ -256,12 +268,9 @@ impl Client {
                 let path = request.uri().path().to_owned();
                 *request.uri_mut() = format!("https://{}{path}", host.to_str().expect("ASCII")).parse().expect("a URI");
                 sender.ready().await?;
-                sender.send_request(request).await?
+                sender.send_request(request).await
             }
-        };
-        let (parts, body) = response.into_parts();
-        let body = String::from_utf8(body.collect().await?.to_bytes().to_vec()).expect("UTF-8");
-        Ok(Answer { status: parts.status, headers: parts.headers, body })
+        }
     }
 }
 
