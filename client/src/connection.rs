@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ekm_otp::field::{AuthenticationInfo, Challenge};
 use ekm_otp::{Authority, ServerProof, TlsFacts, WELL_KNOWN_PATH};
-use http::header::{AUTHORIZATION, HOST, HeaderName, WWW_AUTHENTICATE};
+use http::header::{AUTHORIZATION, HOST, WWW_AUTHENTICATE};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -20,8 +20,6 @@ use tokio::task::AbortHandle;
 use tokio_rustls::client::TlsStream;
 
 use crate::{ConnectError, RequestError};
-
-const AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("authentication-info");
 
 /// A request's body, whatever it is made of.
 pub type Body = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
@@ -123,7 +121,7 @@ impl Connection {
         let response = tokio::time::timeout(self.deadline, self.sender.send(request, &self.origin))
             .await
             .map_err(|_| RequestError::Deadline(self.deadline))??;
-        match AuthenticationInfo::read(response.headers().get_all(AUTHENTICATION_INFO).iter().map(HeaderValue::as_bytes)) {
+        match AuthenticationInfo::read(response.headers().get_all(AuthenticationInfo::FIELD).iter().map(HeaderValue::as_bytes)) {
             AuthenticationInfo::Absent => {}
             AuthenticationInfo::Proof(proof) if self.keys.proof.verify(&proof) => self.is_proven = true,
             _ => {

@@ -4,7 +4,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION, HeaderName};
+use ekm_otp::field::AuthenticationInfo;
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -12,8 +13,6 @@ use tower_service::Service;
 
 use crate::refusal::Refusal;
 use crate::{ConnectionAuthenticator, VerifiedClient};
-
-const AUTHENTICATION_INFO: HeaderName = HeaderName::from_static("authentication-info");
 
 /// Authenticates each request before the wrapped service sees it.
 ///
@@ -169,10 +168,10 @@ where
         };
         let headers = response.headers_mut();
         // What the application may have set under this name is no proof of ours.
-        headers.remove(AUTHENTICATION_INFO);
+        headers.remove(AuthenticationInfo::FIELD);
         if let Some((connection, is_http1)) = this.connection {
             if let Some(proof) = this.proof.take() {
-                headers.insert(AUTHENTICATION_INFO, proof);
+                headers.insert(AuthenticationInfo::FIELD, proof);
                 connection.proof_was_sent();
             }
             if *is_http1 && connection.is_closing() {

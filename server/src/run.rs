@@ -74,11 +74,9 @@ async fn serve(config: Config, store: ekm_otp_tower::MemoryStore, tls: ServerCon
     let authentication = Authentication::new(Arc::new(store), config.names, &config.realm)
         .map_err(|e| ServerError::Config(format!("--realm: {e}")))?
         .max_age(config.max_age);
-    let mut signals = [SignalKind::terminate(), SignalKind::interrupt()]
-        .map(|kind| signal(kind).map_err(|e| ServerError::io("cannot wait for signals", &e)));
-    let [Ok(terminate), Ok(interrupt)] = &mut signals else {
-        return signals.into_iter().find_map(Result::err).map_or(Ok(()), Err);
-    };
+    let signals = |kind| signal(kind).map_err(|e| ServerError::io("cannot wait for signals", &e));
+    let mut terminate = signals(SignalKind::terminate())?;
+    let mut interrupt = signals(SignalKind::interrupt())?;
 
     let tcp = TcpListener::bind(config.listen).await.map_err(|e| ServerError::io(&format!("cannot listen on {}", config.listen), &e))?;
     let mut listener = EkmListener::new(tcp, EkmAcceptor::new(tls, config.tls, authentication));
@@ -115,8 +113,8 @@ async fn serve(config: Config, store: ekm_otp_tower::MemoryStore, tls: ServerCon
                     tracing::warn!(%peer, max_connections, "closed: too many connections, all of them verified");
                     continue;
                 }
-                crowd.enter(stream.authenticator().clone());
                 let authenticator = stream.authenticator().clone();
+                crowd.enter(authenticator.clone());
                 let span = tracing::info_span!("connection", %peer);
                 span.in_scope(|| tracing::debug!(tls = %authenticator.tls(), "accepted"));
                 let serving = serve_connection(&http, stream, service_fn(origin::handle), drained(draining.clone()));

@@ -120,10 +120,9 @@ pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
     let mut stdout = tokio::io::stdout();
     let broken = |e: &dyn std::fmt::Display| CliError::Other(format!("the answer's body is incomplete: {e}"));
     loop {
-        let frame = tokio::time::timeout(Duration::from_secs(args.timeout), body.frame()).await;
-        let Some(frame) = frame.map_err(|_| CliError::Unavailable(format!("the answer's body stalled for {} s", args.timeout)))? else {
-            break;
-        };
+        let frame = tokio::time::timeout(deadline, body.frame()).await;
+        let stalled = |_| CliError::Unavailable(format!("the answer's body stalled for {} s", args.timeout));
+        let Some(frame) = frame.map_err(stalled)? else { break };
         if let Ok(data) = frame.map_err(|e| broken(&e))?.into_data() {
             stdout.write_all(&data).await.map_err(|e| broken(&e))?;
         }

@@ -50,21 +50,22 @@ fn read_blocking(path: &Path, format: SecretFormat, weak: bool) -> Result<Secret
     };
     read.map_err(|e| CliError::io("read", path, &e))?;
     let shown = path.display();
+    let text = || match std::str::from_utf8(&bytes) {
+        Ok(text) => Ok(text.trim()),
+        Err(_) => Err(CliError::Usage(format!("{shown} is no text: is it --secret-format raw?"))),
+    };
     let bytes = match format {
         SecretFormat::Raw => bytes.to_vec(),
-        SecretFormat::Base64 | SecretFormat::Hex => {
-            let text =
-                std::str::from_utf8(&bytes).map_err(|_| CliError::Usage(format!("{shown} is no text: is it --secret-format raw?")))?.trim();
-            if matches!(format, SecretFormat::Base64) && text.len() >= 32 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
+        SecretFormat::Hex => unhex(text()?).ok_or_else(|| CliError::Usage(format!("{shown} does not hold hexadecimal digits")))?,
+        SecretFormat::Base64 => {
+            let text = text()?;
+            if text.len() >= 32 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
                 eprintln!(
                     "ekm-otp-client: warning: {shown} looks like hexadecimal digits and is read as base64; --secret-format hex reads it as such"
                 );
             }
-            match format {
-                SecretFormat::Hex => unhex(text).ok_or_else(|| CliError::Usage(format!("{shown} does not hold hexadecimal digits"))),
-                _ => Secret::decode_base64(text)
-                    .map_err(|e| CliError::Usage(format!("{shown}: {e}; --secret-format hex or raw take other spellings"))),
-            }?
+            Secret::decode_base64(text)
+                .map_err(|e| CliError::Usage(format!("{shown}: {e}; --secret-format hex or raw take other spellings")))?
         }
     };
     let secret = if weak { Secret::weak(bytes) } else { Secret::new(bytes) };
@@ -86,16 +87,15 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 /// An entry for the server's registry file (TOML).
 pub(crate) fn registry_entry(kid: &KeyId, client: &str, secret: &Secret) -> Zeroizing<String> {
     // A TOML basic string: a key id holds neither quotes nor backslashes, a client name is escaped.
-    let client: String = client.chars().flat_map(|c| escaped(c).collect::<Vec<_>>()).collect();
-    Zeroizing::new(format!("[\"{kid}\"]\nsecret = \"{}\"\nclient = \"{client}\"\n", *secret.encode_base64()))
-}
-
-fn escaped(c: char) -> Box<dyn Iterator<Item = char>> {
-    match c {
-        '"' | '\\' => Box::new(['\\', c].into_iter()),
-        c if c.is_control() => Box::new(format!("\\u{:04X}", u32::from(c)).chars().collect::<Vec<_>>().into_iter()),
-        c => Box::new(std::iter::once(c)),
+    let mut name = String::new();
+    for c in client.chars() {
+        match c {
+            '"' | '\\' => name.extend(['\\', c]),
+            c if c.is_control() => name += &format!("\\u{:04X}", u32::from(c)),
+            c => name.push(c),
+        }
     }
+    Zeroizing::new(format!("[\"{kid}\"]\nsecret = \"{}\"\nclient = \"{name}\"\n", *secret.encode_base64()))
 }
 
 /// A new file that only its owner can read. Unless it is [written](Self::write), it is removed again when dropped.

@@ -1,5 +1,7 @@
 //! `Authentication-Info: proof="…"` (RFC 7615 §3; docs/protocol.md, "Server proof").
 
+use http::HeaderName;
+
 use super::grammar::{Cursor, auth_params};
 use crate::{PresentedProof, ServerProof};
 
@@ -16,6 +18,9 @@ pub enum AuthenticationInfo {
 }
 
 impl AuthenticationInfo {
+    /// The field's name.
+    pub const FIELD: HeaderName = HeaderName::from_static("authentication-info");
+
     /// Reads all `Authentication-Info` fields of one response's header section.
     #[must_use]
     pub fn read<'a>(fields: impl IntoIterator<Item = &'a [u8]>) -> Self {
