@@ -5,8 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::{HOST, KID, TestServer, request};
-use ekm_otp_tower::protocol::field::Credential;
-use ekm_otp_tower::protocol::{Derivation, Handshake, KeyId, ServerName, TlsPolicy};
+use ekm_otp_tower::protocol::{KeyId, TlsPolicy};
 use hyper::StatusCode;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -64,18 +63,10 @@ async fn an_upgraded_stream_ends_after_its_age_and_grace() {
 
 /// A connection that was verified and upgraded.
 async fn upgraded(server: &TestServer) -> tokio_rustls::client::TlsStream<TcpStream> {
-    let config = std::sync::Arc::new(server.pki.client_config(&server.policy, b"http/1.1"));
-    let tcp = TcpStream::connect(server.addr).await.expect("a TCP connection");
-    let name = rustls::pki_types::ServerName::try_from(HOST).expect("a name");
-    let mut stream = tokio_rustls::TlsConnector::from(config).connect(name, tcp).await.expect("a TLS connection");
-    let sni = ServerName::from_host(HOST).expect("a name");
-    let handshake = Handshake::of_client(stream.get_ref().1, sni, &server.policy).expect("a handshake");
-    let kid = KeyId::new(KID).expect("a key id");
-    let derivation = Derivation::new(&handshake.ekm, &kid, handshake.facts.server_name());
-    let tag = common::secret_of(KID).mac(derivation.mac_input());
-    let credential = Credential::write(&kid, &handshake.ekm.channel(), &derivation.finish(tag).otp());
+    let (mut stream, handshake) = server.tls(b"http/1.1").await;
+    let credential = common::credential(&handshake, KID, KID);
     let upgrade =
-        format!("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: test\r\nAuthorization: {}\r\n\r\n", *credential);
+        format!("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: test\r\nAuthorization: {credential}\r\n\r\n");
     stream.write_all(upgrade.as_bytes()).await.expect("writing");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -109,12 +100,7 @@ async fn a_connection_without_a_verified_request_ends_and_one_with_lives_on() {
         let credential = verified.credential(KID);
         assert_eq!(verified.get(&credential).await.status, StatusCode::OK);
         // Not even the first byte of a request comes.
-        let mut stalled = {
-            let config = std::sync::Arc::new(server.pki.client_config(&server.policy, alpn));
-            let tcp = TcpStream::connect(server.addr).await.expect("a TCP connection");
-            let name = rustls::pki_types::ServerName::try_from(HOST).expect("a name");
-            tokio_rustls::TlsConnector::from(config).connect(name, tcp).await.expect("a TLS connection")
-        };
+        let (mut stalled, _) = server.tls(alpn).await;
         for connection in [silent.connection, refused.connection] {
             let _ = tokio::time::timeout(SOON, connection).await.expect("the connection goes on");
         }
@@ -152,7 +138,6 @@ async fn one_source_cannot_hold_all_handshakes() {
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
     socket.bind("127.0.0.2:0".parse().expect("an address")).expect("another source");
     let tcp = socket.connect(server.addr).await.expect("a TCP connection");
-    let config = std::sync::Arc::new(server.pki.client_config(&server.policy, b"h2"));
-    let name = rustls::pki_types::ServerName::try_from(HOST).expect("a name");
-    tokio_rustls::TlsConnector::from(config).connect(name, tcp).await.expect("another source is kept out");
+    // It is not kept out.
+    server.tls_over(tcp, b"h2").await;
 }

@@ -6,31 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{HOST, KID, TestServer, request};
-use ekm_otp_tower::protocol::field::Credential;
-use ekm_otp_tower::protocol::{Derivation, Handshake, KeyId, ServerName, TlsPolicy};
+use ekm_otp_tower::protocol::{KeyId, TlsPolicy};
 use ekm_otp_tower::{EkmOtpLayer, RegisteredKey, SecretStore, StoreUnavailable, VerifiedClient};
 use http_body_util::Empty;
 use hyper::StatusCode;
 use hyper::body::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-
-/// A TLS connection whose bytes the test writes itself.
-async fn raw(server: &TestServer) -> (TlsStream<TcpStream>, Handshake) {
-    let config = server.pki.client_config(&server.policy, b"http/1.1");
-    let tcp = TcpStream::connect(server.addr).await.expect("a TCP connection");
-    let name = rustls::pki_types::ServerName::try_from(HOST).expect("a name");
-    let stream = TlsConnector::from(std::sync::Arc::new(config)).connect(name, tcp).await.expect("a TLS connection");
-    let handshake =
-        Handshake::of_client(stream.get_ref().1, ServerName::from_host(HOST).expect("a name"), &server.policy).expect("a handshake");
-    (stream, handshake)
-}
 
 /// Sends one request with these `Authorization` fields and reads the answer's head, without its date.
 async fn exchange(server: &TestServer, fields: &[Vec<u8>]) -> String {
-    let (mut stream, _) = raw(server).await;
+    let (mut stream, _) = server.tls(b"http/1.1").await;
     exchange_on(&mut stream, fields).await
 }
 
@@ -59,12 +46,8 @@ async fn missing_malformed_unknown_and_wrong_are_answered_with_the_same_bytes() 
     let with_keys_of = |kid: &'static str, secret_of: &'static str| {
         let server = &server;
         async move {
-            let (mut stream, handshake) = raw(server).await;
-            let kid = KeyId::new(kid).expect("a key id");
-            let derivation = Derivation::new(&handshake.ekm, &kid, handshake.facts.server_name());
-            let tag = common::secret_of(secret_of).mac(derivation.mac_input());
-            let field = Credential::write(&kid, &handshake.ekm.channel(), &derivation.finish(tag).otp());
-            exchange_on(&mut stream, &[field.as_bytes().to_vec()]).await
+            let (mut stream, handshake) = server.tls(b"http/1.1").await;
+            exchange_on(&mut stream, &[common::credential(&handshake, kid, secret_of).into_bytes()]).await
         }
     };
     let missing = exchange(&server, &[]).await;
@@ -111,37 +94,26 @@ async fn each_request_needs_its_own_credential_also_after_a_verified_one() {
 async fn a_revoked_or_pinned_away_key_is_answered_with_the_same_bytes() {
     let server = TestServer::start().await;
     let missing = exchange(&server, &[]).await;
-    let (mut stream, handshake) = raw(&server).await;
-    let field = |kid: &str| {
-        let kid = KeyId::new(kid).expect("a key id");
-        let derivation = Derivation::new(&handshake.ekm, &kid, handshake.facts.server_name());
-        let tag = common::secret_of(kid.as_str()).mac(derivation.mac_input());
-        Credential::write(&kid, &handshake.ekm.channel(), &derivation.finish(tag).otp()).as_bytes().to_vec()
-    };
+    let (mut stream, handshake) = server.tls(b"http/1.1").await;
+    let field = |kid: &str| common::credential(&handshake, kid, kid).into_bytes();
     assert!(exchange_on(&mut stream, &[field(KID)]).await.starts_with("HTTP/1.1 200 OK"));
     let mut body = [0; 64];
     let _ = stream.read(&mut body).await.expect("the body");
     assert_eq!(exchange_on(&mut stream, &[field("client2")]).await, missing, "pinned to another key");
 
     assert!(server.store.revoke(&KeyId::new("client2").expect("a key id")));
-    let (mut stream, handshake) = raw(&server).await;
-    let kid = KeyId::new("client2").expect("a key id");
-    let derivation = Derivation::new(&handshake.ekm, &kid, handshake.facts.server_name());
-    let tag = common::secret_of("client2").mac(derivation.mac_input());
-    let revoked = Credential::write(&kid, &handshake.ekm.channel(), &derivation.finish(tag).otp()).as_bytes().to_vec();
+    let (mut stream, handshake) = server.tls(b"http/1.1").await;
+    let revoked = common::credential(&handshake, "client2", "client2").into_bytes();
     assert_eq!(exchange_on(&mut stream, &[revoked]).await, missing, "revoked");
 }
 
 #[tokio::test]
 async fn a_credential_in_the_trailer_section_is_none() {
     let server = TestServer::start().await;
-    let (mut stream, handshake) = raw(&server).await;
-    let kid = KeyId::new(KID).expect("a key id");
-    let derivation = Derivation::new(&handshake.ekm, &kid, handshake.facts.server_name());
-    let tag = common::secret_of(KID).mac(derivation.mac_input());
-    let field = Credential::write(&kid, &handshake.ekm.channel(), &derivation.finish(tag).otp());
+    let (mut stream, handshake) = server.tls(b"http/1.1").await;
+    let field = common::credential(&handshake, KID, KID);
     let head = "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nTrailer: Authorization\r\n\r\n";
-    stream.write_all(format!("{head}0\r\nAuthorization: {}\r\n\r\n", *field).as_bytes()).await.expect("writing");
+    stream.write_all(format!("{head}0\r\nAuthorization: {field}\r\n\r\n").as_bytes()).await.expect("writing");
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.expect("an answer");
     assert_eq!(&answer, b"HTTP/1.1 401");
@@ -205,22 +177,14 @@ async fn a_registry_that_is_down_is_503_for_every_key() {
 async fn two_keys_that_race_for_a_connection_do_not_share_it() {
     let server = TestServer::start().await;
     for _ in 0..50 {
-        let config = Arc::new(server.pki.client_config(&server.policy, b"h2"));
-        let tcp = TcpStream::connect(server.addr).await.expect("a TCP connection");
-        let name = rustls::pki_types::ServerName::try_from(HOST).expect("a name");
-        let stream = TlsConnector::from(config).connect(name, tcp).await.expect("a TLS connection");
-        let handshake =
-            Handshake::of_client(stream.get_ref().1, ServerName::from_host(HOST).expect("a name"), &server.policy).expect("a handshake");
+        let (stream, handshake) = server.tls(b"h2").await;
         let (sender, connection) =
             hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), hyper_util::rt::TokioIo::new(stream))
                 .await
                 .expect("HTTP/2");
         tokio::spawn(connection);
         let requests = [KID, "client2"].map(|kid| {
-            let kid = KeyId::new(kid).expect("a key id");
-            let derivation = Derivation::new(&handshake.ekm, &kid, handshake.facts.server_name());
-            let tag = common::secret_of(kid.as_str()).mac(derivation.mac_input());
-            let field = Credential::write(&kid, &handshake.ekm.channel(), &derivation.finish(tag).otp());
+            let field = common::credential(&handshake, kid, kid);
             let mut sender = sender.clone();
             tokio::spawn(async move {
                 let request = hyper::Request::get("https://localhost/").header("authorization", field.as_str());
@@ -296,10 +260,7 @@ async fn seven_failures_do_not_close_the_connection() {
 #[tokio::test]
 async fn concurrent_failures_on_h2_are_all_answered() {
     let server = TestServer::start().await;
-    let config = std::sync::Arc::new(server.pki.client_config(&server.policy, b"h2"));
-    let tcp = TcpStream::connect(server.addr).await.expect("a TCP connection");
-    let name = rustls::pki_types::ServerName::try_from(HOST).expect("a name");
-    let stream = TlsConnector::from(config).connect(name, tcp).await.expect("a TLS connection");
+    let (stream, _) = server.tls(b"h2").await;
     let (sender, connection) =
         hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), hyper_util::rt::TokioIo::new(stream))
             .await

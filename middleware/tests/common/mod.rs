@@ -19,6 +19,7 @@ use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 pub const KID: &str = "client1";
 pub const MAX_HANDSHAKES: usize = 64;
@@ -127,10 +128,32 @@ impl TestServer {
         self.connect_as(HOST, b"http/1.1").await
     }
 
+    /// A TLS connection whose bytes the test writes itself.
+    pub async fn tls(&self, alpn: &[u8]) -> (TlsStream<TcpStream>, Handshake) {
+        self.tls_over(TcpStream::connect(self.addr).await.expect("a TCP connection"), alpn).await
+    }
+
+    pub async fn tls_over(&self, tcp: TcpStream, alpn: &[u8]) -> (TlsStream<TcpStream>, Handshake) {
+        let config = Arc::new(self.pki.client_config(&self.policy, alpn));
+        let name = rustls::pki_types::ServerName::try_from(HOST).expect("a name");
+        let stream = TlsConnector::from(config).connect(name, tcp).await.expect("a TLS connection");
+        let sni = ServerName::from_host(HOST).expect("a name");
+        let handshake = Handshake::of_client(stream.get_ref().1, sni, &self.policy).expect("a handshake");
+        (stream, handshake)
+    }
+
     /// `host` is what the ClientHello names, an IP literal names none.
     pub async fn connect_as(&self, host: &str, alpn: &[u8]) -> Client {
         Client::connect(self.addr, self.pki.client_config(&self.policy, alpn), host, self.policy).await.expect("a TLS connection")
     }
+}
+
+/// The `Authorization` field for `kid`, made with the secret of `secret_of`.
+pub fn credential(handshake: &Handshake, kid: &str, secret_of: &str) -> String {
+    let kid = KeyId::new(kid).expect("a key id");
+    let derivation = Derivation::new(&handshake.ekm, &kid, handshake.facts.server_name());
+    let tag = self::secret_of(secret_of).mac(derivation.mac_input());
+    Credential::write(&kid, &handshake.ekm.channel(), &derivation.finish(tag).otp()).to_string()
 }
 
 pub fn authentication_of(store: Arc<dyn SecretStore>) -> Authentication {
