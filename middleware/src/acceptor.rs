@@ -52,13 +52,18 @@ impl EkmAcceptor {
     ///
     /// # Errors
     /// When the handshake fails, takes too long, or agrees on what the policy refuses.
-    pub async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(&self, io: IO) -> Result<EkmStream<IO>, AcceptError> {
+    pub async fn accept<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, io: IO) -> Result<EkmStream<IO>, AcceptError> {
         let stream = tokio::time::timeout(self.handshake_within, self.tls.accept(io))
             .await
             .map_err(|_| AcceptError::Deadline(self.handshake_within))?
             .map_err(AcceptError::Handshake)?;
         let handshake = Handshake::of_server(stream.get_ref().1, &self.policy)?;
-        Ok(EkmStream::new(stream, ConnectionAuthenticator::new(handshake, Arc::clone(&self.authentication))))
+        let authentication = Arc::clone(&self.authentication);
+        #[cfg(feature = "jose")]
+        if authentication.other_profile.is_some() {
+            return Ok(EkmStream::with_exporter(stream, handshake, authentication));
+        }
+        Ok(EkmStream::new(stream, ConnectionAuthenticator::new(handshake, authentication)))
     }
 }
 

@@ -1,112 +1,25 @@
 //! One connection's authenticator: the checks of docs/protocol.md ("Order of checks"), in that order.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 
 use constant_time_eq::constant_time_eq;
-use ekm_otp::field::{AuthenticationInfo, Challenge, ChallengeError, Credential};
-use ekm_otp::{Authority, Derivation, Ekm, Handshake, KeyId, Secret, ServerNames, TlsFacts, WELL_KNOWN_PATH};
+use ekm_otp::field::{AuthenticationInfo, Credential, CredentialKind, Presented};
+use ekm_otp::{Authority, Derivation, Ekm, Handshake, KeyId, Profile, TlsFacts, WELL_KNOWN_PATH};
 use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, uri};
 use zeroize::Zeroizing;
 
 use crate::lifeline::{Lifeline, State};
+#[cfg(feature = "jose")]
+use crate::profile::{Exporter, ForeignCredential};
 use crate::refusal::Refusal;
 use crate::store::RegisteredKey;
-use crate::{EkmOtpLayer, SecretStore, VerifiedClient};
-
-/// What a server authenticates against: the registry, the names it answers to, and bounds. Shared by all connections.
-pub struct Authentication {
-    store: Arc<dyn SecretStore>,
-    names: ServerNames,
-    challenge: HeaderValue,
-    channel_challenge: HeaderValue,
-    unknown_kid: Arc<RegisteredKey>,
-    max_failures: u32,
-    max_age: Duration,
-    verified_within: Duration,
-}
-
-impl Authentication {
-    /// How many 401 answers one connection gets before it is closed, unless set otherwise.
-    pub const MAX_FAILURES: u32 = 8;
-    /// How long a connection lives at most, unless set otherwise: 1 hour.
-    pub const MAX_AGE: Duration = Duration::from_secs(3600);
-
-    /// How long a connection may go without a verified request, unless set otherwise: 30 seconds. Whoever cannot authenticate holds no
-    /// connection longer, whatever phase it stalls in.
-    pub const VERIFIED_WITHIN: Duration = Duration::from_secs(30);
-
-    /// 10 years: longer than any connection, and an instant that far off can still be told.
-    const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
-
-    /// Authenticates against `store` on connections for `names`. The realm is shown in challenges.
-    ///
-    /// # Errors
-    /// When the realm holds anything but printable ASCII.
-    pub fn new(store: Arc<dyn SecretStore>, names: ServerNames, realm: &str) -> Result<Self, ChallengeError> {
-        let challenge = |error: Option<&str>| {
-            let challenge = Challenge { realm: realm.to_owned(), error: error.map(str::to_owned) }.write()?;
-            HeaderValue::try_from(challenge).map_err(|_| ChallengeError)
-        };
-        let secret = Secret::new(vec![0; 32]).unwrap_or_else(|_| unreachable!("32 bytes are a secret"));
-        let kid = KeyId::new("unknown").unwrap_or_else(|_| unreachable!("the grammar allows letters"));
-        let unknown_kid = Arc::new(RegisteredKey::new(kid, "nobody", secret));
-        unknown_kid.revoke();
-        Ok(Self {
-            store,
-            names,
-            challenge: challenge(None)?,
-            channel_challenge: challenge(Some("channel"))?,
-            unknown_kid,
-            max_failures: Self::MAX_FAILURES,
-            max_age: Self::MAX_AGE,
-            verified_within: Self::VERIFIED_WITHIN,
-        })
-    }
-
-    /// Sets how many 401 answers one connection gets before it is closed (at least 1).
-    #[must_use]
-    pub fn max_failures(mut self, failures: u32) -> Self {
-        self.max_failures = failures.max(1);
-        self
-    }
-
-    /// Sets how long a connection lives at most.
-    #[must_use]
-    pub fn max_age(mut self, age: Duration) -> Self {
-        self.max_age = age.min(Self::FOREVER);
-        self
-    }
-
-    /// Sets how long a connection may go without a verified request.
-    #[must_use]
-    pub fn verified_within(mut self, deadline: Duration) -> Self {
-        self.verified_within = deadline.min(Self::FOREVER);
-        self
-    }
-
-    pub(crate) fn challenge(&self) -> &HeaderValue {
-        &self.challenge
-    }
-
-    pub(crate) fn channel_challenge(&self) -> &HeaderValue {
-        &self.channel_challenge
-    }
-
-    /// How long a connection lives without a verified request, and with one.
-    pub(crate) fn ages(&self) -> (Duration, Duration) {
-        (self.verified_within.min(self.max_age), self.max_age)
-    }
-}
-
-impl fmt::Debug for Authentication {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authentication").field("names", &self.names).finish_non_exhaustive()
-    }
-}
+#[cfg(feature = "jose")]
+use crate::token::{Tokens, VerifiedClaims};
+use crate::{Authentication, EkmOtpLayer, VerifiedClient};
 
 /// Authenticates the requests of one TLS connection. Cloning is cheap; all clones are the same connection.
 #[derive(Clone)]
@@ -120,22 +33,49 @@ struct Connection {
     failures: AtomicU32,
     pinned: OnceLock<Pinned>,
     proof_is_due: AtomicBool,
-    /// The first authority that passed rule A, as it was written: most connections know no other.
-    covered: OnceLock<Box<str>>,
+    /// The first authority that passed rule A, and how it was written: most connections know no other.
+    covered: OnceLock<(Box<str>, Authority)>,
+    /// Only where another profile than v1 is switched on: v1 exports once, before there is a connection.
+    #[cfg(feature = "jose")]
+    exporter: Option<Exporter>,
 }
 
 /// What the first success leaves behind: the key id is the connection's from then on.
 struct Pinned {
     key: Arc<RegisteredKey>,
-    /// The whole field that was verified: a request that repeats it needs no second derivation.
-    field: Zeroizing<Box<[u8]>>,
-    proof: HeaderValue,
     client: VerifiedClient,
+    /// `None` in a profile whose server proves nothing.
+    proof: Option<HeaderValue>,
+    /// The first whole field with a password that passed: a request that repeats it needs no second derivation.
+    otp_field: OnceLock<Zeroizing<Box<[u8]>>>,
+    /// What checks tokens, from the first one on.
+    #[cfg(feature = "jose")]
+    tokens: OnceLock<Box<Tokens>>,
+}
+
+/// A request whose credential was made by the holder of an active key, and that belongs to the connection's client.
+struct Verified<'a> {
+    pinned: &'a Pinned,
+    /// Whether its keys were derived anew.
+    is_derived: bool,
+    #[cfg(feature = "jose")]
+    payload: Payload,
+}
+
+/// What is still to be checked of a token, or is there already.
+#[cfg(feature = "jose")]
+enum Payload {
+    None,
+    OfToken(CredentialKind, ekm_otp::jose::VerifiedPayload),
+    OfOtherProfile(VerifiedClaims),
 }
 
 /// A request that passed every check.
 pub(crate) struct Passed {
     pub(crate) client: VerifiedClient,
+    /// What its token says.
+    #[cfg(feature = "jose")]
+    pub(crate) claims: Option<VerifiedClaims>,
     /// The server proof, where the response must carry it.
     pub(crate) proof: Option<HeaderValue>,
     /// The request asks for the proof only: it ends here.
@@ -146,6 +86,21 @@ impl ConnectionAuthenticator {
     /// For one finished handshake. [`EkmAcceptor`](crate::EkmAcceptor) does this; call it for other TLS stacks.
     #[must_use]
     pub fn new(handshake: Handshake, authentication: Arc<Authentication>) -> Self {
+        Self::of(
+            handshake,
+            authentication,
+            #[cfg(feature = "jose")]
+            None,
+        )
+    }
+
+    /// For a connection that may be asked for keying material again, by a profile that cannot do without.
+    #[cfg(feature = "jose")]
+    pub(crate) fn with_exporter(handshake: Handshake, authentication: Arc<Authentication>, exporter: Exporter) -> Self {
+        Self::of(handshake, authentication, Some(exporter))
+    }
+
+    fn of(handshake: Handshake, authentication: Arc<Authentication>, #[cfg(feature = "jose")] exporter: Option<Exporter>) -> Self {
         Self(Arc::new(Connection {
             authentication,
             ekm: handshake.ekm,
@@ -155,6 +110,8 @@ impl ConnectionAuthenticator {
             pinned: OnceLock::new(),
             proof_is_due: AtomicBool::new(true),
             covered: OnceLock::new(),
+            #[cfg(feature = "jose")]
+            exporter,
         }))
     }
 
@@ -177,11 +134,11 @@ impl ConnectionAuthenticator {
     }
 
     /// The one-time password of a connection that is closed, for demonstrations: it fits no other connection.
-    /// `None` while the connection is open, and when no request was verified on it.
+    /// `None` while the connection is open, and when no request with one was verified on it.
     #[must_use]
     pub fn retired_otp(&self) -> Option<RetiredOtp> {
         let pinned = self.0.pinned.get().filter(|_| self.0.lifeline.state() == State::Closed)?;
-        Some(RetiredOtp(Zeroizing::new(String::from_utf8_lossy(&pinned.field).into_owned())))
+        Some(RetiredOtp(Zeroizing::new(String::from_utf8_lossy(pinned.otp_field.get()?).into_owned())))
     }
 
     pub(crate) fn lifeline(&self) -> &Arc<Lifeline> {
@@ -214,6 +171,15 @@ impl ConnectionAuthenticator {
         self.0.lifeline.advance(State::Cut);
     }
 
+    /// Takes the credential away: no application needs it.
+    pub(crate) fn strip(&self, headers: &mut HeaderMap) {
+        headers.remove(AUTHORIZATION);
+        #[cfg(feature = "jose")]
+        if let Some(profile) = &self.0.authentication.other_profile {
+            profile.strip(headers);
+        }
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.0.lifeline.state() != State::Open
     }
@@ -234,69 +200,167 @@ impl Connection {
         if self.failures.load(Ordering::Acquire) >= self.authentication.max_failures {
             return Err(Refusal::TooManyFailures);
         }
-        let (pinned, derived) = self.verify(request.headers())?;
+        if self.lifeline.state() >= State::Cut {
+            return Err(Refusal::Ended);
+        }
+        let verified = self.verify(request.headers())?;
+        let pinned = verified.pinned;
         if request.method() == Method::CONNECT && !is_extended_connect_for_websocket(request) {
             return Err(Refusal::Connect);
         }
-        self.check_authority(request)?;
+        let authority = self.checkauthority(request)?;
 
         let is_probe = request.uri().path() == WELL_KNOWN_PATH;
         if is_probe && request.method() != Method::GET {
             return Err(Refusal::ProbeMethod);
         }
-        let proof_is_due = derived || is_probe || self.proof_is_due.load(Ordering::Relaxed);
-        let proof = proof_is_due.then(|| pinned.proof.clone());
-        Ok(Passed { client: pinned.client.clone(), proof, is_probe })
+        #[cfg(feature = "jose")]
+        let claims = match verified.payload {
+            Payload::None => None,
+            Payload::OfOtherProfile(claims) => Some(claims),
+            Payload::OfToken(kind, payload) => {
+                let tokens = pinned.tokens.get().unwrap_or_else(|| unreachable!("what verified the token is kept"));
+                Some(tokens.check(kind, &payload, request, &authority, self.authentication.leeway)?)
+            }
+        };
+        #[cfg(not(feature = "jose"))]
+        let _ = authority;
+        let proof_is_due = verified.is_derived || is_probe || self.proof_is_due.load(Ordering::Relaxed);
+        Ok(Passed {
+            client: pinned.client.clone(),
+            #[cfg(feature = "jose")]
+            claims,
+            proof: pinned.proof.clone().filter(|_| proof_is_due),
+            is_probe,
+        })
     }
 
-    /// Parse, rule N, channel, look up, MAC, active, pin. Whether the password was derived anew comes with it.
-    fn verify(&self, headers: &HeaderMap) -> Result<(&Pinned, bool), Refusal> {
-        if self.lifeline.state() >= State::Cut {
-            return Err(Refusal::Ended);
+    /// Parse, kind, rule N, channel, look up, MAC, active, pin, minimum.
+    fn verify(&self, headers: &HeaderMap) -> Result<Verified<'_>, Refusal> {
+        if let Some(pinned) = self.pinned.get().filter(|pinned| repeats(headers, pinned)) {
+            return if pinned.key.is_active() { Ok(Verified::again(pinned)) } else { Err(Refusal::Revoked(pinned.key.kid().clone())) };
         }
-        if let Some(pinned) = self.pinned.get().filter(|pinned| repeats(headers, &pinned.field)) {
-            return if pinned.key.is_active() { Ok((pinned, false)) } else { Err(Refusal::Revoked(pinned.key.kid().clone())) };
+        #[cfg(feature = "jose")]
+        if let Some(verified) = self.verify_other_profile(headers) {
+            return verified;
         }
         let credential = Credential::read(headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes))?;
-        if !self.authentication.names.accepts(self.tls.server_name()) {
-            return Err(Refusal::ServerName);
-        }
+        let kind = credential.presented.kind();
+        self.check_kind_and_name(kind)?;
         if !credential.channel.matches(&self.ekm.channel()) {
             return Err(Refusal::Channel);
         }
+        #[cfg(feature = "jose")]
+        if let Some(verified) = self.verify_token_again(&credential) {
+            return verified;
+        }
 
-        let key = self.authentication.store.get(&credential.kid).map_err(|e| Refusal::Registry(e.0))?;
-        // An unknown key id costs the same work as a known one: it gets a key that is never active.
-        let key = key.unwrap_or_else(|| Arc::clone(&self.authentication.unknown_kid));
+        let key = self.authentication.look_up(&credential.kid, Profile::V1)?;
         let derivation = Derivation::new(&self.ekm, &credential.kid, self.tls.server_name());
         let tag = key.secret().mac(derivation.mac_input());
         let prk = derivation.finish(tag);
-        let mac_equal = prk.otp().verify(&credential.otp);
-        let active = key.is_active();
-        if !(mac_equal & active) {
-            // For the log only: the answer is the same.
-            let is_unknown = Arc::ptr_eq(&key, &self.authentication.unknown_kid);
-            return Err(match (is_unknown, active) {
-                (true, _) => Refusal::UnknownKid(credential.kid),
-                (false, false) => Refusal::Revoked(credential.kid),
-                (false, true) => Refusal::Otp(credential.kid),
-            });
+        let proof = || Some(AuthenticationInfo::write(&prk.server_proof()));
+        match &credential.presented {
+            Presented::Otp(otp) => {
+                let is_right = prk.otp().verify(otp).then_some(()).ok_or("another one-time password");
+                let (pinned, ()) = self.admit(key, &credential.kid, kind, is_right, proof)?;
+                let field = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+                pinned.otp_field.get_or_init(|| Zeroizing::new(field.into()));
+                Ok(Verified { is_derived: true, ..Verified::again(pinned) })
+            }
+            #[cfg(feature = "jose")]
+            Presented::Jws(token) | Presented::Jwe(token) => {
+                let tokens = Tokens::new(prk.token_verifier(&credential.kid));
+                let (pinned, payload) = self.admit(key, &credential.kid, kind, tokens.verify(kind, token), proof)?;
+                pinned.tokens.get_or_init(|| Box::new(tokens));
+                Ok(Verified { pinned, is_derived: true, payload: Payload::OfToken(kind, payload) })
+            }
+            #[cfg(not(feature = "jose"))]
+            Presented::Jws(_) | Presented::Jwe(_) => Err(Refusal::Kind(kind)),
         }
-
-        let pinned = match self.pinned.get() {
-            Some(pinned) => pinned,
-            None => self.pin(key, headers, &AuthenticationInfo::write(&prk.server_proof()))?,
-        };
-        // Two requests may have raced for the pin: the key id is compared again.
-        if *pinned.key.kid() == credential.kid { Ok((pinned, true)) } else { Err(Refusal::Pinned) }
     }
 
-    fn pin(&self, key: Arc<RegisteredKey>, headers: &HeaderMap, proof: &str) -> Result<&Pinned, Refusal> {
-        let field = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+    /// A token of the client that the connection belongs to: its keys are there already.
+    #[cfg(feature = "jose")]
+    fn verify_token_again(&self, credential: &Credential) -> Option<Result<Verified<'_>, Refusal>> {
+        let (Presented::Jws(token) | Presented::Jwe(token)) = &credential.presented else { return None };
+        let pinned = self.pinned.get().filter(|pinned| *pinned.key.kid() == credential.kid)?;
+        let kind = credential.presented.kind();
+        let verified = pinned.tokens.get()?.verify(kind, token);
+        let admitted = self.admit(Arc::clone(&pinned.key), &credential.kid, kind, verified, || None);
+        Some(admitted.map(|(pinned, payload)| Verified { pinned, is_derived: false, payload: Payload::OfToken(kind, payload) }))
+    }
+
+    /// A credential of another profile, where one is switched on.
+    #[cfg(feature = "jose")]
+    fn verify_other_profile(&self, headers: &HeaderMap) -> Option<Result<Verified<'_>, Refusal>> {
+        let (profile, exporter) = (self.authentication.other_profile.as_ref()?, self.exporter.as_ref()?);
+        let kind = profile.kind_of(headers)?;
+        let verify = || {
+            self.check_kind_and_name(kind)?;
+            let ForeignCredential { key, kid, claims } = profile.verify(headers, &self.authentication, exporter)?;
+            let (pinned, claims) = self.admit(key, &kid, kind, claims, || None)?;
+            Ok(Verified { pinned, is_derived: false, payload: claims.map_or(Payload::None, Payload::OfOtherProfile) })
+        };
+        Some(verify())
+    }
+
+    /// What can be refused before a key id is looked at, and so says nothing about any: kind, rule N.
+    fn check_kind_and_name(&self, kind: CredentialKind) -> Result<(), Refusal> {
+        if !self.authentication.kinds.contains(&kind) {
+            return Err(Refusal::Kind(kind));
+        }
+        if !self.authentication.names.accepts(self.tls.server_name()) {
+            return Err(Refusal::ServerName);
+        }
+        Ok(())
+    }
+
+    /// MAC and active, pin, minimum: what `key` must pass once it is known whether the credential is right under it.
+    fn admit<T>(
+        &self,
+        key: Arc<RegisteredKey>,
+        kid: &KeyId,
+        kind: CredentialKind,
+        is_right: Result<T, &'static str>,
+        proof: impl FnOnce() -> Option<String>,
+    ) -> Result<(&Pinned, T), Refusal> {
+        let right = match (is_right, key.is_active()) {
+            (Ok(right), true) => right,
+            // For the log only: the answer is the same.
+            (_, false) if self.authentication.is_unknown(&key) => return Err(Refusal::UnknownKid(kid.clone())),
+            (_, false) => return Err(Refusal::Revoked(kid.clone())),
+            (Err(why), true) => return Err(Refusal::Wrong { kid: kid.clone(), why }),
+        };
+        let pinned = match self.pinned.get() {
+            Some(pinned) => pinned,
+            None => self.pin(key, proof())?,
+        };
+        // Two requests may have raced for the pin: the key id is compared again.
+        if pinned.key.kid() != kid {
+            return Err(Refusal::Pinned);
+        }
+        if kind < pinned.key.minimum() {
+            return Err(Refusal::BelowMinimum { kid: kid.clone(), kind });
+        }
+        Ok((pinned, right))
+    }
+
+    fn pin(&self, key: Arc<RegisteredKey>, proof: Option<String>) -> Result<&Pinned, Refusal> {
         let pinned = self.pinned.get_or_init(|| {
-            let mut proof = HeaderValue::from_str(proof).unwrap_or_else(|_| unreachable!("base64url is visible ASCII"));
-            proof.set_sensitive(true);
-            Pinned { client: VerifiedClient::new(Arc::clone(&key), self.tls.clone()), key, field: Zeroizing::new(field.into()), proof }
+            let proof = proof.map(|proof| {
+                let mut proof = HeaderValue::from_str(&proof).unwrap_or_else(|_| unreachable!("base64url is visible ASCII"));
+                proof.set_sensitive(true);
+                proof
+            });
+            Pinned {
+                client: VerifiedClient::new(Arc::clone(&key), self.tls.clone()),
+                key,
+                proof,
+                otp_field: OnceLock::new(),
+                #[cfg(feature = "jose")]
+                tokens: OnceLock::new(),
+            }
         });
         // From here on a revocation cuts this connection; one that came in between does it now.
         if !pinned.key.attach(&self.lifeline) {
@@ -307,7 +371,7 @@ impl Connection {
     }
 
     /// Rule A. `Host` and `:authority` (or an absolute request target's) must agree and belong to the connection's server name.
-    fn check_authority<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
+    fn checkauthority<B>(&self, request: &Request<B>) -> Result<Cow<'_, Authority>, Refusal> {
         let mut hosts = request.headers().get_all(HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
             (host, None) => host.map(|host| host.to_str().map_err(|_| Refusal::Host)).transpose()?,
@@ -317,31 +381,49 @@ impl Connection {
         if request.uri().scheme().is_some_and(|scheme| *scheme != uri::Scheme::HTTPS) {
             return Err(Refusal::Misdirected);
         }
-        for written in [target, host].into_iter().flatten() {
-            if self.covered.get().is_some_and(|covered| **covered == *written) {
-                continue;
-            }
-            let authority = Authority::parse(written).map_err(|_| Refusal::Misdirected)?;
-            if !self.authentication.names.covers(self.tls.server_name(), &authority) {
-                return Err(Refusal::Misdirected);
-            }
+        let (first, second) = match (target, host) {
+            (Some(target), host) => (target, host),
+            (None, Some(host)) => (host, None),
+            (None, None) => return Err(Refusal::Host),
+        };
+        let authority = self.covered(first)?;
+        match second {
+            Some(second) if second != first && *self.covered(second)? != *authority => Err(Refusal::Misdirected),
+            _ => Ok(authority),
         }
-        match (target, host) {
-            (Some(target), Some(host)) if target != host && Authority::parse(target) != Authority::parse(host) => Err(Refusal::Misdirected),
-            (Some(written), _) | (None, Some(written)) => {
-                self.covered.get_or_init(|| written.into());
-                Ok(())
-            }
-            (None, None) => Err(Refusal::Host),
+    }
+
+    /// The authority that is `written`, if it belongs to the connection's server name.
+    fn covered(&self, written: &str) -> Result<Cow<'_, Authority>, Refusal> {
+        if let Some((_, authority)) = self.covered.get().filter(|(known, _)| **known == *written) {
+            return Ok(Cow::Borrowed(authority));
+        }
+        let authority = Authority::parse(written).map_err(|_| Refusal::Misdirected)?;
+        if !self.authentication.names.covers(self.tls.server_name(), &authority) {
+            return Err(Refusal::Misdirected);
+        }
+        let _ = self.covered.set((written.into(), authority.clone()));
+        Ok(Cow::Owned(authority))
+    }
+}
+
+impl<'a> Verified<'a> {
+    /// The credential was verified on this connection before.
+    fn again(pinned: &'a Pinned) -> Self {
+        Self {
+            pinned,
+            is_derived: false,
+            #[cfg(feature = "jose")]
+            payload: Payload::None,
         }
     }
 }
 
 /// Whether the request has exactly one credential field, the same as the verified one. In constant time.
-fn repeats(headers: &HeaderMap, verified: &[u8]) -> bool {
+fn repeats(headers: &HeaderMap, pinned: &Pinned) -> bool {
     let mut fields = headers.get_all(AUTHORIZATION).iter();
-    match (fields.next(), fields.next()) {
-        (Some(field), None) => constant_time_eq(field.as_bytes(), verified),
+    match (fields.next(), fields.next(), pinned.otp_field.get()) {
+        (Some(field), None, Some(verified)) => constant_time_eq(field.as_bytes(), verified),
         _ => false,
     }
 }

@@ -5,12 +5,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use ekm_otp::field::AuthenticationInfo;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION};
+use http::header::{CACHE_CONTROL, CONNECTION};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
 
+#[cfg(feature = "jose")]
+use crate::VerifiedClaims;
 use crate::refusal::Refusal;
 use crate::{ConnectionAuthenticator, VerifiedClient};
 
@@ -19,7 +21,8 @@ use crate::{ConnectionAuthenticator, VerifiedClient};
 /// Bound to one connection ([`ConnectionAuthenticator::layer`]), or made once with [`EkmOtpLayer::new`] where the server puts each
 /// connection's [`ConnectionAuthenticator`] into its requests' extensions.
 ///
-/// The wrapped service gets requests with a [`VerifiedClient`] in the extensions and without the `Authorization` field. It never sees
+/// The wrapped service gets requests with a [`VerifiedClient`] in the extensions (and `VerifiedClaims`, where it came with a token) and
+/// without the `Authorization` field. It never sees
 /// [`WELL_KNOWN_PATH`](ekm_otp::WELL_KNOWN_PATH).
 #[derive(Clone, Debug, Default)]
 pub struct EkmOtpLayer {
@@ -73,8 +76,12 @@ fn admit<B, F, R: Default>(
             (Kind::answer(response), passed.proof)
         }
         Ok(passed) => {
-            request.headers_mut().remove(AUTHORIZATION);
+            connection.strip(request.headers_mut());
             request.extensions_mut().insert::<VerifiedClient>(passed.client);
+            #[cfg(feature = "jose")]
+            if let Some(claims) = passed.claims {
+                request.extensions_mut().insert::<VerifiedClaims>(claims);
+            }
             (Kind::Inner { future: call(request) }, passed.proof)
         }
         Err(refusal) => {

@@ -8,25 +8,35 @@
 //! `examples/hyper.rs` and `examples/axum.rs` are whole servers; the project's README shows the shortest one.
 
 mod acceptor;
+mod authentication;
 mod authenticator;
 #[cfg(feature = "axum")]
 mod axum;
+#[cfg(feature = "jose")]
+mod go;
 mod layer;
 mod lifeline;
 mod listener;
+#[cfg(feature = "jose")]
+mod profile;
 mod refusal;
 mod serve;
 mod store;
 mod stream;
+#[cfg(feature = "jose")]
+mod token;
 mod verified;
 
 pub use acceptor::{AcceptError, EkmAcceptor};
-pub use authenticator::{Authentication, ConnectionAuthenticator, RetiredOtp};
+pub use authentication::Authentication;
+pub use authenticator::{ConnectionAuthenticator, RetiredOtp};
 pub use layer::{EkmOtp, EkmOtpLayer, ResponseFuture};
 pub use listener::EkmListener;
 pub use serve::serve_connection;
 pub use store::{MemoryStore, RegisterError, RegisteredKey, SecretStore, StoreUnavailable};
 pub use stream::EkmStream;
+#[cfg(feature = "jose")]
+pub use token::VerifiedClaims;
 pub use verified::VerifiedClient;
 
 // What stands in this crate's signatures.

@@ -1,11 +1,12 @@
 //! Why a request is refused, and what its peer is told: less than the log.
 
 use ekm_otp::KeyId;
-use ekm_otp::field::CredentialError;
+use ekm_otp::field::{CredentialError, CredentialKind};
 use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::Authentication;
+use crate::authentication::Diagnosis;
 
 /// Why a request does not reach the application.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -16,8 +17,18 @@ pub(crate) enum Refusal {
     ServerName,
     #[error("the credential was made for another connection (TLS may end somewhere in between)")]
     Channel,
-    #[error("wrong one-time password for the key id {0}: its client holds another secret, or computed for another server name")]
-    Otp(KeyId),
+    #[error("wrong credential for the key id {kid} ({why}): its client holds another secret, or computed for another server name")]
+    Wrong { kid: KeyId, why: &'static str },
+    #[error("a credential of the kind {0} is not accepted here")]
+    Kind(CredentialKind),
+    #[error("the key id {kid} must show more than a credential of the kind {kind}")]
+    BelowMinimum { kid: KeyId, kind: CredentialKind },
+    #[cfg(feature = "jose")]
+    #[error(transparent)]
+    Claims(#[from] ekm_otp::jose::ClaimsError),
+    #[cfg(feature = "jose")]
+    #[error("malformed credential of the profile go: {0}")]
+    Foreign(&'static str),
     #[error("unknown key id {0}")]
     UnknownKid(KeyId),
     #[error("the key id {0} is revoked")]
@@ -53,12 +64,16 @@ impl Refusal {
             Self::Credential(_)
             | Self::ServerName
             | Self::Channel
-            | Self::Otp(_)
+            | Self::Wrong { .. }
+            | Self::Kind(_)
+            | Self::BelowMinimum { .. }
             | Self::UnknownKid(_)
             | Self::Revoked(_)
             | Self::Pinned
             | Self::TooManyFailures
             | Self::Ended => StatusCode::UNAUTHORIZED,
+            #[cfg(feature = "jose")]
+            Self::Claims(_) | Self::Foreign(_) => StatusCode::UNAUTHORIZED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             // RFC 9112 §3.2
             Self::Host => StatusCode::BAD_REQUEST,
@@ -69,12 +84,26 @@ impl Refusal {
         }
     }
 
+    /// What the peer of a 401 is told. Anything but a plain one either says nothing about key ids, or is told to a holder of the secret only.
+    fn diagnosis(&self) -> Diagnosis {
+        match self {
+            Self::Channel => Diagnosis::Channel,
+            Self::Kind(_) | Self::BelowMinimum { .. } => Diagnosis::Credential,
+            #[cfg(feature = "jose")]
+            Self::Claims(ekm_otp::jose::ClaimsError::Time(_)) => Diagnosis::Time,
+            #[cfg(feature = "jose")]
+            Self::Claims(_) => Diagnosis::Claims,
+            _ => Diagnosis::None,
+        }
+    }
+
     pub(crate) fn response<B: Default>(&self, authentication: Option<&Authentication>) -> Response<B> {
         let mut response = Response::new(B::default());
         *response.status_mut() = self.status();
         match (self, authentication) {
-            (Self::Channel, Some(a)) => drop(response.headers_mut().insert(WWW_AUTHENTICATE, a.channel_challenge().clone())),
-            (_, Some(a)) if self.is_unauthorized() => drop(response.headers_mut().insert(WWW_AUTHENTICATE, a.challenge().clone())),
+            (_, Some(a)) if self.is_unauthorized() => {
+                drop(response.headers_mut().insert(WWW_AUTHENTICATE, a.challenge(self.diagnosis()).clone()))
+            }
             (Self::Registry(_), _) => drop(response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"))),
             (Self::ProbeMethod, _) => drop(response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"))),
             _ => {}

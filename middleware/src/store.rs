@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
-use ekm_otp::{KeyId, Secret};
+use ekm_otp::field::CredentialKind;
+use ekm_otp::{KeyId, Profile, Secret};
 
 use crate::lifeline::{Lifeline, State};
 
@@ -31,6 +32,8 @@ pub struct RegisteredKey {
     kid: KeyId,
     client: String,
     secret: Secret,
+    minimum: CredentialKind,
+    profile: Profile,
     active: AtomicBool,
     connections: Mutex<Vec<Weak<Lifeline>>>,
 }
@@ -39,7 +42,42 @@ impl RegisteredKey {
     /// An active key of `client`.
     #[must_use]
     pub fn new(kid: KeyId, client: impl Into<String>, secret: Secret) -> Self {
-        Self { kid, client: client.into(), secret, active: AtomicBool::new(true), connections: Mutex::default() }
+        Self {
+            kid,
+            client: client.into(),
+            secret,
+            minimum: CredentialKind::Otp,
+            profile: Profile::V1,
+            active: AtomicBool::new(true),
+            connections: Mutex::default(),
+        }
+    }
+
+    /// Sets the weakest kind of credential that it takes; a password, unless set. Without it a client's tokens are worth no more than its
+    /// password: whoever holds that needs none.
+    #[must_use]
+    pub fn with_minimum(mut self, kind: CredentialKind) -> Self {
+        self.minimum = kind;
+        self
+    }
+
+    /// Sets which wire it is for; v1, unless set. On any other one it is unknown.
+    #[must_use]
+    pub fn with_profile(mut self, profile: Profile) -> Self {
+        self.profile = profile;
+        self
+    }
+
+    /// The weakest kind of credential that it takes.
+    #[must_use]
+    pub fn minimum(&self) -> CredentialKind {
+        self.minimum
+    }
+
+    /// Which wire it is for.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        self.profile
     }
 
     /// The key id.
@@ -136,6 +174,12 @@ impl MemoryStore {
     #[must_use]
     pub fn len(&self) -> usize {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// How many of them are for this wire.
+    #[must_use]
+    pub fn len_of(&self, profile: Profile) -> usize {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).values().filter(|key| key.profile == profile).count()
     }
 
     /// Whether it holds no key.

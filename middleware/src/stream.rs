@@ -4,15 +4,21 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+#[cfg(feature = "jose")]
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+#[cfg(feature = "jose")]
+use ekm_otp::Handshake;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 
 use crate::ConnectionAuthenticator;
 use crate::lifeline::{Lifeline, State};
+#[cfg(feature = "jose")]
+use crate::{Authentication, profile::Exporter};
 
 /// How long a connection that is to be closed may go on with what is under way.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
@@ -20,11 +26,35 @@ const CLOSE_GRACE: Duration = Duration::from_secs(5);
 /// An accepted connection. It yields bytes and nothing of TLS: the keying material was exported once, before it was made.
 #[derive(Debug)]
 pub struct EkmStream<IO> {
-    io: TlsStream<IO>,
+    io: Io<IO>,
     authenticator: ConnectionAuthenticator,
     lifeline: Arc<Lifeline>,
     deadline: Pin<Box<Sleep>>,
     phase: Phase,
+}
+
+/// Who can reach the TLS session.
+#[derive(Debug)]
+#[cfg_attr(feature = "jose", expect(clippy::large_enum_variant, reason = "the large one is the usual one"))]
+enum Io<IO> {
+    /// Nobody else: all that is exported of it was exported before.
+    Owned(TlsStream<IO>),
+    /// An exporter, too. Only where a profile needs one.
+    #[cfg(feature = "jose")]
+    Shared(Arc<Mutex<TlsStream<IO>>>),
+}
+
+impl<IO> Io<IO> {
+    fn with<T>(&mut self, f: impl FnOnce(Pin<&mut TlsStream<IO>>) -> T) -> T
+    where
+        IO: Unpin,
+    {
+        match self {
+            Self::Owned(stream) => f(Pin::new(stream)),
+            #[cfg(feature = "jose")]
+            Self::Shared(stream) => f(Pin::new(&mut *stream.lock().unwrap_or_else(PoisonError::into_inner))),
+        }
+    }
 }
 
 /// What the deadline ends.
@@ -40,6 +70,22 @@ enum Phase {
 
 impl<IO> EkmStream<IO> {
     pub(crate) fn new(io: TlsStream<IO>, authenticator: ConnectionAuthenticator) -> Self {
+        Self::of(Io::Owned(io), authenticator)
+    }
+
+    /// For a profile that exports after the handshake.
+    #[cfg(feature = "jose")]
+    pub(crate) fn with_exporter(io: TlsStream<IO>, handshake: Handshake, authentication: Arc<Authentication>) -> Self
+    where
+        IO: Send + 'static,
+    {
+        let io = Arc::new(Mutex::new(io));
+        // Weak: whoever holds the authenticator does not keep the connection open.
+        let exporter = Exporter::new(Arc::downgrade(&io));
+        Self::of(Io::Shared(io), ConnectionAuthenticator::with_exporter(handshake, authentication, exporter))
+    }
+
+    fn of(io: Io<IO>, authenticator: ConnectionAuthenticator) -> Self {
         let (unverified, verified) = authenticator.authentication().ages();
         let now = Instant::now();
         Self {
@@ -55,12 +101,6 @@ impl<IO> EkmStream<IO> {
     #[must_use]
     pub fn authenticator(&self) -> &ConnectionAuthenticator {
         &self.authenticator
-    }
-
-    /// The transport under TLS.
-    #[must_use]
-    pub fn get_ref(&self) -> &IO {
-        self.io.get_ref().0
     }
 
     fn check(&self) -> io::Result<()> {
@@ -120,7 +160,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for EkmStream<IO> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let end = match self.check_time() {
             Err(end) => end,
-            Ok(()) => match Pin::new(&mut self.io).poll_read(cx, buf) {
+            Ok(()) => match self.io.with(|io| io.poll_read(cx, buf)) {
                 Poll::Pending => {
                     self.lifeline.register_reader(cx);
                     ready!(self.poll_end())
@@ -129,7 +169,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for EkmStream<IO> {
             },
         };
         // Somebody may hold the other half of a stream that was split: the peer is told all the same.
-        let _ = Pin::new(&mut self.io).poll_shutdown(cx);
+        let _ = self.io.with(|io| io.poll_shutdown(cx));
         Poll::Ready(Err(end))
     }
 }
@@ -141,7 +181,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> EkmStream<IO> {
         write: impl FnOnce(Pin<&mut TlsStream<IO>>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         self.check_time()?;
-        match write(Pin::new(&mut self.io), cx) {
+        match self.io.with(|io| write(io, cx)) {
             Poll::Pending => {
                 self.lifeline.register_writer(cx);
                 self.poll_end().map(Err)
@@ -161,7 +201,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for EkmStream<IO> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        // As the TLS stream itself: it gathers the pieces into its own records.
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

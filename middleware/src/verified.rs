@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use ekm_otp::{KeyId, TlsFacts};
+use ekm_otp::{KeyId, Profile, TlsFacts};
 
 use crate::store::RegisteredKey;
 
 /// The client that a request was authenticated for. Only [`EkmOtpLayer`](crate::EkmOtpLayer) makes one; cloning is cheap.
 ///
 /// One-time means: once per TLS connection. Requests of one connection share the password, so this says which client owns the
-/// connection and showed the password with this request; it does not say that the request cannot be repeated within it.
+/// connection and showed the password with this request; it does not say that the request cannot be repeated within it. A request with a
+/// token has `VerifiedClaims` (feature `jose`) besides, and cannot be.
 #[derive(Clone, Debug)]
 pub struct VerifiedClient(Arc<Verified>);
 
@@ -34,6 +35,12 @@ impl VerifiedClient {
     #[must_use]
     pub fn kid(&self) -> &KeyId {
         self.0.key.kid()
+    }
+
+    /// The wire that it spoke.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        self.0.key.profile()
     }
 
     /// The connection's TLS facts.

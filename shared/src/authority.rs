@@ -64,6 +64,12 @@ impl Authority {
     pub fn port(&self) -> u16 {
         self.port
     }
+
+    /// The origin's spelling in a token's `aud`: `https://` and the authority, lower case, the default port left out.
+    #[must_use]
+    pub fn audience(&self) -> String {
+        format!("https://{self}")
+    }
 }
 
 /// As a client writes it into `Host` and `:authority`: lower case, the default port left out.

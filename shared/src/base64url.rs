@@ -18,3 +18,9 @@ pub(crate) fn decode<const N: usize>(text: &[u8]) -> Option<[u8; N]> {
         _ => None,
     }
 }
+
+/// The bytes that `text` spells, whatever their number.
+#[cfg(feature = "jose")]
+pub(crate) fn decode_vec(text: &[u8]) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text).ok()
+}

@@ -65,7 +65,7 @@ fn lp(out: &mut Vec<u8>, x: &[u8]) {
 macro_rules! secret32 {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        pub struct $name(Zeroizing<[u8; 32]>);
+        pub struct $name(pub(crate) Zeroizing<[u8; 32]>);
 
         impl fmt::Debug for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,7 +125,7 @@ impl Prk {
         ServerProof(self.expand("server proof"))
     }
 
-    fn expand(&self, usage: &str) -> Zeroizing<[u8; 32]> {
+    pub(crate) fn expand(&self, usage: &str) -> Zeroizing<[u8; 32]> {
         let mut okm = Zeroizing::new([0; 32]);
         // RFC 5869 §2.3: PRK of at least HashLen bytes, at most 255 * HashLen bytes out. Both are 32 here.
         Hkdf::<Sha256>::from_prk(&*self.prk)

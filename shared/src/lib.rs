@@ -22,6 +22,8 @@
 //! # Ok(()) }
 //! ```
 //!
+//! The feature `jose` adds the credentials that sign each request (`jose`, with josekit and so OpenSSL).
+//!
 //! This crate does no I/O, reads no clock and knows no TPM.
 
 mod authority;
@@ -29,7 +31,12 @@ mod base64url;
 mod derivation;
 mod ekm;
 pub mod field;
+#[cfg(feature = "jose")]
+pub mod go;
+#[cfg(feature = "jose")]
+pub mod jose;
 mod kid;
+mod profile;
 mod secret;
 mod server_name;
 mod tls;
@@ -38,6 +45,7 @@ pub use authority::{Authority, AuthorityError, ServerNames};
 pub use derivation::{Derivation, Otp, PresentedOtp, PresentedProof, Prk, ServerProof, Tag};
 pub use ekm::{Channel, EXPORTER_LABEL, Ekm};
 pub use kid::{KeyId, KeyIdError};
+pub use profile::{Profile, UnknownProfile};
 pub use secret::{Secret, SecretError};
 pub use server_name::{ServerName, ServerNameError};
 pub use tls::{Handshake, TlsError, TlsFacts, TlsPolicy};

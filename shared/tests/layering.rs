@@ -1,6 +1,7 @@
 //! The layering of the workspace and the licences of all that it is built from, read from `cargo metadata`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
@@ -101,6 +102,55 @@ fn the_protocol_knows_no_io_and_only_tpm_sees_tss_esapi() {
     let tss = id_of(&names, "tss-esapi");
     let users: Vec<&str> = graph.iter().filter(|(_, built_with)| built_with.contains(&tss)).map(|(id, _)| names[id]).collect();
     assert_eq!(users, ["ekm-otp-tpm"]);
+}
+
+/// What a member is built from with its default features, as whoever embeds it gets it.
+fn tree(member: &str, features: &[&str]) -> String {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--edges=normal,build", "--prefix=none", "--package", member, "--manifest-path"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .args(features.iter().map(|feature| format!("--features={feature}")))
+        .output()
+        .expect("cargo tree");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+#[test]
+fn who_embeds_passwords_alone_links_no_openssl() {
+    for member in ["ekm-otp", "ekm-otp-tower"] {
+        assert!(!tree(member, &[]).contains("openssl"), "{member}");
+        assert!(tree(member, &["jose"]).contains("openssl-sys"), "{member} with jose: this test looks for the wrong name");
+    }
+}
+
+/// The Go original's wire is one module per crate: the crate's root names it, and nothing else.
+#[test]
+fn nothing_imports_the_profile_go() {
+    for member in ["shared", "middleware", "client"] {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(member).join("src");
+        let mut importers = Vec::new();
+        let mut folders = vec![source.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).expect("a folder") {
+                let path = entry.expect("an entry").path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if std::fs::read_to_string(&path).expect("source").lines().any(names_go) {
+                    importers.push(path.strip_prefix(&source).expect("in it").display().to_string());
+                }
+            }
+        }
+        importers.sort();
+        // The crate's root declares it; the binary switches it on.
+        assert!(importers.iter().all(|file| ["go.rs", "lib.rs"].contains(&file.as_str())), "{member}: {importers:?}");
+        assert!(importers.contains(&"lib.rs".to_owned()), "{member}: this test looks for the wrong name");
+    }
+}
+
+fn names_go(line: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    ["mod go;", "go::", "go, ", "go}", "{go"].iter().any(|name| code.contains(name))
 }
 
 #[test]

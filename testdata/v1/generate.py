@@ -370,10 +370,6 @@ def refused_parameter_sets():
         refused("jws_and_jwe", "exactly one of otp, jws, jwe", credential(P_KID, P_CHANNEL, P_JWS, P_JWE)),
         refused("otp_and_jws_and_jwe", "exactly one of otp, jws, jwe",
                 credential(P_KID, P_CHANNEL, P_OTP, P_JWS, P_JWE)),
-        refused("credential_kind_not_accepted_jws", "well-formed, but this server takes only otp",
-                credential(P_KID, P_CHANNEL, P_JWS), kind="unsupported"),
-        refused("credential_kind_not_accepted_jwe", "well-formed, but this server takes only otp",
-                credential(P_KID, P_CHANNEL, P_JWE), kind="unsupported"),
     ]
 
 
@@ -687,7 +683,7 @@ def contents():
          "cases", server_names()),
         ("fields/authorization-refused.json",
          f"Authorization fields of one request that a strict parser refuses without knowing any key. kind: missing "
-         f"= no credential of ours at all, malformed = any other fault, unsupported = well-formed, but not otp. "
+         f"= no credential of ours at all, malformed = any other fault. "
          f"{BYTES} {WRITTEN}",
          "cases", authorization_refused()),
         ("fields/authorization-accepted.json",

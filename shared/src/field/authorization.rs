@@ -1,9 +1,12 @@
 //! `Authorization: EKM-OTP kid="…", channel="…", otp="…"` (docs/protocol.md, "Credential").
 
 use std::fmt;
+use std::str::FromStr;
 
 use zeroize::Zeroizing;
 
+#[cfg(feature = "jose")]
+use super::grammar::MAX_FIELD_LEN;
 use super::grammar::{Cursor, auth_params};
 use crate::{Channel, KeyId, Otp, PresentedOtp, SCHEME};
 
@@ -14,8 +17,99 @@ pub struct Credential {
     pub kid: KeyId,
     /// The connection it claims to be made for.
     pub channel: Channel,
-    /// The one-time password it presents.
-    pub otp: PresentedOtp,
+    /// What shows that it was made by a holder of the secret.
+    pub presented: Presented,
+}
+
+/// The three kinds of credential, the weakest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum CredentialKind {
+    /// The connection's one-time password, the same with each request.
+    #[default]
+    Otp,
+    /// A signed token of its own for each request: it covers method, target, authority and time, and cannot be used again.
+    Jws,
+    /// The same, encrypted: its claims stay closed to whoever reads the HTTP layer.
+    Jwe,
+}
+
+impl CredentialKind {
+    /// All of them, the weakest first.
+    pub const ALL: [Self; 3] = [Self::Otp, Self::Jws, Self::Jwe];
+
+    /// The parameter's name: `otp`, `jws` or `jwe`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Otp => "otp",
+            Self::Jws => "jws",
+            Self::Jwe => "jwe",
+        }
+    }
+}
+
+impl fmt::Display for CredentialKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for CredentialKind {
+    type Err = UnknownKind;
+
+    fn from_str(text: &str) -> Result<Self, UnknownKind> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(UnknownKind)
+    }
+}
+
+/// A text names no kind of credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a credential is of one of the kinds otp, jws, jwe")]
+pub struct UnknownKind;
+
+/// What a credential shows, by its kind.
+#[derive(Debug)]
+pub enum Presented {
+    /// A one-time password.
+    Otp(PresentedOtp),
+    /// A JWS, in its compact serialization (RFC 7515 §7.1) or not: nothing of it was read.
+    Jws(PresentedToken),
+    /// A JWE, in its compact serialization (RFC 7516 §7.1) or not: nothing of it was read.
+    Jwe(PresentedToken),
+}
+
+impl Presented {
+    /// Of which kind it is.
+    #[must_use]
+    pub fn kind(&self) -> CredentialKind {
+        match self {
+            Self::Otp(_) => CredentialKind::Otp,
+            Self::Jws(_) => CredentialKind::Jws,
+            Self::Jwe(_) => CredentialKind::Jwe,
+        }
+    }
+}
+
+/// A token as a peer presented it, at most a field long. Its `Debug` shows nothing of it.
+pub struct PresentedToken(Zeroizing<Vec<u8>>);
+
+impl PresentedToken {
+    /// Takes the bytes of a token that did not come by an `Authorization` field of this scheme.
+    #[must_use]
+    pub fn from_bytes(token: &[u8]) -> Self {
+        Self(Zeroizing::new(token.to_vec()))
+    }
+
+    #[cfg(feature = "jose")]
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for PresentedToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PresentedToken({} bytes)", self.0.len())
+    }
 }
 
 impl Credential {
@@ -45,22 +139,44 @@ impl Credential {
         let kid = KeyId::from_bytes(kid).map_err(|_| CredentialError::Malformed("kid is not a key id"))?;
         let channel = get("channel").ok_or(CredentialError::Malformed("channel is missing"))?;
         let channel = Channel::decode(channel).ok_or(CredentialError::Malformed("channel is not 16 bytes of canonical base64url"))?;
-        let otp = match (get("otp"), get("jws"), get("jwe")) {
-            (Some(otp), None, None) => otp,
-            (None, Some(_), None) | (None, None, Some(_)) => return Err(CredentialError::Unsupported),
+        let presented = match (get("otp"), get("jws"), get("jwe")) {
+            (Some(otp), None, None) => {
+                Presented::Otp(PresentedOtp::decode(otp).ok_or(CredentialError::Malformed("otp is not 32 bytes of canonical base64url"))?)
+            }
+            (None, Some(token), None) => Presented::Jws(PresentedToken::from_bytes(token)),
+            (None, None, Some(token)) => Presented::Jwe(PresentedToken::from_bytes(token)),
             (None, None, None) => return Err(CredentialError::Malformed("none of otp, jws, jwe")),
             _ => return Err(CredentialError::Malformed("more than one of otp, jws, jwe")),
         };
-        let otp = PresentedOtp::decode(otp).ok_or(CredentialError::Malformed("otp is not 32 bytes of canonical base64url"))?;
-        Ok(Self { kid, channel, otp })
+        Ok(Self { kid, channel, presented })
     }
 
-    /// Writes the field's value.
+    /// Writes the field's value with a one-time password.
     #[must_use]
     pub fn write(kid: &KeyId, channel: &Channel, otp: &Otp) -> Zeroizing<String> {
-        Zeroizing::new(format!(r#"{SCHEME} kid="{kid}", channel="{}", otp="{}""#, channel.encode(), *otp.encode()))
+        Self::write_value(kid, channel, CredentialKind::Otp, &otp.encode())
+    }
+
+    /// Writes the field's value with a token.
+    ///
+    /// # Errors
+    /// When the field would be longer than a server reads: the token's claims are too long.
+    #[cfg(feature = "jose")]
+    pub fn write_token(kid: &KeyId, channel: &Channel, token: &crate::jose::Token) -> Result<Zeroizing<String>, TooLong> {
+        let field = Self::write_value(kid, channel, token.kind(), token.as_str());
+        if field.len() > MAX_FIELD_LEN { Err(TooLong(field.len())) } else { Ok(field) }
+    }
+
+    fn write_value(kid: &KeyId, channel: &Channel, kind: CredentialKind, value: &str) -> Zeroizing<String> {
+        Zeroizing::new(format!(r#"{SCHEME} kid="{kid}", channel="{}", {kind}="{value}""#, channel.encode()))
     }
 }
+
+/// A credential does not fit into the field.
+#[cfg(feature = "jose")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the credential would have {0} bytes, and a server reads at most 4096: the token's own claims or the request target are too long")]
+pub struct TooLong(usize);
 
 /// Why a request presents no credential. Logs may tell these apart; answers to a peer never do.
 #[derive(Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -72,9 +188,6 @@ pub enum CredentialError {
     /// The field breaks the grammar.
     #[error("malformed credential: {0}")]
     Malformed(&'static str),
-    /// A well-formed credential of a kind that is not accepted here.
-    #[error("a jws or jwe credential is not accepted here")]
-    Unsupported,
 }
 
 impl From<super::grammar::Fault> for CredentialError {

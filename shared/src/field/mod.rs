@@ -9,5 +9,7 @@ mod challenge;
 mod grammar;
 
 pub use authentication_info::AuthenticationInfo;
-pub use authorization::{Credential, CredentialError};
+#[cfg(feature = "jose")]
+pub use authorization::TooLong;
+pub use authorization::{Credential, CredentialError, CredentialKind, Presented, PresentedToken, UnknownKind};
 pub use challenge::{Challenge, ChallengeError};

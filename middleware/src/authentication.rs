@@ -1,0 +1,164 @@
+//! What a server authenticates against: set once, shared by all connections.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ekm_otp::field::{Challenge, ChallengeError, CredentialKind};
+use ekm_otp::{KeyId, Profile, Secret, ServerNames};
+use http::HeaderValue;
+
+use crate::SecretStore;
+#[cfg(feature = "jose")]
+use crate::profile::OtherProfile;
+use crate::refusal::Refusal;
+use crate::store::RegisteredKey;
+
+/// What a server authenticates against: the registry, the names it answers to, and bounds. Shared by all connections.
+pub struct Authentication {
+    store: Arc<dyn SecretStore>,
+    pub(crate) names: ServerNames,
+    pub(crate) kinds: Vec<CredentialKind>,
+    #[cfg(feature = "jose")]
+    pub(crate) leeway: Duration,
+    #[cfg(feature = "jose")]
+    pub(crate) other_profile: Option<Arc<dyn OtherProfile>>,
+    challenges: [HeaderValue; Diagnosis::ALL.len()],
+    /// Stands in for key ids that nobody registered. Never active.
+    unknown_kid: Arc<RegisteredKey>,
+    pub(crate) max_failures: u32,
+    max_age: Duration,
+    verified_within: Duration,
+}
+
+/// What a 401 tells its peer, in the challenge's `error`.
+#[cfg_attr(not(feature = "jose"), expect(dead_code, reason = "Time and Claims are of tokens"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Diagnosis {
+    /// Nothing: the credential is missing or wrong, and why is nobody's business.
+    None = 0,
+    /// The credential was made for another connection. Says nothing about key ids.
+    Channel = 1,
+    /// It is of a kind that is not accepted here, or not from this key id.
+    Credential = 2,
+    /// It was made by the holder of the secret, at another time.
+    Time = 3,
+    /// It was made by the holder of the secret, for another request, or was used before.
+    Claims = 4,
+}
+
+impl Diagnosis {
+    const ALL: [Option<&str>; 5] = [None, Some("channel"), Some("credential"), Some("time"), Some("claims")];
+}
+
+impl Authentication {
+    /// How many 401 answers one connection gets before it is closed, unless set otherwise.
+    pub const MAX_FAILURES: u32 = 8;
+    /// How long a connection lives at most, unless set otherwise: 1 hour.
+    pub const MAX_AGE: Duration = Duration::from_secs(3600);
+
+    /// How far the clocks of the two ends may differ where tokens are checked, unless set otherwise: 60 seconds.
+    #[cfg(feature = "jose")]
+    pub const LEEWAY: Duration = Duration::from_secs(60);
+
+    /// How long a connection may go without a verified request, unless set otherwise: 30 seconds. Whoever cannot authenticate holds no
+    /// connection longer, whatever phase it stalls in.
+    pub const VERIFIED_WITHIN: Duration = Duration::from_secs(30);
+
+    /// 10 years: longer than any connection, and an instant that far off can still be told.
+    const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
+
+    /// Authenticates against `store` on connections for `names`. The realm is shown in challenges.
+    ///
+    /// # Errors
+    /// When the realm holds anything but printable ASCII.
+    pub fn new(store: Arc<dyn SecretStore>, names: ServerNames, realm: &str) -> Result<Self, ChallengeError> {
+        let challenge = |error: Option<&str>| Challenge { realm: realm.to_owned(), error: error.map(str::to_owned) }.write();
+        challenge(None)?;
+        let challenges = Diagnosis::ALL.map(|error| {
+            let value = challenge(error).ok().and_then(|value| HeaderValue::try_from(value).ok());
+            value.unwrap_or_else(|| unreachable!("a challenge that could be written consists of visible ASCII"))
+        });
+        let secret = Secret::new(vec![0; 32]).unwrap_or_else(|_| unreachable!("32 bytes are a secret"));
+        let kid = KeyId::new("unknown").unwrap_or_else(|_| unreachable!("the grammar allows letters"));
+        let unknown_kid = Arc::new(RegisteredKey::new(kid, "nobody", secret));
+        unknown_kid.revoke();
+        Ok(Self {
+            store,
+            names,
+            kinds: vec![CredentialKind::Otp],
+            #[cfg(feature = "jose")]
+            leeway: Self::LEEWAY,
+            #[cfg(feature = "jose")]
+            other_profile: None,
+            challenges,
+            unknown_kid,
+            max_failures: Self::MAX_FAILURES,
+            max_age: Self::MAX_AGE,
+            verified_within: Self::VERIFIED_WITHIN,
+        })
+    }
+
+    /// Sets how many 401 answers one connection gets before it is closed (at least 1).
+    #[must_use]
+    pub fn max_failures(mut self, failures: u32) -> Self {
+        self.max_failures = failures.max(1);
+        self
+    }
+
+    /// Sets how long a connection lives at most.
+    #[must_use]
+    pub fn max_age(mut self, age: Duration) -> Self {
+        self.max_age = age.min(Self::FOREVER);
+        self
+    }
+
+    /// Sets how long a connection may go without a verified request.
+    #[must_use]
+    pub fn verified_within(mut self, deadline: Duration) -> Self {
+        self.verified_within = deadline.min(Self::FOREVER);
+        self
+    }
+
+    /// Sets which kinds of credential are accepted; one-time passwords only, unless set. A registered key may ask for
+    /// [more](RegisteredKey::with_minimum).
+    #[cfg(feature = "jose")]
+    #[must_use]
+    pub fn kinds(mut self, kinds: impl IntoIterator<Item = CredentialKind>) -> Self {
+        self.kinds = kinds.into_iter().collect();
+        self
+    }
+
+    /// Sets how far the clocks of the two ends may differ where tokens are checked.
+    #[cfg(feature = "jose")]
+    #[must_use]
+    pub fn leeway(mut self, leeway: Duration) -> Self {
+        self.leeway = leeway;
+        self
+    }
+
+    /// The key that `kid` names in this profile. An unknown key id costs the same work as a known one: it gets a key that is never active.
+    pub(crate) fn look_up(&self, kid: &KeyId, profile: Profile) -> Result<Arc<RegisteredKey>, Refusal> {
+        let key = self.store.get(kid).map_err(|e| Refusal::Registry(e.0))?;
+        Ok(key.filter(|key| key.profile() == profile).unwrap_or_else(|| Arc::clone(&self.unknown_kid)))
+    }
+
+    pub(crate) fn is_unknown(&self, key: &Arc<RegisteredKey>) -> bool {
+        Arc::ptr_eq(key, &self.unknown_kid)
+    }
+
+    pub(crate) fn challenge(&self, diagnosis: Diagnosis) -> &HeaderValue {
+        &self.challenges[diagnosis as usize]
+    }
+
+    /// How long a connection lives without a verified request, and with one.
+    pub(crate) fn ages(&self) -> (Duration, Duration) {
+        (self.verified_within.min(self.max_age), self.max_age)
+    }
+}
+
+impl fmt::Debug for Authentication {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authentication").field("names", &self.names).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,65 @@
+//! Where a profile other than v1 comes in: one whose keying material depends on the request, so that it is exported after the handshake.
+//!
+//! v1 exports once, before there is an authenticator. Only where such a profile is switched on does a connection keep an [`Exporter`].
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use ekm_otp::KeyId;
+use ekm_otp::field::CredentialKind;
+use http::HeaderMap;
+use tokio_rustls::server::TlsStream;
+use zeroize::Zeroizing;
+
+use crate::Authentication;
+use crate::refusal::Refusal;
+use crate::store::RegisteredKey;
+use crate::token::VerifiedClaims;
+
+/// Another wire than v1's.
+pub(crate) trait OtherProfile: Send + Sync {
+    /// Of which kind this profile's credential is; `None` where there is none: then v1 looks for its own.
+    fn kind_of(&self, headers: &HeaderMap) -> Option<CredentialKind>;
+
+    /// Reads the credential and looks its key up; whether the credential is right under it, comes with it.
+    fn verify(&self, headers: &HeaderMap, authentication: &Authentication, exporter: &Exporter) -> Result<ForeignCredential, Refusal>;
+
+    /// Takes this profile's fields away from what the application sees.
+    fn strip(&self, headers: &mut HeaderMap);
+}
+
+/// A credential of another profile, checked but for whether its key is active.
+pub(crate) struct ForeignCredential {
+    pub(crate) key: Arc<RegisteredKey>,
+    pub(crate) kid: KeyId,
+    pub(crate) claims: Result<Option<VerifiedClaims>, &'static str>,
+}
+
+type Export = dyn Fn(&[u8], &[u8]) -> Option<Zeroizing<[u8; 32]>> + Send + Sync;
+
+/// Exports keying material of a connection as long as that is open.
+pub(crate) struct Exporter(Box<Export>);
+
+impl Exporter {
+    /// Of a stream that somebody else owns.
+    pub(crate) fn new<IO: Send + 'static>(stream: Weak<Mutex<TlsStream<IO>>>) -> Self {
+        Self(Box::new(move |label, context| {
+            let stream = stream.upgrade()?;
+            let stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut ekm = Zeroizing::new([0; 32]);
+            stream.get_ref().1.export_keying_material(&mut ekm[..], label, Some(context)).ok()?;
+            Some(ekm)
+        }))
+    }
+
+    /// 32 bytes of the RFC 5705 exporter.
+    pub(crate) fn export(&self, label: &[u8], context: &[u8]) -> Result<Zeroizing<[u8; 32]>, Refusal> {
+        (self.0)(label, context).ok_or(Refusal::Ended)
+    }
+}
+
+impl fmt::Debug for Exporter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Exporter(..)")
+    }
+}

@@ -1,0 +1,192 @@
+//! What a token says of its request (docs/protocol.md, "Claims").
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use zeroize::Zeroizing;
+
+use super::compact::unique_members;
+
+/// The claims that the protocol checks, and `nbf`, which it does not and therefore refuses.
+const RESERVED: [&str; 7] = ["aud", "htm", "htu", "n", "iat", "exp", "nbf"];
+
+/// The highest `n`, and the latest time: what every JSON reader takes as an integer (RFC 8259 §6).
+const MAX_INTEGER: u64 = (1 << 53) - 1;
+
+/// How far `exp` lies behind `iat` at most, in seconds.
+pub(super) const LIFETIME: u64 = 60;
+
+/// What of a request its token covers.
+#[derive(Clone, Copy, Debug)]
+pub struct SignedRequest<'a> {
+    /// `https://` and the authority: [`Authority::audience`](crate::Authority::audience).
+    pub audience: &'a str,
+    /// The method.
+    pub method: &'a str,
+    /// The origin-form target with its query, as it is sent: [`origin_form`](Self::origin_form).
+    pub target: &'a str,
+}
+
+impl SignedRequest<'_> {
+    /// The origin-form of a request's target (RFC 9112 §3.2.1), unnormalised: path and query.
+    #[must_use]
+    pub fn origin_form(uri: &http::Uri) -> std::borrow::Cow<'_, str> {
+        match uri.path_and_query().map(http::uri::PathAndQuery::as_str) {
+            Some(target) if target.starts_with(['/', '*']) => target.into(),
+            Some(query) => format!("/{query}").into(),
+            None => "/".into(),
+        }
+    }
+}
+
+/// Claims of the caller's own, beside those of the protocol. They reach the handler as they are.
+#[derive(Clone, Default, PartialEq)]
+pub struct ExtraClaims(Map<String, Value>);
+
+impl ExtraClaims {
+    /// Takes a map of claims.
+    ///
+    /// # Errors
+    /// When one has a name that the protocol uses itself.
+    pub fn new(claims: Map<String, Value>) -> Result<Self, ReservedClaim> {
+        match RESERVED.into_iter().find(|name| claims.contains_key(*name)) {
+            Some(name) => Err(ReservedClaim(name)),
+            None => Ok(Self(claims)),
+        }
+    }
+
+    /// The claims.
+    #[must_use]
+    pub fn as_map(&self) -> &Map<String, Value> {
+        &self.0
+    }
+
+    /// The claims.
+    #[must_use]
+    pub fn into_map(self) -> Map<String, Value> {
+        self.0
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// The names only: a claim may travel encrypted because it is nobody's business.
+impl fmt::Debug for ExtraClaims {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// A claim has a name that the protocol uses itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the claim {0} is the protocol's own: aud, htm, htu, n, iat, exp and nbf cannot be set")]
+pub struct ReservedClaim(&'static str);
+
+/// A payload as it is signed.
+#[derive(Serialize)]
+pub(super) struct Payload<'a> {
+    aud: &'a str,
+    htm: &'a str,
+    htu: &'a str,
+    n: u64,
+    iat: u64,
+    exp: u64,
+    #[serde(flatten)]
+    extra: &'a Map<String, Value>,
+}
+
+impl<'a> Payload<'a> {
+    pub(super) fn new(request: &SignedRequest<'a>, n: u64, now: u64, extra: &'a ExtraClaims) -> Self {
+        Self { aud: request.audience, htm: request.method, htu: request.target, n, iat: now, exp: now + LIFETIME, extra: &extra.0 }
+    }
+}
+
+/// The payload of a token whose MAC is right. Its claims are not checked yet.
+pub struct VerifiedPayload(pub(super) Zeroizing<Vec<u8>>);
+
+impl fmt::Debug for VerifiedPayload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("VerifiedPayload(..)")
+    }
+}
+
+/// The claims of a token that fits its request. `n` has still to be [taken](super::Window::admit).
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Claims {
+    /// The number that the connection takes once.
+    pub n: u64,
+    /// When it was made, in seconds since 1970-01-01T00:00:00Z.
+    pub iat: u64,
+    /// When it ends, in seconds since 1970-01-01T00:00:00Z; at most 60 after `iat`.
+    pub exp: u64,
+    /// The caller's own.
+    pub extra: ExtraClaims,
+}
+
+/// Why a token of this connection is not taken with this request. A peer may be told the variant: it holds the secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClaimsError {
+    /// It is not of this time.
+    #[error("the token is not of this time: {0}")]
+    Time(&'static str),
+    /// It does not fit this request, or its number was used.
+    #[error("the token does not fit the request: {0}")]
+    Claims(&'static str),
+}
+
+impl VerifiedPayload {
+    /// Checks that the token is for `request` and of this time: `now` in seconds since 1970-01-01T00:00:00Z, `leeway` for clocks that differ.
+    ///
+    /// # Errors
+    /// When a claim is missing, or does not fit.
+    pub fn check(&self, request: &SignedRequest<'_>, now: u64, leeway: Duration) -> Result<Claims, ClaimsError> {
+        let mut claims = unique_members(&self.0).map_err(ClaimsError::Claims)?;
+        if claims.contains_key("nbf") {
+            return Err(ClaimsError::Claims("nbf is no claim of this protocol"));
+        }
+        let [aud, htm, htu] = [take_text(&mut claims, "aud")?, take_text(&mut claims, "htm")?, take_text(&mut claims, "htu")?];
+        let n = take_integer(&mut claims, "n").and_then(|n| if n == 0 { Err(ClaimsError::Claims("n is 0")) } else { Ok(n) })?;
+        let [iat, exp] = [take_integer(&mut claims, "iat")?, take_integer(&mut claims, "exp")?];
+
+        let leeway = leeway.as_secs();
+        if !(iat..=iat + LIFETIME).contains(&exp) {
+            return Err(ClaimsError::Time("exp is not within 60 s after iat"));
+        }
+        if iat > now.saturating_add(leeway) {
+            return Err(ClaimsError::Time("iat lies in the future: do the clocks differ?"));
+        }
+        if now > exp.saturating_add(leeway) {
+            return Err(ClaimsError::Time("it has expired: do the clocks differ?"));
+        }
+        for (claim, asked, fault) in [
+            (aud, request.audience, "aud names another origin"),
+            (htm, request.method, "htm names another method"),
+            (htu, request.target, "htu names another target"),
+        ] {
+            if claim != asked {
+                return Err(ClaimsError::Claims(fault));
+            }
+        }
+        Ok(Claims { n, iat, exp, extra: ExtraClaims(claims) })
+    }
+}
+
+fn take_text(claims: &mut Map<String, Value>, name: &str) -> Result<String, ClaimsError> {
+    match claims.remove(name) {
+        Some(Value::String(text)) => Ok(text),
+        _ => Err(ClaimsError::Claims("aud, htm or htu is missing, or no text")),
+    }
+}
+
+fn take_integer(claims: &mut Map<String, Value>, name: &str) -> Result<u64, ClaimsError> {
+    let integer = claims.remove(name).as_ref().and_then(Value::as_u64).filter(|integer| *integer <= MAX_INTEGER);
+    integer.ok_or(ClaimsError::Claims("n, iat or exp is missing, or no integer from 0 to 2^53-1"))
+}
