@@ -3,9 +3,9 @@
 set -euo pipefail
 
 packages=(
-  gcc pkg-config libssl-dev libtss2-dev                      # to build
+  gcc g++ pkg-config libssl-dev libtss2-dev                  # to build; g++ for the fuzz targets
   libtss2-tcti-swtpm0 libtss2-tcti-device0                   # to reach a TPM at run time
-  swtpm tpm2-tools openssl curl python3 ca-certificates procps # to test and for the demo
+  swtpm tpm2-tools openssl curl python3 python3-venv ca-certificates procps # to test and for the demo
 )
 missing=()
 for package in "${packages[@]}"; do

@@ -26,8 +26,15 @@ pub type Body = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
 
 /// What belongs to one connection and ends with it.
 pub(crate) struct Keys {
-    pub(crate) credential: HeaderValue,
-    pub(crate) proof: ServerProof,
+    pub(crate) signer: Box<dyn Sign>,
+    /// `None` in a profile whose server proves nothing.
+    pub(crate) proof: Option<ServerProof>,
+}
+
+/// Puts the connection's credential into its requests.
+pub(crate) trait Sign: Send + Sync {
+    /// Signs a request whose URI is its origin-form target. Yields the credential that it put there.
+    fn sign(&mut self, request: &mut Request<Body>) -> Result<HeaderValue, RequestError>;
 }
 
 /// A TLS connection with its credential. Closed when dropped.
@@ -37,6 +44,7 @@ pub struct Connection {
     origin: Authority,
     facts: TlsFacts,
     keys: Keys,
+    last_credential: Option<HeaderValue>,
     mac_time: Duration,
     deadline: Duration,
     is_proven: bool,
@@ -66,7 +74,7 @@ impl Connection {
             let (sender, connection) = http1::handshake(io).await?;
             (Sender::H1(sender), tokio::spawn(async move { drop(connection.await) }).abort_handle())
         };
-        Ok(Self { sender, driver, origin, facts, keys, mac_time, deadline, is_proven: false })
+        Ok(Self { sender, driver, origin, facts, keys, last_credential: None, mac_time, deadline, is_proven: false })
     }
 
     /// The mutual round: a bodyless GET that only a holder of the secret can answer rightly.
@@ -87,6 +95,10 @@ impl Connection {
                     Some(Challenge { error: Some(error), .. }) if error == "channel" => {
                         "it sees another TLS connection than this client: TLS ends somewhere in between"
                     }
+                    Some(Challenge { error: Some(error), .. }) if error == "credential" => {
+                        "it wants another kind of credential from this key id (--credential otp, jws or jwe)"
+                    }
+                    Some(Challenge { error: Some(error), .. }) if error == "time" => "the two clocks differ too much",
                     Some(_) => "unknown key id, another secret, a revoked key, or a name that the server is not configured for",
                     None => return Err(ConnectError::NotProven("it asks for another kind of authentication".into())),
                 };
@@ -103,6 +115,9 @@ impl Connection {
 
     /// Sends one request and waits for the response's header section. The URI is a path, or names the connection's origin.
     ///
+    /// A connection with [tokens](crate::Connector::credential) adds the [`ExtraClaims`](ekm_otp::jose::ExtraClaims) that it finds in the
+    /// request's extensions to the request's token.
+    ///
     /// # Errors
     /// As [`RequestError`] tells. After [`RequestError::WrongProof`] the connection is not to be used again.
     pub async fn send<B>(&mut self, request: Request<B>) -> Result<Response<Incoming>, RequestError>
@@ -117,13 +132,14 @@ impl Connection {
                 return Err(RequestError::ReservedField(reserved));
             }
         }
-        request.headers_mut().insert(AUTHORIZATION, self.keys.credential.clone());
+        self.last_credential = Some(self.keys.signer.sign(&mut request)?);
         let response = tokio::time::timeout(self.deadline, self.sender.send(request, &self.origin))
             .await
             .map_err(|_| RequestError::Deadline(self.deadline))??;
+        let Some(expected) = &self.keys.proof else { return Ok(response) };
         match AuthenticationInfo::read(response.headers().get_all(AuthenticationInfo::FIELD).iter().map(HeaderValue::as_bytes)) {
             AuthenticationInfo::Absent => {}
-            AuthenticationInfo::Proof(proof) if self.keys.proof.verify(&proof) => self.is_proven = true,
+            AuthenticationInfo::Proof(proof) if expected.verify(&proof) => self.is_proven = true,
             _ => {
                 self.driver.abort();
                 return Err(RequestError::WrongProof);
@@ -164,7 +180,7 @@ impl Connection {
         }
     }
 
-    /// How long the holder of the key took for its one MAC.
+    /// How long the holder of the key took for its one MAC (in the profile `go`, with a JWE: two).
     #[must_use]
     pub fn mac_time(&self) -> Duration {
         self.mac_time
@@ -176,10 +192,10 @@ impl Connection {
         self.is_proven
     }
 
-    /// Closes the connection and yields its credential, for demonstrations: it fits no other connection.
+    /// Closes the connection and yields its last credential, for demonstrations: it fits no other connection. `None` when no request was sent.
     #[must_use]
-    pub fn retire(self) -> RetiredCredential {
-        RetiredCredential(self.keys.credential.clone())
+    pub fn retire(mut self) -> Option<RetiredCredential> {
+        self.last_credential.take().map(RetiredCredential)
     }
 }
 
@@ -219,7 +235,7 @@ impl Sender {
 pub struct RetiredCredential(HeaderValue);
 
 impl RetiredCredential {
-    /// The whole `Authorization` field.
+    /// The whole `Authorization` field; in the profile `go` with an API key, the field `apikey`.
     #[must_use]
     pub fn reveal(&self) -> &str {
         self.0.to_str().unwrap_or_default()

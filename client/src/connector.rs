@@ -5,15 +5,16 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ekm_otp::field::Credential;
+use ekm_otp::field::CredentialKind;
 use ekm_otp::{Authority, Derivation, Handshake, KeyId, TlsPolicy};
-use http::HeaderValue;
-use rustls::ClientConfig;
+use futures_util::future::BoxFuture;
 use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::connection::{Connection, Keys};
+use crate::connection::{Connection, Keys, Sign};
+use crate::signer::{Password, Tokens};
 use crate::{ConnectError, Key};
 
 /// When the server must have proved itself.
@@ -30,13 +31,19 @@ pub enum Mutual {
 pub struct Connector {
     tls: TlsConnector,
     policy: TlsPolicy,
-    origin: Authority,
+    pub(crate) origin: Authority,
     dialled: Authority,
-    kid: KeyId,
-    key: Key,
+    pub(crate) kid: KeyId,
+    pub(crate) key: Key,
+    pub(crate) kind: CredentialKind,
+    /// What derives the keys where the wire is not v1's.
+    pub(crate) other_profile: Option<OtherProfile>,
     mutual: Mutual,
     deadline: Duration,
 }
+
+/// Exports what it needs from the connection at once, then asks the holder of the key.
+pub(crate) type OtherProfile = for<'a> fn(&'a Connector, &ClientConnection) -> BoxFuture<'a, Result<Keys, ConnectError>>;
 
 impl Connector {
     /// How long each phase (dialling, handshake, probe, a response's header section) may take, unless set otherwise: 30 seconds.
@@ -55,6 +62,8 @@ impl Connector {
             origin,
             kid,
             key,
+            kind: CredentialKind::default(),
+            other_profile: None,
             mutual: Mutual::default(),
             deadline: Self::DEADLINE,
         }
@@ -64,6 +73,13 @@ impl Connector {
     #[must_use]
     pub fn dial(mut self, address: &Authority) -> Self {
         self.dialled = address.clone();
+        self
+    }
+
+    /// Sets which kind of credential goes with each request: the connection's one-time password, unless set.
+    #[must_use]
+    pub fn credential(mut self, kind: CredentialKind) -> Self {
+        self.kind = kind;
         self
     }
 
@@ -97,21 +113,31 @@ impl Connector {
         let tls = self.within("the TLS handshake", self.tls.connect(name, tcp)).await?.map_err(ConnectError::of_handshake)?;
 
         let handshake = Handshake::of_client(tls.get_ref().1, self.origin.server_name(), &self.policy)?;
-        let derivation = Derivation::new(&handshake.ekm, &self.kid, handshake.facts.server_name());
         let started = Instant::now();
-        let tag = self.key.mac(&derivation).await?;
+        let keys = match self.other_profile {
+            None => self.keys(&handshake).await?,
+            Some(keys) => keys(self, tls.get_ref().1).await?,
+        };
         let mac_time = started.elapsed();
-        let prk = derivation.finish(tag);
-
-        let field = Credential::write(&self.kid, &handshake.ekm.channel(), &prk.otp());
-        let mut credential = HeaderValue::from_str(&field).unwrap_or_else(|_| unreachable!("a credential is visible ASCII"));
-        credential.set_sensitive(true);
-        let keys = Keys { credential, proof: prk.server_proof() };
         let mut connection = Connection::start(tls, self.origin.clone(), handshake.facts, keys, mac_time, self.deadline).await?;
         if self.mutual == Mutual::Require {
             connection.require_proof().await?;
         }
         Ok(connection)
+    }
+
+    /// The keys of protocol v1: one MAC.
+    async fn keys(&self, handshake: &Handshake) -> Result<Keys, ConnectError> {
+        let derivation = Derivation::new(&handshake.ekm, &self.kid, handshake.facts.server_name());
+        let tag = self.key.mac(derivation.mac_input()).await?;
+        let prk = derivation.finish(tag);
+        let channel = handshake.ekm.channel();
+        let signer: Box<dyn Sign> = match self.kind {
+            CredentialKind::Otp => Box::new(Password::new(&self.kid, &channel, &prk)),
+            CredentialKind::Jws => Box::new(Tokens::new(self, channel, prk.jws_signer(&self.kid))),
+            CredentialKind::Jwe => Box::new(Tokens::new(self, channel, prk.jwe_signer(&self.kid))),
+        };
+        Ok(Keys { signer, proof: Some(prk.server_proof()) })
     }
 
     async fn within<T>(&self, phase: &'static str, work: impl Future<Output = T>) -> Result<T, ConnectError> {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ekm_otp::field::TooLong;
+use ekm_otp::jose::SignError;
 use ekm_otp::{Authority, TlsError};
 use ekm_otp_tpm::TpmError;
 use http::StatusCode;
@@ -98,6 +100,15 @@ pub enum RequestError {
     /// The URI has no usable form.
     #[error("the request target is not usable: {0}")]
     Target(#[from] http::Error),
+    /// The request has claims, and a credential without a token cannot carry them.
+    #[error("claims need a token to travel in: --credential jws or jwe")]
+    NoToken,
+    /// The request's claims or its target are too long for a credential.
+    #[error("{0}")]
+    ClaimsTooLong(String),
+    /// The request's token could not be made.
+    #[error(transparent)]
+    Sign(#[from] SignError),
     /// The response carried a proof that is not this connection's.
     #[error("the server's proof is wrong: it does not hold the secret of this key id, or TLS ends somewhere in between")]
     WrongProof,
@@ -107,4 +118,10 @@ pub enum RequestError {
     /// HTTP broke.
     #[error("the connection broke: {0}")]
     Http(#[from] hyper::Error),
+}
+
+impl From<TooLong> for RequestError {
+    fn from(error: TooLong) -> Self {
+        Self::ClaimsTooLong(error.to_string())
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use ekm_otp::{Derivation, Secret, Tag};
+use ekm_otp::{Secret, Tag};
 use ekm_otp_tpm::{TpmError, TpmKey};
 
 /// The holder of the shared secret.
@@ -15,11 +15,11 @@ pub enum Key {
 }
 
 impl Key {
-    /// Answers what a derivation asks for.
-    pub(crate) async fn mac(&self, derivation: &Derivation) -> Result<Tag, TpmError> {
+    /// HMAC-SHA256 of what a derivation asks for.
+    pub(crate) async fn mac(&self, input: &[u8]) -> Result<Tag, TpmError> {
         match self {
-            Self::Tpm(key) => key.hmac(derivation.mac_input()).await.map(|tag| Tag::from_bytes(*tag)),
-            Self::Software(secret) => Ok(secret.mac(derivation.mac_input())),
+            Self::Tpm(key) => key.hmac(input).await.map(|tag| Tag::from_bytes(*tag)),
+            Self::Software(secret) => Ok(secret.mac(input)),
         }
     }
 }

@@ -21,7 +21,9 @@
 mod connection;
 mod connector;
 mod error;
+mod go;
 mod key;
+mod signer;
 
 pub use connection::{Body, Connection, RetiredCredential};
 pub use connector::{Connector, Mutual};

@@ -21,7 +21,7 @@ fn a_request_succeeds_and_the_verified_client_is_told_to_the_application() {
     let got = bench.get(&server, "/whoami", &["--verbose"]);
     let facts: serde_json::Value = serde_json::from_slice(&got.stdout).expect("JSON");
     let expected = serde_json::json!({
-        "client": "Alice", "kid": "client1", "tls_version": "TLSv1.3", "cipher_suite": "TLS_AES_256_GCM_SHA384",
+        "client": "Alice", "kid": "client1", "profile": "v1", "credential": "otp", "claims": null, "tls_version": "TLSv1.3", "cipher_suite": "TLS_AES_256_GCM_SHA384",
         "key_exchange_group": "X25519MLKEM768", "server_name": "localhost",
     });
     assert_eq!(facts, expected);

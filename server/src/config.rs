@@ -1,13 +1,17 @@
 //! Flags and configuration file, resolved into one [`Config`] before anything is opened. Flags win.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use clap::Args;
-use ekm_otp::{Authority, ServerName, ServerNames, TlsPolicy};
+use clap::builder::PossibleValuesParser;
+use ekm_otp::field::CredentialKind;
+use ekm_otp::{Authority, KeyId, Profile, ServerName, ServerNames, TlsPolicy};
 use serde::Deserialize;
 
 use crate::error::ServerError;
@@ -59,6 +63,23 @@ struct Settings {
     #[arg(skip)]
     #[serde(default)]
     authorities: BTreeMap<String, Vec<String>>,
+    /// File key: `credentials`. Kind of credential that is accepted; repeat for more. The registry may ask for more from a key id
+    /// [default: otp, jws, jwe]
+    #[arg(long = "credential", value_name = "KIND", value_parser = PossibleValuesParser::new(CredentialKind::ALL.map(CredentialKind::as_str)))]
+    #[serde(default)]
+    credentials: Vec<String>,
+    /// How far clocks may differ where tokens are checked, in seconds [default: 60]
+    #[arg(long, value_name = "SECONDS")]
+    leeway: Option<u64>,
+    /// File key: `profiles`. Wire that is spoken; repeat for more; v1 always is. go is that of the Go original, for keys with `profile = "go"` in
+    /// the registry, and weaker: the server proves nothing to the client, the server's name is not covered, a token is bound to the
+    /// connection, not to the request or the time; its secrets are often weak [default: v1]
+    #[arg(long = "profile", value_name = "PROFILE", value_parser = PossibleValuesParser::new(Profile::ALL.map(Profile::as_str)))]
+    #[serde(default)]
+    profiles: Vec<String>,
+    /// With the profile go: the key id that its JWS are checked with; they name none
+    #[arg(long, value_name = "KID")]
+    go_default_kid: Option<String>,
     /// Take TLS 1.2 too, with extended master secret and without resumption
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     tls12: Option<bool>,
@@ -92,6 +113,11 @@ pub(crate) struct Config {
     pub(crate) realm: String,
     pub(crate) names: ServerNames,
     pub(crate) tls: TlsPolicy,
+    pub(crate) kinds: Vec<CredentialKind>,
+    pub(crate) leeway: Duration,
+    /// Whether the profile `go` is on.
+    pub(crate) go: bool,
+    pub(crate) go_default_kid: Option<KeyId>,
     pub(crate) max_age: Duration,
     pub(crate) max_connections: usize,
     pub(crate) drain: Duration,
@@ -110,6 +136,17 @@ impl Config {
                 ServerError::Config(format!("--{name} is missing (or `{}` in the configuration file)", name.replace('-', "_")))
             })
         };
+        let first_set = |flags: Vec<String>, file: Vec<String>| if flags.is_empty() { file } else { flags };
+        let kinds = parse_all::<CredentialKind>("credential", &first_set(flags.credentials, file.credentials))?;
+        let profiles = parse_all::<Profile>("profile", &first_set(flags.profiles, file.profiles))?;
+        let go = profiles.contains(&Profile::Go);
+        let go_default_kid = flags.go_default_kid.or(file.go_default_kid);
+        if go_default_kid.is_some() && !go {
+            return Err(ServerError::Config("--go-default-kid: the profile go is not switched on (--profile v1 --profile go)".into()));
+        }
+        if go && !profiles.contains(&Profile::V1) {
+            return Err(ServerError::Config("--profile go: v1 is always spoken, so name it too (--profile v1 --profile go)".into()));
+        }
         let server_names = if flags.server_names.is_empty() { file.server_names } else { flags.server_names };
         let mut authorities: Vec<(String, String)> =
             file.authorities.into_iter().flat_map(|(name, list)| list.into_iter().map(move |a| (name.clone(), a))).collect();
@@ -127,6 +164,12 @@ impl Config {
                 tls12: flags.tls12.or(file.tls12).unwrap_or(false),
                 require_post_quantum: flags.require_post_quantum.or(file.require_post_quantum).unwrap_or(false),
             },
+            kinds: if kinds.is_empty() { CredentialKind::ALL.to_vec() } else { kinds },
+            leeway: Duration::from_secs(flags.leeway.or(file.leeway).unwrap_or(60)),
+            go,
+            go_default_kid: go_default_kid
+                .map(|kid| KeyId::new(&kid).map_err(|e| ServerError::Config(format!("--go-default-kid {kid}: {e}"))))
+                .transpose()?,
             max_age: Duration::from_secs(flags.max_age.or(file.max_age).map_or(3600, NonZeroU64::get)),
             max_connections: flags.max_connections.or(file.max_connections).map_or(10_000, NonZeroUsize::get),
             drain: Duration::from_secs(flags.drain.or(file.drain).unwrap_or(30)),
@@ -149,6 +192,10 @@ impl Settings {
         }
         Ok(settings)
     }
+}
+
+fn parse_all<T: FromStr<Err: Display>>(flag: &str, texts: &[String]) -> Result<Vec<T>, ServerError> {
+    texts.iter().map(|text| text.parse().map_err(|e| ServerError::Config(format!("--{flag} {text}: {e}")))).collect()
 }
 
 fn split_authority(pair: &str) -> Result<(String, String), ServerError> {

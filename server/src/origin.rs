@@ -2,13 +2,14 @@
 
 use std::convert::Infallible;
 
-use ekm_otp_tower::VerifiedClient;
+use ekm_otp::field::CredentialKind;
+use ekm_otp_tower::{VerifiedClaims, VerifiedClient};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName};
 use hyper::{Method, Request, Response, StatusCode};
 
-/// `GET /get` → `ok`; `GET /whoami` → the verified client and the connection's TLS facts.
+/// `GET /get` → `ok`; `GET /whoami` → the verified client, its claims and the connection's TLS facts.
 pub(crate) async fn handle(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let response = answer(&request);
     if let Some(client) = request.extensions().get::<VerifiedClient>() {
@@ -29,9 +30,13 @@ fn answer(request: &Request<Incoming>) -> Response<Full<Bytes>> {
         (&Method::GET | &Method::HEAD, "/get") => text(StatusCode::OK, "ok\n"),
         (&Method::GET | &Method::HEAD, "/whoami") => {
             let tls = client.tls();
+            let claims = request.extensions().get::<VerifiedClaims>();
             let facts = serde_json::json!({
                 "client": client.client(),
                 "kid": client.kid().as_str(),
+                "profile": client.profile().as_str(),
+                "credential": claims.map_or(CredentialKind::Otp, VerifiedClaims::kind).as_str(),
+                "claims": claims.map(VerifiedClaims::extra),
                 "tls_version": tls.version_name(),
                 "cipher_suite": tls.cipher_suite_name(),
                 "key_exchange_group": tls.group_name(),

@@ -5,7 +5,8 @@ use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use ekm_otp::{KeyId, Secret};
+use ekm_otp::field::CredentialKind;
+use ekm_otp::{KeyId, Profile, Secret};
 use ekm_otp_tower::{MemoryStore, RegisteredKey};
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
@@ -32,8 +33,8 @@ pub(crate) fn load(path: &Path, weak_secrets: bool) -> Result<MemoryStore, Serve
 
 fn parse(text: &str, is_json: bool, weak_secrets: bool) -> Result<MemoryStore, String> {
     // A parser's own message can quote the file, secrets included: only the place is taken from it.
-    let wanted = "each key id has a table with `secret` (base64) and `client` (a name), and stands once; in TOML a key id with any of \
-                  . @ : / ~ + stands in quotes, [\"a.b\"]";
+    let wanted = "each key id has a table with `secret` (base64) and `client` (a name), if wanted `credential` (otp, jws or jwe: the weakest that is \
+                  taken) and `profile` (v1 or go), and stands once; in TOML a key id with any of . @ : / ~ + stands in quotes, [\"a.b\"]";
     let entries: Entries = if is_json {
         serde_json::from_str(text).map_err(|e| format!("line {}: not understood: {wanted}", e.line()))?
     } else {
@@ -47,7 +48,11 @@ fn parse(text: &str, is_json: bool, weak_secrets: bool) -> Result<MemoryStore, S
         let kid = KeyId::new(&kid).map_err(|e| format!("a key id is not usable: {e}"))?;
         let bytes = Secret::decode_base64(entry.secret.trim()).map_err(|e| format!("{kid}: {e}"))?;
         let secret = if weak_secrets { Secret::weak(bytes) } else { Secret::new(bytes) }.map_err(|e| format!("{kid}: {e}"))?;
-        store.add(RegisteredKey::new(kid, entry.client, secret)).map_err(|e| e.to_string())?;
+        let minimum =
+            entry.credential.as_deref().map_or(Ok(CredentialKind::default()), str::parse).map_err(|e| format!("{kid}: credential: {e}"))?;
+        let profile = entry.profile.as_deref().map_or(Ok(Profile::default()), str::parse).map_err(|e| format!("{kid}: profile: {e}"))?;
+        let key = RegisteredKey::new(kid, entry.client, secret).with_minimum(minimum).with_profile(profile);
+        store.add(key).map_err(|e| e.to_string())?;
     }
     Ok(store)
 }
@@ -57,6 +62,11 @@ fn parse(text: &str, is_json: bool, weak_secrets: bool) -> Result<MemoryStore, S
 struct Entry {
     secret: Zeroizing<String>,
     client: String,
+    /// The weakest kind that is taken.
+    #[serde(default)]
+    credential: Option<String>,
+    #[serde(default)]
+    profile: Option<String>,
 }
 
 /// All entries in order. A map would let a second entry of the same key id replace the first.

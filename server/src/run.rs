@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ekm_otp::Profile;
 use ekm_otp_tower::{Authentication, EkmAcceptor, EkmListener, serve_connection};
 use futures_util::FutureExt as _;
 use hyper::service::service_fn;
@@ -71,9 +72,13 @@ async fn serve(config: Config, store: ekm_otp_tower::MemoryStore, tls: ServerCon
         tracing::warn!("the registry holds no key: every request will be refused");
     }
     let keys = store.len();
+    let go_keys = store.len_of(Profile::Go);
     let authentication = Authentication::new(Arc::new(store), config.names, &config.realm)
         .map_err(|e| ServerError::Config(format!("--realm: {e}")))?
+        .kinds(config.kinds.iter().copied())
+        .leeway(config.leeway)
         .max_age(config.max_age);
+    let authentication = if config.go { authentication.profile_go(config.go_default_kid) } else { authentication };
     let signals = |kind| signal(kind).map_err(|e| ServerError::io("cannot wait for signals", &e));
     let mut terminate = signals(SignalKind::terminate())?;
     let mut interrupt = signals(SignalKind::interrupt())?;
@@ -82,6 +87,14 @@ async fn serve(config: Config, store: ekm_otp_tower::MemoryStore, tls: ServerCon
     let mut listener = EkmListener::new(tcp, EkmAcceptor::new(tls, config.tls, authentication));
     let address = listener.local_addr().map_err(|e| ServerError::io("cannot tell the address", &e))?;
     tracing::info!(%address, keys, tls12 = config.tls.tls12, require_post_quantum = config.tls.require_post_quantum, "listening");
+    if config.go {
+        tracing::warn!(
+            "the profile go is on, and weaker than v1: this server proves nothing to its clients, and their tokens are bound to the \
+             connection, not to the request or the time"
+        );
+    } else if go_keys > 0 {
+        tracing::warn!(keys = go_keys, "the registry has keys with profile = \"go\", which is not switched on: they are unknown here");
+    }
     if config.show_otp {
         tracing::warn!("--unsafe-show-otp: the credential of each closed connection is logged");
     }

@@ -3,13 +3,17 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
-use ekm_otp::{Authority, KeyId, TlsPolicy};
+use ekm_otp::field::CredentialKind;
+use ekm_otp::jose::ExtraClaims;
+use ekm_otp::{Authority, KeyId, Profile, TlsPolicy};
 use ekm_otp_client::{Connection, Connector, Key, Mutual};
 use ekm_otp_tpm::{BusEncryption, KeyFile};
 use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
+use serde_json::{Map, Value};
 use tokio::io::AsyncWriteExt as _;
 
 use super::secret_file::{self, SecretFormat};
@@ -49,9 +53,21 @@ pub(crate) struct GetArgs {
     /// A request header field; may be repeated
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// What goes with the request: the connection's one-time password, or a token that covers this request (signed; signed and encrypted)
+    #[arg(long, default_value = "otp", value_parser = PossibleValuesParser::new(CredentialKind::ALL.map(CredentialKind::as_str)).try_map(|kind| kind.parse::<CredentialKind>()))]
+    credential: CredentialKind,
+    /// A claim of your own in the request's token; may be repeated. NAME=VALUE is a text, NAME:=VALUE is JSON (9, true, {"a":1}). Whoever reads
+    /// the HTTP layer can read it in a jws and not in a jwe; this machine's process list shows it
+    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
+    claims: Vec<(String, Value)>,
+    /// The wire to speak. go is that of the Go original, and weaker: the server proves nothing, so a rogue one with a valid certificate is
+    /// not found out; the server's name is not covered; a token is bound to the connection, not to the request or the time
+    #[arg(long, default_value = "v1", value_parser = PossibleValuesParser::new(Profile::ALL.map(Profile::as_str)).try_map(|profile| profile.parse::<Profile>()))]
+    profile: Profile,
     /// When the server must prove itself: before the request is sent, or where its answer carries a proof (a diagnosis only)
-    #[arg(long, value_enum, default_value_t)]
-    mutual: MutualArg,
+    /// [default: require; with --profile go the server proves nothing]
+    #[arg(long, value_enum)]
+    mutual: Option<MutualArg>,
     /// Take TLS 1.2 too, with extended master secret and without resumption
     #[arg(long)]
     tls12: bool,
@@ -69,9 +85,8 @@ pub(crate) struct GetArgs {
     unsafe_show_otp: bool,
 }
 
-#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum MutualArg {
-    #[default]
     Require,
     Prefer,
 }
@@ -91,7 +106,31 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     Ok((name, value))
 }
 
+/// `name=text` or `name:=json`.
+fn claim(text: &str) -> Result<(String, Value), String> {
+    let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE, or as NAME:=JSON")?;
+    let (name, value) = match name.strip_suffix(':') {
+        Some(name) => (name, serde_json::from_str(value).map_err(|e| format!("no JSON behind := ({e})"))?),
+        None => (name, Value::from(value)),
+    };
+    if name.is_empty() { Err("the claim has no name".to_owned()) } else { Ok((name.to_owned(), value)) }
+}
+
+fn extra_claims(claims: &[(String, Value)]) -> Result<ExtraClaims, CliError> {
+    let mut map = Map::new();
+    for (name, value) in claims {
+        if map.insert(name.clone(), value.clone()).is_some() {
+            return Err(CliError::Usage(format!("--claim {name} stands twice")));
+        }
+    }
+    ExtraClaims::new(map).map_err(|e| CliError::Usage(format!("--claim: {e}")))
+}
+
 pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
+    let claims = extra_claims(&args.claims)?;
+    if !claims.is_empty() && args.credential == CredentialKind::Otp {
+        return Err(CliError::Usage("--claim needs a token to travel in: --credential jws or jwe".into()));
+    }
     let deadline = Duration::from_secs(args.timeout);
     let key = key(&args, deadline).await?;
     let (connector, target) = connector(&args, key, deadline)?;
@@ -99,6 +138,8 @@ pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
     for (name, value) in &args.headers {
         request.headers_mut().append(name, value.clone());
     }
+
+    request.extensions_mut().insert(claims);
 
     let mut connection = connector.connect().await?;
     if args.verbose {
@@ -111,6 +152,7 @@ pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
         match (was_proven, connection.is_proven()) {
             (true, _) => {}
             (false, true) => eprintln!("* server proof: verified, in this answer"),
+            (false, false) if args.profile == Profile::Go => eprintln!("* server proof: none in the profile go"),
             (false, false) => eprintln!("* server proof: none. This answer may come from anyone who has a valid certificate"),
         }
     }
@@ -130,7 +172,7 @@ pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
     stdout.flush().await.map_err(|e| broken(&e))?;
 
     let credential = connection.retire();
-    if args.unsafe_show_otp {
+    if let Some(credential) = credential.filter(|_| args.unsafe_show_otp) {
         eprintln!("* closed; its credential was: {}", credential.reveal());
     }
     match status {
@@ -161,11 +203,21 @@ fn connector(args: &GetArgs, key: Key, deadline: Duration) -> Result<(Connector,
     };
     let policy = TlsPolicy { tls12: args.tls12, require_post_quantum: args.require_post_quantum };
     let tls = trust::client_config(args.ca.as_deref(), &policy)?;
-    let mutual = match args.mutual {
-        MutualArg::Require => Mutual::Require,
-        MutualArg::Prefer => Mutual::Prefer,
+    let connector =
+        Connector::new(tls, policy, origin, args.kid.clone(), key).credential(args.credential).deadline(deadline).dial(&dialled);
+    let connector = match (args.profile, args.mutual) {
+        (Profile::Go, Some(MutualArg::Require)) => {
+            return Err(CliError::Usage("--mutual require: the server proves nothing in the profile go".into()));
+        }
+        (Profile::Go, _) => {
+            eprintln!(
+                "ekm-otp-client: warning: --profile go: the server proves nothing, a rogue one with a valid certificate is not found out"
+            );
+            connector.profile_go()
+        }
+        (Profile::V1, None | Some(MutualArg::Require)) => connector.mutual(Mutual::Require),
+        (Profile::V1, Some(MutualArg::Prefer)) => connector.mutual(Mutual::Prefer),
     };
-    let connector = Connector::new(tls, policy, origin, args.kid.clone(), key).mutual(mutual).deadline(deadline).dial(&dialled);
     let target = url.path_and_query().map_or("/", |target| target.as_str());
     Ok((connector, target.parse().map_err(|e| CliError::Usage(format!("{url}: {e}")))?))
 }
@@ -202,7 +254,8 @@ fn tell_connection(connection: &Connection, args: &GetArgs) {
     let holder = if args.key_file.is_some() { "TPM" } else { "software key" };
     eprintln!("* TLS: {}", connection.tls());
     eprintln!("* HTTP: {:?}", connection.http_version());
-    eprintln!("* {holder}: one HMAC, {}", milliseconds(connection.mac_time()));
+    let macs = if args.profile == Profile::Go && args.credential == CredentialKind::Jwe { "two HMACs" } else { "one HMAC" };
+    eprintln!("* {holder}: {macs}, {}", milliseconds(connection.mac_time()));
     if connection.is_proven() {
         eprintln!("* server proof: verified, before the request was sent");
     }

@@ -88,7 +88,11 @@ impl From<RequestError> for CliError {
     fn from(error: RequestError) -> Self {
         let text = error.to_string();
         match error {
-            RequestError::ForeignAuthority { .. } | RequestError::ReservedField(_) | RequestError::Target(_) => Self::Usage(text),
+            RequestError::ForeignAuthority { .. }
+            | RequestError::ReservedField(_)
+            | RequestError::Target(_)
+            | RequestError::NoToken
+            | RequestError::ClaimsTooLong(_) => Self::Usage(text),
             RequestError::WrongProof => Self::NotPermitted(text),
             RequestError::Deadline(_) => Self::Unavailable(text),
             _ => Self::Other(text),

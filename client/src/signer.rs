@@ -1,0 +1,74 @@
+//! What goes with each request of a connection: the same password, or a token of its own.
+
+use std::time::SystemTime;
+
+use ekm_otp::field::Credential;
+use ekm_otp::jose::{ExtraClaims, SignedRequest, TokenSigner};
+use ekm_otp::{Channel, KeyId, Prk};
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request};
+
+use crate::connection::{Body, Sign};
+use crate::{Connector, RequestError};
+
+/// The connection's one-time password.
+pub(crate) struct Password(HeaderValue);
+
+impl Password {
+    pub(crate) fn new(kid: &KeyId, channel: &Channel, prk: &Prk) -> Self {
+        Self(sensitive(&Credential::write(kid, channel, &prk.otp())))
+    }
+}
+
+impl Sign for Password {
+    fn sign(&mut self, request: &mut Request<Body>) -> Result<HeaderValue, RequestError> {
+        refuse_claims(request)?;
+        request.headers_mut().insert(AUTHORIZATION, self.0.clone());
+        Ok(self.0.clone())
+    }
+}
+
+/// A JWS or JWE for each request.
+pub(crate) struct Tokens {
+    kid: KeyId,
+    channel: Channel,
+    audience: String,
+    signer: TokenSigner,
+    /// The number of the request that was signed last.
+    n: u64,
+}
+
+impl Tokens {
+    pub(crate) fn new(connector: &Connector, channel: Channel, signer: TokenSigner) -> Self {
+        Self { kid: connector.kid.clone(), channel, audience: connector.origin.audience(), signer, n: 0 }
+    }
+}
+
+impl Sign for Tokens {
+    fn sign(&mut self, request: &mut Request<Body>) -> Result<HeaderValue, RequestError> {
+        self.n += 1;
+        let extra = request.extensions_mut().remove::<ExtraClaims>().unwrap_or_default();
+        let signed = SignedRequest {
+            audience: &self.audience,
+            method: request.method().as_str(),
+            target: &SignedRequest::origin_form(request.uri()),
+        };
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
+        let token = self.signer.sign(&signed, self.n, now, &extra)?;
+        let credential = sensitive(&Credential::write_token(&self.kid, &self.channel, &token)?);
+        request.headers_mut().insert(AUTHORIZATION, credential.clone());
+        Ok(credential)
+    }
+}
+
+/// Claims that would be lost are no small matter: whoever set them counts on their arrival.
+pub(crate) fn refuse_claims(request: &Request<Body>) -> Result<(), RequestError> {
+    if request.extensions().get::<ExtraClaims>().is_some_and(|claims| !claims.is_empty()) { Err(RequestError::NoToken) } else { Ok(()) }
+}
+
+/// A field's value that neither logs nor HPACK's table are to keep.
+pub(crate) fn sensitive(credential: &str) -> HeaderValue {
+    let mut value = HeaderValue::from_str(credential).unwrap_or_else(|_| unreachable!("a credential is visible ASCII"));
+    value.set_sensitive(true);
+    value
+}
