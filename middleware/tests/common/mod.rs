@@ -5,7 +5,13 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+#[cfg(feature = "jose")]
+use ekm_otp_tower::protocol::Channel;
+#[cfg(feature = "jose")]
+use ekm_otp_tower::protocol::field::CredentialKind;
 use ekm_otp_tower::protocol::field::{AuthenticationInfo, Credential};
+#[cfg(feature = "jose")]
+use ekm_otp_tower::protocol::jose::{ExtraClaims, SignedRequest, TokenSigner};
 use ekm_otp_tower::protocol::{Authority, Derivation, Ekm, Handshake, KeyId, Prk, Secret, ServerName, ServerNames, TlsFacts, TlsPolicy};
 use ekm_otp_tower::{Authentication, EkmAcceptor, EkmListener, MemoryStore, RegisteredKey, SecretStore, VerifiedClient, serve_connection};
 use http_body_util::{BodyExt as _, Empty, Full};
@@ -148,6 +154,30 @@ impl TestServer {
     }
 }
 
+/// Sends one request with these fields, written by hand, and reads the answer's head, without its date, and its body.
+pub async fn exchange(stream: &mut TlsStream<TcpStream>, fields: &[(&str, &[u8])]) -> (String, String) {
+    let mut bytes = b"GET / HTTP/1.1\r\nHost: localhost\r\n".to_vec();
+    for (name, value) in fields {
+        bytes.extend_from_slice(&[name.as_bytes(), b": ", value, b"\r\n"].concat());
+    }
+    bytes.extend_from_slice(b"\r\n");
+    stream.write_all(&bytes).await.expect("writing");
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"\r\n\r\n") {
+        match stream.read_u8().await {
+            Ok(byte) => answer.push(byte),
+            Err(_) => break,
+        }
+    }
+    let answer = String::from_utf8(answer).expect("ASCII");
+    let length =
+        answer.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |length| length.parse().expect("a length"));
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.expect("the body");
+    let head = answer.lines().filter(|line| !line.starts_with("date:")).collect::<Vec<_>>().join("\n");
+    (head, String::from_utf8(body).expect("UTF-8"))
+}
+
 /// The `Authorization` field for `kid`, made with the secret of `secret_of`.
 pub fn credential(handshake: &Handshake, kid: &str, secret_of: &str) -> String {
     let kid = KeyId::new(kid).expect("a key id");
@@ -187,13 +217,56 @@ async fn app(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infall
             .header(header::UPGRADE, "test");
         return Ok(upgrade.body(Full::default()).expect("a response"));
     }
-    let text = format!("{} {} {}", client.kid(), client.client(), request.headers().contains_key(header::AUTHORIZATION));
+    let shown = ["authorization", "apikey", "client"].iter().any(|name| request.headers().contains_key(*name));
+    let text = format!("{} {} {shown}", client.kid(), client.client());
+    #[cfg(feature = "jose")]
+    let text = match request.extensions().get::<ekm_otp_tower::VerifiedClaims>() {
+        None => text,
+        Some(claims) => format!("{text} {} n={:?} {}", claims.kind(), claims.n(), serde_json::Value::from(claims.extra().clone())),
+    };
     let mut response = Response::new(Full::from(text));
     if request.uri().path() == "/forbidden" {
         *response.status_mut() = StatusCode::FORBIDDEN;
     }
     response.headers_mut().insert("authentication-info", "proof=\"made-up-by-the-application\"".parse().expect("a value"));
     Ok(response)
+}
+
+/// Makes the tokens of one connection, as well or as badly as a test wants.
+#[cfg(feature = "jose")]
+pub struct Signer {
+    pub kid: KeyId,
+    pub channel: Channel,
+    signer: TokenSigner,
+}
+
+#[cfg(feature = "jose")]
+impl Signer {
+    fn new(prk: Prk, kid: &str, channel: Channel, kind: CredentialKind) -> Self {
+        let kid = KeyId::new(kid).expect("a key id");
+        let signer = if kind == CredentialKind::Jws { prk.jws_signer(&kid) } else { prk.jwe_signer(&kid) };
+        Self { kid, channel, signer }
+    }
+
+    /// For a connection whose bytes the test writes itself, with the secret of `secret_of`.
+    pub fn of(handshake: &Handshake, kid: &str, secret_of: &str, kind: CredentialKind) -> Self {
+        let derivation = Derivation::new(&handshake.ekm, &KeyId::new(kid).expect("a key id"), handshake.facts.server_name());
+        let tag = self::secret_of(secret_of).mac(derivation.mac_input());
+        Self::new(derivation.finish(tag), kid, handshake.ekm.channel(), kind)
+    }
+
+    /// For `GET /` on [`HOST`], now, with this number.
+    pub fn sign(&self, n: u64) -> String {
+        self.sign_with(n, "GET", "/", &format!("https://{HOST}"), 0, &ExtraClaims::default())
+    }
+
+    /// `age` is how many seconds ago the token was made.
+    pub fn sign_with(&self, n: u64, method: &str, target: &str, audience: &str, age: i64, extra: &ExtraClaims) -> String {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time").as_secs();
+        let token =
+            self.signer.sign(&SignedRequest { audience, method, target }, n, now.saturating_add_signed(-age), extra).expect("a token");
+        Credential::write_token(&self.kid, &self.channel, &token).expect("a short token").to_string()
+    }
 }
 
 enum Sender {
@@ -264,6 +337,20 @@ impl Client {
         Credential::write(&KeyId::new(kid).expect("a key id"), &self.ekm.channel(), &self.keys(kid).otp()).to_string()
     }
 
+    /// The keys of `kid` on this connection, to sign requests with.
+    #[cfg(feature = "jose")]
+    pub fn signer(&self, kid: &str, kind: CredentialKind) -> Signer {
+        Signer::new(self.keys(kid), kid, self.ekm.channel(), kind)
+    }
+
+    /// Many requests at once, over HTTP/2.
+    pub fn sender(&self) -> hyper::client::conn::http2::SendRequest<Empty<Bytes>> {
+        match &self.sender {
+            Sender::H2(sender) => sender.clone(),
+            Sender::H1(_) => panic!("HTTP/1.1 takes one request at a time"),
+        }
+    }
+
     pub async fn get(&mut self, credential: &str) -> Answer {
         self.send(request("/", Some(credential))).await.expect("an answer")
     }
@@ -288,7 +375,7 @@ impl Client {
             Sender::H2(sender) => {
                 *request.version_mut() = Version::HTTP_2;
                 let host = request.headers_mut().remove(header::HOST).expect("a host");
-                let path = request.uri().path().to_owned();
+                let path = request.uri().path_and_query().expect("a path").to_string();
                 *request.uri_mut() = format!("https://{}{path}", host.to_str().expect("ASCII")).parse().expect("a URI");
                 sender.ready().await?;
                 sender.send_request(request).await

@@ -152,9 +152,9 @@ impl VerifiedPayload {
         if claims.contains_key("nbf") {
             return Err(ClaimsError::Claims("nbf is no claim of this protocol"));
         }
-        let [aud, htm, htu] = [take_text(&mut claims, "aud")?, take_text(&mut claims, "htm")?, take_text(&mut claims, "htu")?];
-        let n = take_integer(&mut claims, "n").and_then(|n| if n == 0 { Err(ClaimsError::Claims("n is 0")) } else { Ok(n) })?;
-        let [iat, exp] = [take_integer(&mut claims, "iat")?, take_integer(&mut claims, "exp")?];
+        let [aud, htm, htu] = [text(&claims, "aud")?, text(&claims, "htm")?, text(&claims, "htu")?];
+        let n = integer(&claims, "n").and_then(|n| if n == 0 { Err(ClaimsError::Claims("n is 0")) } else { Ok(n) })?;
+        let [iat, exp] = [integer(&claims, "iat")?, integer(&claims, "exp")?];
 
         let leeway = leeway.as_secs();
         if !(iat..=iat + LIFETIME).contains(&exp) {
@@ -175,18 +175,16 @@ impl VerifiedPayload {
                 return Err(ClaimsError::Claims(fault));
             }
         }
+        claims.retain(|name, _| !RESERVED.contains(&name.as_str()));
         Ok(Claims { n, iat, exp, extra: ExtraClaims(claims) })
     }
 }
 
-fn take_text(claims: &mut Map<String, Value>, name: &str) -> Result<String, ClaimsError> {
-    match claims.remove(name) {
-        Some(Value::String(text)) => Ok(text),
-        _ => Err(ClaimsError::Claims("aud, htm or htu is missing, or no text")),
-    }
+fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Result<&'a str, ClaimsError> {
+    claims.get(name).and_then(Value::as_str).ok_or(ClaimsError::Claims("aud, htm or htu is missing, or no text"))
 }
 
-fn take_integer(claims: &mut Map<String, Value>, name: &str) -> Result<u64, ClaimsError> {
-    let integer = claims.remove(name).as_ref().and_then(Value::as_u64).filter(|integer| *integer <= MAX_INTEGER);
+fn integer(claims: &Map<String, Value>, name: &str) -> Result<u64, ClaimsError> {
+    let integer = claims.get(name).and_then(Value::as_u64).filter(|integer| *integer <= MAX_INTEGER);
     integer.ok_or(ClaimsError::Claims("n, iat or exp is missing, or no integer from 0 to 2^53-1"))
 }
