@@ -43,6 +43,87 @@ fn a_request_succeeds_and_the_verified_client_is_told_to_the_application() {
 }
 
 #[test]
+fn a_token_carries_claims_of_the_callers_own_to_the_application() {
+    let bench = Bench::new();
+    bench.create_key();
+    let server = Server::start(&bench, &[]);
+    for kind in ["jws", "jwe"] {
+        let claims = ["--credential", kind, "--claim", "role=admin", "--claim", "note=a=b", "--claim", r#"shift:={"from":9}"#, "--verbose"];
+        let got = bench.get(&server, "/whoami?x=1", &claims);
+        let facts: serde_json::Value = serde_json::from_slice(&got.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&got.stderr)));
+        assert_eq!((&facts["kid"], &facts["credential"]), (&"client1".into(), &kind.into()));
+        assert_eq!(facts["claims"], serde_json::json!({"role": "admin", "note": "a=b", "shift": {"from": 9}}));
+        let told = text(&got.stderr);
+        assert!(told.contains("one HMAC") && told.contains("server proof: verified, before"), "{told}");
+    }
+    assert_eq!(bench.swtpm.loaded_handles(), Vec::<String>::new());
+}
+
+#[test]
+fn claims_that_cannot_travel_are_wrong_usage() {
+    let bench = Bench::new();
+    bench.create_key();
+    let server = Server::start(&bench, &[]);
+    let long = format!("x={}", "x".repeat(4000));
+    for (flags, told) in [
+        (&["--claim", "role=admin"][..], "--credential jws or jwe"),
+        (&["--credential", "jws", "--claim", "role"][..], "NAME=VALUE"),
+        (&["--credential", "jws", "--claim", "=admin"][..], "no name"),
+        (&["--credential", "jws", "--claim", "role:=admin"][..], "no JSON"),
+        (&["--credential", "jws", "--claim", "aud=https://x"][..], "the claim aud is the protocol's own"),
+        (&["--credential", "jws", "--claim", "a=1", "--claim", "a=2"][..], "stands twice"),
+        (&["--credential", "jwe", "--claim", &long][..], "4096"),
+        (&["--credential", "hotp"][..], "[possible values: otp, jws, jwe]"),
+        (&["--profile", "go", "--mutual", "require"][..], "proves nothing"),
+    ] {
+        let got = bench.get(&server, "/get", flags);
+        let stderr = text(&got.stderr);
+        assert_eq!((got.status.code(), text(&got.stdout).as_str()), (Some(64), ""), "{flags:?}: {stderr}");
+        assert!(stderr.contains(told), "{flags:?}: {stderr}");
+    }
+}
+
+#[test]
+fn a_kind_that_the_server_or_the_key_refuses_is_told_before_the_request_leaves() {
+    let bench = Bench::new();
+    bench.create_key();
+    let registry = fs::read_to_string(bench.path("secrets.toml")).expect("the registry");
+    for (flags, minimum) in [(&["--credential", "jwe"][..], ""), (&[][..], "credential = \"jwe\"\n")] {
+        write_private(&bench.path("secrets.toml"), &format!("{registry}{minimum}"));
+        let server = Server::start(&bench, flags);
+        for (kind, code) in [("otp", Some(77)), ("jws", Some(77)), ("jwe", Some(0))] {
+            let got = bench.get(&server, "/get", &["--credential", kind]);
+            let told = text(&got.stderr);
+            assert_eq!(got.status.code(), code, "{kind}: {told}");
+            assert_eq!(code == Some(77), told.contains("it wants another kind of credential"), "{kind}: {told}");
+        }
+    }
+}
+
+#[test]
+fn the_wire_of_the_go_original_works_where_both_sides_switch_it_on() {
+    let bench = Bench::new();
+    bench.create_key();
+    let registry = fs::read_to_string(bench.path("secrets.toml")).expect("the registry");
+    write_private(&bench.path("secrets.toml"), &format!("{registry}profile = \"go\"\n"));
+    let server = Server::start(&bench, &["--profile", "v1", "--profile", "go", "--go-default-kid", "client1"]);
+    for kind in ["otp", "jws", "jwe"] {
+        let claim = if kind == "otp" { &[][..] } else { &["--claim", "role=admin"][..] };
+        let got = bench.get(&server, "/whoami", &[&["--profile", "go", "--credential", kind], claim].concat());
+        let facts: serde_json::Value = serde_json::from_slice(&got.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&got.stderr)));
+        assert_eq!((&facts["profile"], &facts["credential"]), (&"go".into(), &kind.into()));
+        let claims = serde_json::json!({"iss": "client1", "sub": "client1", "role": "admin"});
+        assert_eq!(facts["claims"], if kind == "otp" { serde_json::Value::Null } else { claims });
+        assert!(text(&got.stderr).contains("warning: --profile go: the server proves nothing"));
+    }
+    // Its key is unknown on the other wire, and the other wire is never tried for it.
+    let got = bench.get(&server, "/whoami", &[]);
+    assert_eq!(got.status.code(), Some(77), "{}", text(&got.stderr));
+    let (_, log) = server.end("TERM");
+    assert!(log.contains("the profile go is on, and weaker than v1"), "{log}");
+}
+
+#[test]
 fn each_run_shows_another_password() {
     let bench = Bench::new();
     bench.create_key();
@@ -105,11 +186,11 @@ fn no_secret_and_no_password_in_any_log_or_in_the_process_list() {
     let environment = fs::read(format!("/proc/{}/environ", server.process.id())).expect("the process list");
     let mut passwords = Vec::new();
     let mut told = String::new();
-    for _ in 0..3 {
-        let got = bench.get(&server, "/whoami", &["--verbose", "--unsafe-show-otp"]);
+    for kind in ["otp", "jws", "jwe", "otp"] {
+        let got = bench.get(&server, "/whoami", &["--verbose", "--unsafe-show-otp", "--credential", kind]);
         let shown = text(&got.stderr);
-        let (before, otp) = shown.split_once("otp=\"").expect("a password");
-        passwords.push(otp.split('"').next().expect("a password").to_owned());
+        let (before, value) = shown.split_once(&format!("{kind}=\"")).expect("a credential");
+        passwords.push(value.split('"').next().expect("a credential").to_owned());
         told += before;
     }
     let wrong = bench.client(&[
@@ -132,7 +213,9 @@ fn no_secret_and_no_password_in_any_log_or_in_the_process_list() {
     for text in [&log, &told, &text(&command_line), &text(&environment)] {
         assert!(!text.contains(&secret), "the secret");
         assert!(!passwords.iter().any(|otp| text.contains(otp.as_str())), "a password");
-        assert!(!text.contains("otp=") && !text.contains("proof="), "a password or a proof");
+        for shown in ["otp=", "proof=", "jws=", "jwe=", "eyJ"] {
+            assert!(!text.contains(shown), "{shown}");
+        }
     }
 }
 

@@ -120,6 +120,8 @@ mod tests {
             ("secret_is_the_entry", false, format!("a = \"{SECRET}\"")),
             ("secret_is_the_entry", true, format!(r#"{{"a":"{SECRET}"}}"#)),
             ("unknown_field", false, format!("[a]\nsecret=\"{SECRET}\"\nclient=\"A\"\nx=\"{SECRET}\"")),
+            ("unknown_profile", false, format!("[a]\nsecret=\"{SECRET}\"\nclient=\"A\"\nprofile=\"{SECRET}\"")),
+            ("unknown_credential", false, format!("[a]\nsecret=\"{SECRET}\"\nclient=\"A\"\ncredential=\"{SECRET}\"")),
             ("client_missing", false, format!("[a]\nsecret=\"{SECRET}\"")),
             ("not_base64", false, format!("[a]\nsecret=\"{SECRET}!\"\nclient=\"A\"")),
             ("secret_of_3_bytes", false, "[a]\nsecret=\"dGVz\"\nclient=\"A\"".to_owned()),
@@ -129,6 +131,16 @@ mod tests {
             let message = parse(&text, is_json, false).expect_err(fault);
             assert!(!message.contains(&SECRET[..12]) && !message.contains("dGVz"), "{fault}: {message}");
         }
+    }
+
+    #[test]
+    fn a_key_says_what_it_takes_and_which_wire_it_is_for() {
+        let text =
+            format!("[a]\nsecret=\"{SECRET}\"\nclient=\"A\"\ncredential=\"jwe\"\n[b]\nsecret=\"{OTHER}\"\nclient=\"B\"\nprofile=\"go\"\n");
+        let store = parse(&text, false, false).expect("a registry");
+        let key = |kid| ekm_otp_tower::SecretStore::get(&store, &KeyId::new(kid).expect("a key id")).expect("an answer").expect("a key");
+        assert_eq!((key("a").minimum(), key("a").profile()), (CredentialKind::Jwe, Profile::V1));
+        assert_eq!((key("b").minimum(), key("b").profile()), (CredentialKind::Otp, Profile::Go));
     }
 
     #[test]

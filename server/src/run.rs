@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ekm_otp::Profile;
-use ekm_otp_tower::{Authentication, EkmAcceptor, EkmListener, serve_connection};
+use ekm_otp_tower::{Authentication, EkmAcceptor, EkmListener, SecretStore as _, serve_connection};
 use futures_util::FutureExt as _;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
@@ -70,6 +70,13 @@ fn server_config(config: &Config) -> Result<ServerConfig, ServerError> {
 async fn serve(config: Config, store: ekm_otp_tower::MemoryStore, tls: ServerConfig) -> Result<(), ServerError> {
     if store.is_empty() {
         tracing::warn!("the registry holds no key: every request will be refused");
+    }
+    if let Some(kid) = &config.go_default_kid
+        && !store.get(kid).is_ok_and(|key| key.is_some_and(|key| key.profile() == Profile::Go))
+    {
+        return Err(ServerError::Config(format!(
+            "--go-default-kid {kid}: the registry holds no key with this key id and profile = \"go\""
+        )));
     }
     let keys = store.len();
     let go_keys = store.len_of(Profile::Go);

@@ -207,6 +207,8 @@ fn a_registry_that_others_can_read_is_refused() {
 fn a_server_that_cannot_start_tells_why() {
     let folder = folder();
     fs::write(folder.path().join("misspelt.toml"), "lissten = \"127.0.0.1:0\"\n").expect("writing");
+    fs::write(folder.path().join("kinds.toml"), "credentials = [\"hotp\"]\n").expect("writing");
+    write_private(&folder, "minimum.toml", &format!("{REGISTRY}credential = \"hotp\"\n"));
     write_private(&folder, "weak.toml", "[client1]\nsecret = \"dGVzdA==\"\nclient = \"Alice\"\n");
     write_private(&folder, "broken.json", "{\"client1\": \"dGVzdCBkYXRhLCB1c2VkIG5vd2hlcmUgZWxzZSAuLi4=\"}");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -222,6 +224,16 @@ fn a_server_that_cannot_start_tells_why() {
         ("server.toml", 64, vec!["--config", "server.toml", "--private-key", "server.toml"]),
         ("neither an IP literal nor a DNS name", 64, vec!["--config", "server.toml", "--server-name", "not a name"]),
         ("is no configured server name", 64, vec!["--config", "server.toml", "--authority", "other.test=other.test"]),
+        ("[possible values: otp, jws, jwe]", 64, vec!["--config", "server.toml", "--credential", "hotp"]),
+        ("kinds otp, jws, jwe", 64, vec!["--config", "kinds.toml"]),
+        ("v1 is always spoken", 64, vec!["--config", "server.toml", "--profile", "go"]),
+        ("go is not switched on", 64, vec!["--config", "server.toml", "--go-default-kid", "client1"]),
+        (
+            "no key with this key id and",
+            64,
+            vec!["--config", "server.toml", "--profile", "v1", "--profile", "go", "--go-default-kid", "client1"],
+        ),
+        ("client1: credential: a credential is of one of the kinds", 64, vec!["--config", "server.toml", "--secrets", "minimum.toml"]),
         ("printable ASCII", 64, vec!["--config", "server.toml", "--realm", "r\u{e9}alm"]),
         ("cannot listen on", 69, vec!["--config", "server.toml", "--listen", &taken]),
         ("unexpected argument", 64, vec!["--unknown"]),
