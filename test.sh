@@ -28,7 +28,7 @@ step "tests (layering and licences are among them)"
 cargo test --workspace --all-features --locked
 
 step "load program, a smoke run"
-cargo bench --package ekm-otp-tower --bench load --locked -- --smoke
+cargo bench --package ekm-otp-tower --features jose --bench load --locked -- --smoke
 
 step "demo"
 ./swtpm/demo.sh

@@ -15,8 +15,8 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::field::PresentedToken;
-use crate::jose::compact::{A256Gcm, Fault, Header, Hs256, unique_members};
-use crate::jose::token::{encrypter, hs256, jwe_header};
+use crate::jose::compact::{Fault, Header, Hs256, RequiredHeader, decrypt, unique_members};
+use crate::jose::token::{encrypter, hs256};
 use crate::jose::{NotVerified, SignError};
 use crate::{KeyId, Tag};
 
@@ -168,10 +168,7 @@ impl Bearer {
         let token = self.token.as_bytes();
         let payload = match &self.kid {
             None => verify_jws(signing, token),
-            Some(kid) => {
-                let jws = A256Gcm::new(&encryption.0).decrypt(token, |header| header.is(&jwe_header(kid.as_str())));
-                jws.and_then(|jws| verify_jws(signing, &jws))
-            }
+            Some(kid) => decrypt(&encryption.0, token, &RequiredHeader::of_jwe(kid)).and_then(|jws| verify_jws(signing, &jws)),
         };
         let claims = payload.and_then(|payload| unique_members(&payload)).map_err(NotVerified)?;
         let time = |name: &str| claims.get(name).map(|time| time.as_f64().ok_or(NotVerified("exp or nbf is no number"))).transpose();
@@ -185,5 +182,6 @@ impl Bearer {
 
 fn verify_jws(signing: &Tag, token: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
     const HS256: (&str, &str) = ("alg", "HS256");
-    Hs256::new(&signing.0).verify(token, |header| header.is(&[HS256]) || header.is(&[HS256, ("typ", "JWT")]))
+    let (bare, typed) = (RequiredHeader::new(&[HS256], None), RequiredHeader::new(&[HS256, ("typ", "JWT")], None));
+    Hs256::new(&signing.0).verify(token, |header| bare.check(header).or_else(|_| typed.check(header)))
 }

@@ -2,9 +2,11 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use ekm_otp_tower::protocol::field::{AuthenticationInfo, Credential};
-use ekm_otp_tower::protocol::{Derivation, Handshake, KeyId, Secret, ServerName, ServerProof};
+use ekm_otp_tower::protocol::jose::{ExtraClaims, SignedRequest, TokenSigner};
+use ekm_otp_tower::protocol::{Channel, Derivation, Handshake, KeyId, Secret, ServerName, ServerProof};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -59,21 +61,49 @@ impl Target {
         Ok(Client { mode: self.mode, sender, connection: tokio::spawn(connection), credential, proof })
     }
 
-    /// The field that goes with each request, and the proof that the first answer must carry.
-    fn credential(&self, connection: &ClientConnection) -> Result<(Option<HeaderValue>, Option<ServerProof>), AnyError> {
+    /// What goes with each request, and the proof that the first answer must carry.
+    fn credential(&self, connection: &ClientConnection) -> Result<(Shown, Option<ServerProof>), AnyError> {
         match self.mode {
-            Mode::None | Mode::Mtls => Ok((None, None)),
-            Mode::Bearer => Ok((Some(self.bearer.clone()), None)),
-            Mode::EkmOtp => {
+            Mode::None | Mode::Mtls => Ok((Shown::Nothing, None)),
+            Mode::Bearer => Ok((Shown::Same(self.bearer.clone()), None)),
+            Mode::EkmOtp | Mode::Jws | Mode::Jwe => {
                 let handshake = Handshake::of_client(connection, ServerName::from_host(HOST)?, &POLICY)?;
                 let derivation = Derivation::new(&handshake.ekm, &self.kid, handshake.facts.server_name());
                 let tag = self.secret.mac(derivation.mac_input());
                 let keys = derivation.finish(tag);
-                let credential = Credential::write(&self.kid, &handshake.ekm.channel(), &keys.otp());
-                if credential.len() != self.bearer.len() {
+                let (kid, channel) = (self.kid.clone(), handshake.ekm.channel());
+                let shown = match self.mode {
+                    Mode::Jws => Shown::Token { signer: keys.jws_signer(&kid), kid, channel, n: 0 },
+                    Mode::Jwe => Shown::Token { signer: keys.jwe_signer(&kid), kid, channel, n: 0 },
+                    _ => Shown::Same(HeaderValue::from_str(&Credential::write(&kid, &channel, &keys.otp()))?),
+                };
+                if matches!(&shown, Shown::Same(credential) if credential.len() != self.bearer.len()) {
                     return Err("the bearer token is not as long as the EKM-OTP credential".into());
                 }
-                Ok((Some(HeaderValue::from_str(&credential)?), Some(keys.server_proof())))
+                Ok((shown, Some(keys.server_proof())))
+            }
+        }
+    }
+}
+
+/// What goes with a request.
+enum Shown {
+    Nothing,
+    Same(HeaderValue),
+    Token { signer: TokenSigner, kid: KeyId, channel: Channel, n: u64 },
+}
+
+impl Shown {
+    fn next(&mut self) -> Result<Option<HeaderValue>, AnyError> {
+        match self {
+            Self::Nothing => Ok(None),
+            Self::Same(credential) => Ok(Some(credential.clone())),
+            Self::Token { signer, kid, channel, n } => {
+                *n += 1;
+                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_secs();
+                let request = SignedRequest { audience: "https://localhost", method: "GET", target: "/" };
+                let token = signer.sign(&request, *n, now, &ExtraClaims::default())?;
+                Ok(Some(HeaderValue::from_str(&Credential::write_token(kid, channel, &token)?)?))
             }
         }
     }
@@ -84,7 +114,7 @@ pub struct Client {
     mode: Mode,
     sender: SendRequest<Empty<Bytes>>,
     connection: JoinHandle<hyper::Result<()>>,
-    credential: Option<HeaderValue>,
+    credential: Shown,
     /// Until the server has shown it.
     proof: Option<ServerProof>,
 }
@@ -93,8 +123,8 @@ impl Client {
     /// One GET, which must be answered 200 and, the first time, with the server's proof where the mode has one.
     pub async fn get(&mut self) -> Result<(), AnyError> {
         let mut request = Request::get("/").header(HOST_FIELD, HOST).body(Empty::new())?;
-        if let Some(credential) = &self.credential {
-            request.headers_mut().insert(AUTHORIZATION, credential.clone());
+        if let Some(credential) = self.credential.next()? {
+            request.headers_mut().insert(AUTHORIZATION, credential);
         }
         self.sender.ready().await?;
         let (answer, body) = self.sender.send_request(request).await?.into_parts();

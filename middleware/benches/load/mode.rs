@@ -10,21 +10,27 @@ pub enum Mode {
     /// By a static token as long as an EKM-OTP credential, compared in constant time. tower-http is no dependency of this workspace: the
     /// thinnest possible wrapper stands for it, which costs no more than any middleware one would use.
     Bearer,
-    /// By this crate: listener, acceptor, layer, and the server's proof.
+    /// By this crate: listener, acceptor, layer, and the server's proof. The connection's password goes with each request.
     EkmOtp,
+    /// The same with a signed token for each request.
+    Jws,
+    /// The same with a signed and encrypted token for each request.
+    Jwe,
     /// By client certificates, one issuer deep.
     Mtls,
 }
 
 impl Mode {
     /// In the order of measuring and of the tables. `None` is first: it is what the others are compared with.
-    pub const ALL: [Self; 4] = [Self::None, Self::Bearer, Self::EkmOtp, Self::Mtls];
+    pub const ALL: [Self; 6] = [Self::None, Self::Bearer, Self::EkmOtp, Self::Jws, Self::Jwe, Self::Mtls];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Bearer => "bearer",
             Self::EkmOtp => "ekm-otp",
+            Self::Jws => "jws",
+            Self::Jwe => "jwe",
             Self::Mtls => "mtls",
         }
     }

@@ -59,7 +59,7 @@ impl Pki {
             .with_root_certificates(roots);
         let mut config = match mode {
             Mode::Mtls => config.with_client_auth_cert(vec![self.client.clone()], self.client_key.clone_key())?,
-            Mode::None | Mode::Bearer | Mode::EkmOtp => config.with_no_client_auth(),
+            Mode::None | Mode::Bearer | Mode::EkmOtp | Mode::Jws | Mode::Jwe => config.with_no_client_auth(),
         };
         POLICY.restrict_client(&mut config);
         config.resumption = Resumption::disabled();
@@ -90,7 +90,7 @@ pub fn server_config(input: impl BufRead, mode: Mode, key_exchange: KeyExchange)
             roots.add(client_issuer)?;
             config.with_client_cert_verifier(WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build()?)
         }
-        Mode::None | Mode::Bearer | Mode::EkmOtp => config.with_no_client_auth(),
+        Mode::None | Mode::Bearer | Mode::EkmOtp | Mode::Jws | Mode::Jwe => config.with_no_client_auth(),
     };
     let mut config = config.with_single_cert(vec![server], key)?;
     POLICY.restrict_server(&mut config);

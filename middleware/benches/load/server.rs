@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use constant_time_eq::constant_time_eq;
 use ekm_otp_tower::protocol::ServerNames;
+use ekm_otp_tower::protocol::field::CredentialKind;
 use ekm_otp_tower::{Authentication, EkmAcceptor, EkmListener, MemoryStore, RegisteredKey, serve_connection};
 use futures_util::future::Either;
 use http_body_util::Full;
@@ -45,7 +46,7 @@ pub async fn run(mode: Mode, key_exchange: KeyExchange) -> Result<(), AnyError> 
     let serving = match mode {
         Mode::None | Mode::Mtls => tokio::spawn(serve_tls(tcp, tls, http, service_fn(hello))),
         Mode::Bearer => tokio::spawn(serve_tls(tcp, tls, http, Bearer::new(service_fn(hello)))),
-        Mode::EkmOtp => tokio::spawn(serve_ekm_otp(tcp, tls, http)),
+        Mode::EkmOtp | Mode::Jws | Mode::Jwe => tokio::spawn(serve_ekm_otp(tcp, tls, http)),
     };
     serving.await?
 }
@@ -79,7 +80,7 @@ async fn serve_ekm_otp(tcp: TcpListener, tls: ServerConfig, http: Builder<TokioE
     store.add(RegisteredKey::new(mode::kid()?, "the client", mode::secret()?))?;
     let mut names = ServerNames::new();
     names.allow_host(HOST)?;
-    let authentication = Authentication::new(Arc::new(store), names, "load")?;
+    let authentication = Authentication::new(Arc::new(store), names, "load")?.kinds(CredentialKind::ALL);
     let mut listener = EkmListener::new(tcp, EkmAcceptor::new(tls, POLICY, authentication));
     loop {
         let (stream, _) = listener.accept().await;

@@ -1,17 +1,17 @@
-//! Compact serializations, read strictly. josekit would take more than the protocol does (other `enc`, short GCM tags, `zip`,
-//! unverified `crit`), and compares MACs in variable time: so header and lengths are checked before it sees a token, and the HMAC here.
+//! Compact serializations, read strictly. josekit's own readers would take more than the protocol does (other `enc`, short GCM tags, `zip`,
+//! unverified `crit`), and compare MACs in variable time: so of what it reads with, only the cipher is used here.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use josekit::jwe::alg::direct::DirectJweDecrypter;
-use josekit::jwe::{self, Dir};
+use josekit::jwe::enc::A256GCM;
 use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use crate::base64url;
+use crate::{KeyId, base64url};
 
 /// What is wrong with a token. For logs only.
 pub(crate) type Fault = &'static str;
@@ -52,13 +52,42 @@ impl Header {
         unique_members(&json).map(Self)
     }
 
-    /// Whether it consists of exactly these members. Nothing else is understood, so nothing else is there: no `crit`, no `zip`, no key.
-    pub(crate) fn is(&self, members: &[(&str, &str)]) -> bool {
-        self.0.len() == members.len() && members.iter().all(|(name, value)| self.get(name) == Some(value))
-    }
-
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name)?.as_str()
+    }
+}
+
+/// The members that a header must consist of. Nothing else is understood, so nothing else may be there: no `crit`, no `zip`, no key.
+pub(crate) struct RequiredHeader {
+    members: &'static [(&'static str, &'static str)],
+    kid: Option<KeyId>,
+    /// The first spelling that was accepted: a client seldom has a second, and this one need not be read again.
+    accepted: OnceLock<Box<[u8]>>,
+}
+
+impl RequiredHeader {
+    /// These members, and `kid` where there is one.
+    pub(crate) fn new(members: &'static [(&'static str, &'static str)], kid: Option<&KeyId>) -> Self {
+        Self { members, kid: kid.cloned(), accepted: OnceLock::new() }
+    }
+
+    /// The header of a nested JWT (RFC 7516 §4.1, RFC 7519 §5), the same in all profiles.
+    pub(crate) fn of_jwe(kid: &KeyId) -> Self {
+        Self::new(&[("alg", "dir"), ("enc", "A256GCM"), ("cty", "JWT"), ("typ", "JWT")], Some(kid))
+    }
+
+    pub(crate) fn check(&self, part: &[u8]) -> Result<(), Fault> {
+        if self.accepted.get().is_some_and(|accepted| **accepted == *part) {
+            return Ok(());
+        }
+        let header = Header::decode(part)?;
+        let kid = self.kid.iter().map(|kid| ("kid", kid.as_str()));
+        let mut required = self.members.iter().copied().chain(kid);
+        if header.0.len() != required.clone().count() || !required.all(|(name, value)| header.get(name) == Some(value)) {
+            return Err("the header is not the one that is required");
+        }
+        let _ = self.accepted.set(part.into());
+        Ok(())
     }
 }
 
@@ -79,12 +108,10 @@ impl Hs256 {
         Self(Hmac::new_from_slice(key).unwrap_or_else(|_| unreachable!("HMAC takes any key length")))
     }
 
-    /// The payload of a JWS with a header that `accepts`, if its MAC is right. Compared in constant time.
-    pub(crate) fn verify(&self, token: &[u8], accepts: impl FnOnce(&Header) -> bool) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    /// The payload of a JWS whose header passes `check`, if its MAC is right. Compared in constant time.
+    pub(crate) fn verify(&self, token: &[u8], check: impl FnOnce(&[u8]) -> Result<(), Fault>) -> Result<Zeroizing<Vec<u8>>, Fault> {
         let [header, payload, signature] = split(token).ok_or("a compact JWS has three parts")?;
-        if !accepts(&Header::decode(header)?) {
-            return Err("the JWS header is not the one that is required");
-        }
+        check(header)?;
         let signature = base64url::decode::<32>(signature).ok_or("the signature is not 32 bytes of canonical base64url")?;
         let mut mac = self.0.clone();
         mac.update(&token[..header.len() + 1 + payload.len()]);
@@ -93,28 +120,16 @@ impl Hs256 {
     }
 }
 
-/// A key for `dir` with A256GCM (RFC 7518 §4.5, §5.3).
-pub(crate) struct A256Gcm(DirectJweDecrypter);
-
-impl A256Gcm {
-    pub(crate) fn new(key: &[u8; 32]) -> Self {
-        Self(Dir.decrypter_from_bytes(key).unwrap_or_else(|_| unreachable!("dir takes any key")))
+/// The plaintext of a JWE with `dir` and A256GCM (RFC 7518 §4.5, §5.3) whose header is the required one, if it was encrypted with this key.
+pub(crate) fn decrypt(key: &[u8; 32], token: &[u8], required: &RequiredHeader) -> Result<Zeroizing<Vec<u8>>, Fault> {
+    let [header, encrypted_key, iv, ciphertext, tag] = split(token).ok_or("a compact JWE has five parts")?;
+    required.check(header)?;
+    if !encrypted_key.is_empty() {
+        return Err("a JWE with alg dir has no encrypted key");
     }
-
-    /// The plaintext of a JWE with a header that `accepts`, if it was encrypted with this key.
-    ///
-    /// `accepts` must pin `alg` to `dir` and `enc` to `A256GCM` and let no `zip` pass.
-    pub(crate) fn decrypt(&self, token: &[u8], accepts: impl FnOnce(&Header) -> bool) -> Result<Zeroizing<Vec<u8>>, Fault> {
-        let [header, encrypted_key, iv, _, tag] = split(token).ok_or("a compact JWE has five parts")?;
-        if !accepts(&Header::decode(header)?) {
-            return Err("the JWE header is not the one that is required");
-        }
-        if !encrypted_key.is_empty() {
-            return Err("a JWE with alg dir has no encrypted key");
-        }
-        base64url::decode::<12>(iv).ok_or("the IV is not 12 bytes of canonical base64url")?;
-        base64url::decode::<16>(tag).ok_or("the tag is not 16 bytes of canonical base64url")?;
-        let token = std::str::from_utf8(token).map_err(|_| "the token is no text")?;
-        jwe::deserialize_compact(token, &self.0).map(|(plaintext, _)| Zeroizing::new(plaintext)).map_err(|_| "the JWE cannot be decrypted")
-    }
+    let iv = base64url::decode::<12>(iv).ok_or("the IV is not 12 bytes of canonical base64url")?;
+    let tag = base64url::decode::<16>(tag).ok_or("the tag is not 16 bytes of canonical base64url")?;
+    let ciphertext = base64url::decode_vec(ciphertext).ok_or("the ciphertext is not canonical base64url")?;
+    let plaintext = A256GCM.decrypt(key, Some(&iv), &ciphertext, header, Some(&tag));
+    plaintext.map(Zeroizing::new).map_err(|_| "the JWE cannot be decrypted")
 }

@@ -9,7 +9,7 @@ use josekit::jws::{self, HS256, JwsHeader};
 use zeroize::Zeroizing;
 
 use super::claims::Payload;
-use super::compact::{A256Gcm, Fault, Hs256};
+use super::compact::{Fault, Hs256, RequiredHeader, decrypt};
 use super::{ExtraClaims, SignedRequest, VerifiedPayload};
 use crate::field::{CredentialKind, PresentedToken};
 use crate::{KeyId, Prk};
@@ -36,7 +36,12 @@ impl Prk {
     /// What checks the tokens of this connection's requests for `kid`.
     #[must_use]
     pub fn token_verifier(&self, kid: &KeyId) -> TokenVerifier {
-        TokenVerifier { kid: kid.clone(), jws: Hs256::new(&self.expand("client jws")), jwe: A256Gcm::new(&self.expand("client jwe")) }
+        TokenVerifier {
+            jws_header: RequiredHeader::new(&[("alg", "HS256"), ("typ", TYP)], Some(kid)),
+            jws_key: Hs256::new(&self.expand("client jws")),
+            jwe_header: RequiredHeader::of_jwe(kid),
+            jwe_key: self.expand("client jwe"),
+        }
     }
 }
 
@@ -53,11 +58,6 @@ pub(crate) fn encrypter(key: &[u8; 32], kid: &KeyId) -> (DirectJweEncrypter, Jwe
     header.set_token_type("JWT");
     header.set_key_id(kid.as_str());
     (Dir.encrypter_from_bytes(key).unwrap_or_else(|_| unreachable!("32 bytes are a key for A256GCM")), header)
-}
-
-/// What a nested JWT's header consists of (RFC 7516 §4.1, RFC 7519 §5).
-pub(crate) fn jwe_header(kid: &str) -> [(&'static str, &str); 5] {
-    [("alg", "dir"), ("enc", "A256GCM"), ("cty", "JWT"), ("typ", "JWT"), ("kid", kid)]
 }
 
 /// Makes the tokens of one connection. Each is for one request.
@@ -136,9 +136,10 @@ impl fmt::Debug for Token {
 
 /// Checks the tokens of one connection and key id.
 pub struct TokenVerifier {
-    kid: KeyId,
-    jws: Hs256,
-    jwe: A256Gcm,
+    jws_header: RequiredHeader,
+    jws_key: Hs256,
+    jwe_header: RequiredHeader,
+    jwe_key: Zeroizing<[u8; 32]>,
 }
 
 impl TokenVerifier {
@@ -150,22 +151,19 @@ impl TokenVerifier {
         let verified = match kind {
             CredentialKind::Otp => Err("a one-time password is no token"),
             CredentialKind::Jws => self.verify_jws(token.as_bytes()),
-            CredentialKind::Jwe => {
-                let jws = self.jwe.decrypt(token.as_bytes(), |header| header.is(&jwe_header(self.kid.as_str())));
-                jws.and_then(|jws| self.verify_jws(&jws))
-            }
+            CredentialKind::Jwe => decrypt(&self.jwe_key, token.as_bytes(), &self.jwe_header).and_then(|jws| self.verify_jws(&jws)),
         };
         verified.map(VerifiedPayload).map_err(NotVerified)
     }
 
     fn verify_jws(&self, token: &[u8]) -> Result<Zeroizing<Vec<u8>>, Fault> {
-        self.jws.verify(token, |header| header.is(&[("alg", "HS256"), ("typ", TYP), ("kid", self.kid.as_str())]))
+        self.jws_key.verify(token, |header| self.jws_header.check(header))
     }
 }
 
 impl fmt::Debug for TokenVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenVerifier").field("kid", &self.kid).finish_non_exhaustive()
+        f.write_str("TokenVerifier(..)")
     }
 }
 
