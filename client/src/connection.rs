@@ -99,6 +99,9 @@ impl Connection {
                         "it wants another kind of credential from this key id (--credential otp, jws or jwe)"
                     }
                     Some(Challenge { error: Some(error), .. }) if error == "time" => "the two clocks differ too much",
+                    Some(Challenge { error: Some(error), .. }) if error == "claims" => {
+                        "it sees another request than this client sent: something in between changes the authority or the target"
+                    }
                     Some(_) => "unknown key id, another secret, a revoked key, or a name that the server is not configured for",
                     None => return Err(ConnectError::NotProven("it asks for another kind of authentication".into())),
                 };

@@ -23,6 +23,8 @@ impl Authentication {
     ///
     /// It is weaker than v1: the server proves nothing, so a rogue server with a valid certificate is not found out; the server's name is not covered;
     /// and its tokens cover neither request nor time, so that the connection is all that they are bound to.
+    ///
+    /// Only connections of an [`EkmAcceptor`](crate::EkmAcceptor) have what it needs: on others its credentials are refused.
     #[must_use]
     pub fn profile_go(mut self, default_kid: Option<KeyId>) -> Self {
         self.other_profile = Some(Arc::new(Go { default_kid }));

@@ -10,7 +10,8 @@ use ekm_otp::{KeyId, Profile, Secret};
 
 use crate::lifeline::{Lifeline, State};
 
-/// Looks keys up. Called once per connection, not per request; it must answer from memory, without waiting.
+/// Looks keys up. Called when a connection's keys are derived, so seldom more than once for it (in the profile `go`, for each request); it
+/// must answer from memory, without waiting.
 ///
 /// Connections live by the [`RegisteredKey`] that they were given: a store hands out the same one for a key id each time, and
 /// [revokes](RegisteredKey::revoke) it before it forgets it.
@@ -53,8 +54,7 @@ impl RegisteredKey {
         }
     }
 
-    /// Sets the weakest kind of credential that it takes; a password, unless set. Without it a client's tokens are worth no more than its
-    /// password: whoever holds that needs none.
+    /// Sets the weakest kind of credential that it takes; a password, unless set: then tokens are welcome, and nothing asks for them.
     #[must_use]
     pub fn with_minimum(mut self, kind: CredentialKind) -> Self {
         self.minimum = kind;
@@ -176,10 +176,10 @@ impl MemoryStore {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// How many of them are for this wire.
+    /// How many keys are such.
     #[must_use]
-    pub fn len_of(&self, profile: Profile) -> usize {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).values().filter(|key| key.profile == profile).count()
+    pub fn count(&self, is_such: impl Fn(&RegisteredKey) -> bool) -> usize {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).values().filter(|key| is_such(key)).count()
     }
 
     /// Whether it holds no key.

@@ -68,7 +68,7 @@ struct Settings {
     #[arg(long = "credential", value_name = "KIND", value_parser = PossibleValuesParser::new(CredentialKind::ALL.map(CredentialKind::as_str)))]
     #[serde(default)]
     credentials: Vec<String>,
-    /// How far clocks may differ where tokens are checked, in seconds [default: 60]
+    /// How far clocks may differ where tokens are checked, in seconds, 0 to 600 [default: 60]
     #[arg(long, value_name = "SECONDS")]
     leeway: Option<u64>,
     /// File key: `profiles`. Wire that is spoken; repeat for more; v1 always is. go is that of the Go original, for keys with `profile = "go"` in
@@ -165,7 +165,12 @@ impl Config {
                 require_post_quantum: flags.require_post_quantum.or(file.require_post_quantum).unwrap_or(false),
             },
             kinds: if kinds.is_empty() { CredentialKind::ALL.to_vec() } else { kinds },
-            leeway: Duration::from_secs(flags.leeway.or(file.leeway).unwrap_or(60)),
+            leeway: match flags.leeway.or(file.leeway).unwrap_or(60) {
+                seconds @ 0..=600 => Duration::from_secs(seconds),
+                more => {
+                    return Err(ServerError::Config(format!("--leeway {more}: at most 600 seconds, else no token would ever be too old")));
+                }
+            },
             go,
             go_default_kid: go_default_kid
                 .map(|kid| KeyId::new(&kid).map_err(|e| ServerError::Config(format!("--go-default-kid {kid}: {e}"))))

@@ -79,7 +79,11 @@ async fn serve(config: Config, store: ekm_otp_tower::MemoryStore, tls: ServerCon
         )));
     }
     let keys = store.len();
-    let go_keys = store.len_of(Profile::Go);
+    let go_keys = store.count(|key| key.profile() == Profile::Go);
+    let never = store.count(|key| config.kinds.iter().all(|kind| *kind < key.minimum()));
+    if never > 0 {
+        tracing::warn!(keys = never, "the registry has keys that must show more than any kind that --credential accepts: they never pass");
+    }
     let authentication = Authentication::new(Arc::new(store), config.names, &config.realm)
         .map_err(|e| ServerError::Config(format!("--realm: {e}")))?
         .kinds(config.kinds.iter().copied())

@@ -234,6 +234,7 @@ fn a_server_that_cannot_start_tells_why() {
             vec!["--config", "server.toml", "--profile", "v1", "--profile", "go", "--go-default-kid", "client1"],
         ),
         ("client1: credential: a credential is of one of the kinds", 64, vec!["--config", "server.toml", "--secrets", "minimum.toml"]),
+        ("at most 600 seconds", 64, vec!["--config", "server.toml", "--leeway", "601"]),
         ("printable ASCII", 64, vec!["--config", "server.toml", "--realm", "r\u{e9}alm"]),
         ("cannot listen on", 69, vec!["--config", "server.toml", "--listen", &taken]),
         ("unexpected argument", 64, vec!["--unknown"]),

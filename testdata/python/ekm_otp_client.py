@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """An EKM-OTP client, written to be read: each step is here once. One connection, one kid, HTTP/1.1.
 
-ekm_otp_client.py https://server.example:8443/whoami --kid client1 --secret-file client1.b64 --credential jws
-"""
+ekm_otp_client.py https://server.example:8443/whoami --kid client1 --secret-file client1.b64 --credential jws"""
 import argparse, base64, hashlib, hmac, http.client, io, ipaddress, json, re, socket, struct, sys, time
 from urllib.parse import urlsplit
 
@@ -10,6 +9,7 @@ from cryptography import x509
 from jwcrypto import jwe, jwk, jws
 from OpenSSL import SSL
 
+PROBE = "/.well-known/ekm-otp"  # here the server proves itself, before it is shown a request or a claim
 class Failed(Exception): pass
 def hmac_sha256(key, data): return hmac.new(key, data, hashlib.sha256).digest()
 def b64url(data): return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
@@ -88,7 +88,7 @@ class Client:
             self.channel, self.t = derive(tls, secret, options.kid, "" if ip(host) else host)
 
     def credential(self, target):
-        kind, kid, claims = self.options.credential, self.options.kid, dict(self.options.claim)
+        kind, kid, claims = self.options.credential, self.options.kid, {} if target == PROBE else dict(self.options.claim)
         if self.options.profile == "go":
             if kind == "otp":
                 return {"client": kid, "apikey": base64.b64encode(go_api_key(self.tls, self.secret, kid)).decode()}
@@ -127,7 +127,7 @@ def run(options):
     to, _, to_port = (options.connect or f"{host}:{port}").rpartition(":")
     client = Client(connect((to.strip("[]"), int(to_port)), host, options), options, secret, host, authority)
     if options.profile == "v1":  # the server of profile go proves nothing beyond its certificate
-        status, challenge, _, proved = client.get("/.well-known/ekm-otp")
+        status, challenge, _, proved = client.get(PROBE)
         if status != 204 or not proved: raise Failed(f"the server did not prove itself, nothing was sent ({status} {challenge})")
     for _ in range(options.repeat):
         status, challenge, body, _ = client.get((url.path or "/") + (f"?{url.query}" if url.query else ""))
@@ -136,7 +136,7 @@ def run(options):
         if not 200 <= status < 300: raise Failed(f"the server answered {status} {challenge}")
 
 if __name__ == "__main__":
-    arguments = argparse.ArgumentParser(description="EKM-OTP client in Python")
+    arguments = argparse.ArgumentParser()
     arguments.add_argument("url")
     for name in ["kid", "secret-file", "ca", "connect"]: arguments.add_argument("--" + name, required=name in ["kid", "secret-file"])
     arguments.add_argument("--credential", choices=["otp", "jws", "jwe"], default="otp")

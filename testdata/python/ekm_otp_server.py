@@ -134,7 +134,7 @@ class Connection:
             if close: return
 
     def check_v1(self, method, target, named):
-        """Section 12 of the protocol, in its order."""
+        """Section 13 of the protocol, in its order."""
         fields, options = named("authorization"), self.options
         if len(fields) != 1 or len(fields[0]) > 4096: raise Answer
         scheme, space, rest = fields[0].partition(" ")

@@ -73,8 +73,8 @@ impl Target {
                 let keys = derivation.finish(tag);
                 let (kid, channel) = (self.kid.clone(), handshake.ekm.channel());
                 let shown = match self.mode {
-                    Mode::Jws => Shown::Token { signer: keys.jws_signer(&kid), kid, channel, n: 0 },
-                    Mode::Jwe => Shown::Token { signer: keys.jwe_signer(&kid), kid, channel, n: 0 },
+                    Mode::Jws => Shown::Token { signer: Box::new(keys.jws_signer(&kid)), kid, channel, n: 0 },
+                    Mode::Jwe => Shown::Token { signer: Box::new(keys.jwe_signer(&kid)), kid, channel, n: 0 },
                     _ => Shown::Same(HeaderValue::from_str(&Credential::write(&kid, &channel, &keys.otp()))?),
                 };
                 if matches!(&shown, Shown::Same(credential) if credential.len() != self.bearer.len()) {
@@ -90,7 +90,7 @@ impl Target {
 enum Shown {
     Nothing,
     Same(HeaderValue),
-    Token { signer: TokenSigner, kid: KeyId, channel: Channel, n: u64 },
+    Token { signer: Box<TokenSigner>, kid: KeyId, channel: Channel, n: u64 },
 }
 
 impl Shown {
