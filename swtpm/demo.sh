@@ -122,19 +122,24 @@ get "$honest" client1.pem /get > body 2> second || { cat second >&2; die "the re
 echo "answer: $(cat body), password: $(otp < second)" | indent
 [ "$first" != "$(otp < second)" ] || die "two connections share a password"
 
-say "(c) The first connection's credential, stolen and replayed on a new connection: 401"
+say "(c) A token for the request itself, signed and encrypted, with a claim that only the server can read"
+get "$honest" client1.pem /whoami --credential jwe --claim patient=4711 > body 2> third || { cat third >&2; die "the request failed"; }
+grep -o 'jwe=.\{60\}' third | sed 's/$/.../' | indent; indent < body
+grep -q '"claims":{"patient":"4711"}' body || die "the claim did not arrive"
+
+say "(d) The first connection's credential, stolen and replayed on a new connection: 401"
 stolen=$(sed -n 's/.*its credential was: //p' first)
 curl --silent --show-error --cacert ca.pem --header "Authorization: $stolen" --output /dev/null --dump-header head "https://localhost:$honest/get"
 tr -d '\r' < head | grep -i -e '^HTTP' -e '^www-auth' | indent
 grep -q '^HTTP/[0-9.]* 401' head || die "the replay was not refused"
 
-say "(d) A client with another secret: 401"
+say "(e) A client with another secret: 401"
 head -c 32 /dev/urandom | base64 | "$client" key import --kid client1 --secret-file - --out other.pem 2> /dev/null
 expect 77 get "$honest" other.pem /get
 grep '^ekm-otp-client:' out | indent
 grep -q '401' out || die "not refused with 401"
 
-say "(e) A server that has a valid certificate and does not know the secret: the client refuses it"
+say "(f) A server that has a valid certificate and does not know the secret: the client refuses it"
 mkdir -p rogue/.well-known
 rogue=$(free_port)
 printf 'HTTP/1.1 204 No Content\r\nAuthentication-Info: proof="%s"\r\n\r\n' "$(head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')" \
