@@ -161,7 +161,7 @@ fn a_server_that_refuses_or_does_not_prove_itself_gets_the_probe_and_nothing_els
     let secret = bench.secret();
     let mut servers = vec![
         ("another_secret", OTHER, vec![], "the server refuses the credential (401 Unauthorized): unknown key id, another secret"),
-        ("profile_go", &secret, vec!["--profile", "go"], "it asks for another kind of authentication. Only the bodyless probe was sent"),
+        ("profile_go", &secret, vec!["--profile", "go"], "it answers 401 without an EKM-OTP challenge"),
     ];
     for accepted in KINDS {
         servers.push(("another_kind", &secret, vec!["--credential", accepted], "it wants another kind of credential from this key id"));
