@@ -228,9 +228,9 @@ async fn requests_that_run_beside_each_other_on_h2_all_pass_and_a_token_sent_thr
 }
 
 #[tokio::test]
-async fn first_tokens_that_are_checked_in_parallel_pass_once_each() {
+async fn tokens_that_are_checked_in_parallel_pass_once_each_the_first_included() {
     let store = server().await.store.clone();
-    for round in 0..100 {
+    for round in 0..50 {
         let unserved = Unserved::accept(common::authentication_of(store.clone()).kinds(CredentialKind::ALL).max_failures(100)).await;
         let signer = Signer::of(&unserved.handshake, KID, KID, TOKENS[round % 2]);
         let same = signer.sign(1);
@@ -243,6 +243,12 @@ async fn first_tokens_that_are_checked_in_parallel_pass_once_each() {
         let (same, others) = answers.split_at(5);
         assert_eq!(same.iter().filter(|status| **status == StatusCode::OK).count(), 1, "{answers:?}");
         assert_eq!(others, [StatusCode::OK; 4]);
+        // The keys are there now, and little else than the window is left to race for.
+        for n in 5..25 {
+            let token = signer.sign(n);
+            let answers = unserved.answers(vec![request("/", Some(&token)), request("/", Some(&token)), request("/", Some(&token))]);
+            assert_eq!(answers.iter().filter(|status| **status == StatusCode::OK).count(), 1, "{answers:?}");
+        }
     }
 }
 
