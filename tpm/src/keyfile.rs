@@ -7,6 +7,7 @@ use der::{DecodePem as _, DecodeValue, EncodePem as _, EncodeValue, FixedTag, He
 use tss_esapi::structures::{Private, Public};
 use tss_esapi::traits::{Marshall as _, UnMarshall as _};
 
+use crate::Policy;
 use crate::template::KeyDescription;
 
 /// id-loadablekey
@@ -20,6 +21,9 @@ pub struct KeyFile {
     parent: Parent,
     public: Public,
     private: Private,
+    /// As the file says it. Never trusted: tpm2-tools 5.4 writes FALSE whether there is a password or not.
+    empty_auth: bool,
+    policy: Policy,
     description: Option<String>,
 }
 
@@ -33,8 +37,14 @@ pub enum Parent {
 }
 
 impl KeyFile {
-    pub(crate) fn new(parent: Parent, public: Public, private: Private) -> Self {
-        Self { parent, public, private, description: None }
+    pub(crate) fn new(parent: Parent, public: Public, private: Private, empty_auth: bool, policy: Policy) -> Self {
+        Self { parent, public, private, empty_auth, policy, description: None }
+    }
+
+    /// The same key with another private part, as TPM2_ObjectChangeAuth makes it.
+    pub(crate) fn with_private(mut self, private: Private, empty_auth: bool) -> Self {
+        (self.private, self.empty_auth) = (private, empty_auth);
+        self
     }
 
     /// Adds a text for people, such as the key id.
@@ -57,9 +67,14 @@ impl KeyFile {
         if key.oid != LOADABLE_KEY {
             return Err(KeyFileError::NotLoadable(key.oid.to_string()));
         }
-        if key.policy.is_some() || key.auth_policy.is_some() {
-            return Err(KeyFileError::Policy);
+        if key.auth_policy.is_some() {
+            return Err(KeyFileError::AuthPolicy);
         }
+        if key.rsa_parent.is_some_and(|is_rsa| is_rsa.0) {
+            return Err(KeyFileError::RsaParent);
+        }
+        let commands = key.policy.iter().flatten().map(|command| (command.code, command.parameters.as_bytes()));
+        let policy = Policy::from_commands(commands).map_err(KeyFileError::Policy)?;
         let parent = match key.parent {
             0x8100_0000..=0x81ff_ffff => Parent::Persistent(key.parent),
             // Some writers note the transient handle (0x80ffffff and below) that the primary had when the key was made.
@@ -69,7 +84,8 @@ impl KeyFile {
         let public = sized(key.public.as_bytes()).and_then(|bytes| Public::unmarshall(bytes).ok()).ok_or(KeyFileError::Public)?;
         let private =
             sized(key.private.as_bytes()).and_then(|bytes| Private::try_from(bytes.to_vec()).ok()).ok_or(KeyFileError::Private)?;
-        Ok(Self { parent, public, private, description: key.description })
+        let empty_auth = key.empty_auth.is_some_and(|empty| empty.0);
+        Ok(Self { parent, public, private, empty_auth, policy, description: key.description })
     }
 
     /// Writes the file's text.
@@ -79,11 +95,12 @@ impl KeyFile {
     pub fn to_pem(&self) -> Result<String, KeyFileError> {
         let octets = |bytes: Vec<u8>| OctetString::new(bytes).map_err(|e| KeyFileError::Syntax(e.to_string()));
         let public = self.public.marshall().map_err(|_| KeyFileError::Public)?;
+        let command = |(code, parameters)| octets(parameters).map(|parameters| PolicyAsn1 { code, parameters });
+        let policy = self.policy.to_commands().into_iter().map(command).collect::<Result<Vec<_>, _>>()?;
         let key = TpmKeyAsn1 {
             oid: LOADABLE_KEY,
-            // Keys with an auth value are not made here.
-            empty_auth: Some(Boolean(true)),
-            policy: None,
+            empty_auth: Some(Boolean(self.empty_auth)),
+            policy: (!self.policy.is_empty()).then_some(policy),
             secret: None,
             auth_policy: None,
             description: self.description.clone(),
@@ -108,6 +125,25 @@ impl KeyFile {
     #[must_use]
     pub fn description(&self) -> Option<&str> {
         self.description.as_deref()
+    }
+
+    /// What must be fulfilled to use it.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// States the policy of a file that lacks it: tpm2-tools write none.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Whether it is known to need a password. A file of tpm2-tools does not tell.
+    #[must_use]
+    pub fn needs_password(&self) -> bool {
+        self.policy.needs_password() || !self.empty_auth && self.policy.is_empty() && !self.public.object_attributes().no_da()
     }
 
     /// What the public area says. Needs no TPM.
@@ -160,9 +196,19 @@ pub enum KeyFileError {
     /// A sealed or importable object.
     #[error("the key file holds an object of type {0}, not a loadable key (2.23.133.10.1.3)")]
     NotLoadable(String),
-    /// A policy must be fulfilled to use the key.
-    #[error("the key has an authorisation policy, which this version cannot fulfil")]
-    Policy,
+    /// The policy has a command that is not known here, or one whose parameters are damaged.
+    #[error(
+        "the key's policy has the command 0x{0:x}, which cannot be replayed here (only PolicyPCR, PolicyAuthValue and PolicyPassword can)"
+    )]
+    Policy(u32),
+    /// Somebody else signs what must be fulfilled.
+    #[error("the key has a signed policy (authPolicy), which cannot be replayed here")]
+    AuthPolicy,
+    /// The parent is the RSA primary.
+    #[error(
+        "the key's parent is the RSA primary (rsaParent), only the ECC one is made here: import the key again, or name a persistent parent"
+    )]
+    RsaParent,
     /// A parent that is neither the owner's primary nor a persistent handle.
     #[error("the parent 0x{0:08x} is neither the owner hierarchy (0x40000001) nor a persistent handle (0x81xxxxxx)")]
     Parent(u32),
@@ -184,7 +230,7 @@ struct TpmKeyAsn1 {
     #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
     empty_auth: Option<Boolean>,
     #[asn1(context_specific = "1", tag_mode = "EXPLICIT", optional = "true")]
-    policy: Option<Any>,
+    policy: Option<Vec<PolicyAsn1>>,
     #[asn1(context_specific = "2", tag_mode = "EXPLICIT", optional = "true")]
     secret: Option<OctetString>,
     #[asn1(context_specific = "3", tag_mode = "EXPLICIT", optional = "true")]
@@ -196,6 +242,15 @@ struct TpmKeyAsn1 {
     parent: u32,
     public: OctetString,
     private: OctetString,
+}
+
+/// TPMPolicy
+#[derive(Sequence)]
+struct PolicyAsn1 {
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT")]
+    code: u32,
+    #[asn1(context_specific = "1", tag_mode = "EXPLICIT")]
+    parameters: OctetString,
 }
 
 impl pem::PemLabel for TpmKeyAsn1 {

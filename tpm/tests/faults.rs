@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use ekm_otp_swtpm::{Swtpm, Tap};
-use ekm_otp_tpm::{BusEncryption, KeyFile, Parent, TpmError, TpmHandle, TpmKey};
+use ekm_otp_tpm::{BusEncryption, KeyFile, KeyKind, KeySource, NewKey, Parent, TpmError, TpmHandle, TpmKey};
 use zeroize::Zeroizing;
 
 fn open(swtpm: &Swtpm) -> TpmHandle {
@@ -13,8 +13,8 @@ fn open(swtpm: &Swtpm) -> TpmHandle {
 }
 
 async fn key(tpm: &TpmHandle) -> TpmKey {
-    let file = tpm.create_hmac_key(Parent::H2Primary, Zeroizing::new(vec![7; 32])).await.expect("create");
-    tpm.load(file, BusEncryption::On)
+    let file = tpm.create_hmac_key(NewKey::new(KeyKind::HmacSha256), Zeroizing::new(vec![7; 32])).await.expect("create");
+    tpm.load(file)
 }
 
 #[tokio::test]
@@ -45,14 +45,14 @@ async fn a_frozen_tpm_is_told_at_the_deadline_and_works_again_once_it_thaws() {
     let swtpm = Swtpm::start();
     let tpm = open(&swtpm).with_deadline(Duration::from_millis(300));
     let patient = tpm.clone().with_deadline(Duration::from_secs(30));
-    let file = patient.create_hmac_key(Parent::H2Primary, Zeroizing::new(vec![7; 32])).await.expect("create");
-    let key = tpm.load(file.clone(), BusEncryption::On);
+    let file = patient.create_hmac_key(NewKey::new(KeyKind::HmacSha256), Zeroizing::new(vec![7; 32])).await.expect("create");
+    let key = tpm.load(file.clone());
     let mac = *key.hmac(b"input").await.expect("hmac");
     swtpm.freeze();
     let error = key.hmac(b"input").await.expect_err("it is frozen");
     assert!(matches!(error, TpmError::Deadline(_)), "{error:?}");
     swtpm.thaw();
-    assert_eq!(*patient.load(file, BusEncryption::On).hmac(b"input").await.expect("hmac"), mac);
+    assert_eq!(*patient.load(file).hmac(b"input").await.expect("hmac"), mac);
 }
 
 #[tokio::test]
@@ -108,8 +108,8 @@ async fn two_clients_share_a_tpm_and_leave_each_others_keys_alone() {
     // Another spelling of the same TPM.
     let tcti = tap.tcti().replace("127.0.0.1", "localhost");
     let second = TpmHandle::open(tcti.parse().expect("a TCTI string")).expect("a thread");
-    let file = second.create_hmac_key(Parent::H2Primary, Zeroizing::new(vec![8; 32])).await.expect("create");
-    let second_key = second.load(file, BusEncryption::Off);
+    let file = second.create_hmac_key(NewKey::new(KeyKind::HmacSha256), Zeroizing::new(vec![8; 32])).await.expect("create");
+    let second_key = second.load(KeySource::from(file).with_bus(BusEncryption::Off));
     let other_mac = *second_key.hmac(b"input").await.expect("hmac");
     assert_ne!(mac, other_mac);
     for _ in 0..3 {
@@ -130,7 +130,7 @@ async fn helper_that_waits_to_be_killed() {
     let Ok(tcti) = std::env::var("EKM_OTP_TEST_TCTI") else { return };
     let tpm = TpmHandle::open(tcti.parse().expect("a TCTI string")).expect("a thread");
     let pem = std::fs::read_to_string(std::env::var("EKM_OTP_TEST_KEY").expect("a key")).expect("reading");
-    let key = tpm.load(KeyFile::from_pem(&pem).expect("a key file"), BusEncryption::On);
+    let key = tpm.load(KeyFile::from_pem(&pem).expect("a key file"));
     key.hmac(b"input").await.expect("hmac");
     println!("loaded");
     std::future::pending::<()>().await;
@@ -140,7 +140,7 @@ async fn helper_that_waits_to_be_killed() {
 async fn what_a_killed_process_left_behind_is_flushed_by_the_next() {
     let swtpm = Swtpm::start();
     let tpm = open(&swtpm);
-    let file = tpm.create_hmac_key(Parent::H2Primary, Zeroizing::new(vec![7; 32])).await.expect("create");
+    let file = tpm.create_hmac_key(NewKey::new(KeyKind::HmacSha256), Zeroizing::new(vec![7; 32])).await.expect("create");
     drop(tpm);
     let path = swtpm.dir().join("k.pem");
     std::fs::write(&path, file.to_pem().expect("a key file")).expect("writing");
@@ -160,7 +160,7 @@ async fn what_a_killed_process_left_behind_is_flushed_by_the_next() {
         assert!(!swtpm.loaded_handles().is_empty(), "nothing was left behind: the test shows nothing");
     }
     let tpm = open(&swtpm);
-    tpm.load(file, BusEncryption::On).hmac(b"input").await.expect("hmac");
+    tpm.load(file).hmac(b"input").await.expect("hmac");
     drop(tpm);
     assert_eq!(swtpm.loaded_handles(), Vec::<String>::new());
 }
@@ -169,7 +169,8 @@ async fn what_a_killed_process_left_behind_is_flushed_by_the_next() {
 async fn damaged_key_files_are_refused_with_a_reason() {
     let swtpm = Swtpm::start();
     let tpm = open(&swtpm);
-    let pem = tpm.create_hmac_key(Parent::H2Primary, Zeroizing::new(vec![7; 32])).await.expect("create").to_pem().expect("write");
+    let pem =
+        tpm.create_hmac_key(NewKey::new(KeyKind::HmacSha256), Zeroizing::new(vec![7; 32])).await.expect("create").to_pem().expect("write");
     let lines: Vec<&str> = pem.lines().collect();
     for (fault, text) in [
         ("empty", String::new()),
