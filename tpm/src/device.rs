@@ -42,6 +42,15 @@ impl Device {
         }
     }
 
+    /// Looks at the TPM as it is: what others left in it is not flushed, and nothing is kept.
+    pub(crate) fn look<T>(&mut self, look: impl Fn(&mut Live) -> Result<T, TpmError>) -> Result<T, TpmError> {
+        if self.live.is_some() {
+            return self.run(look);
+        }
+        reach(&self.tcti)?;
+        look(&mut Live::connect(&self.tcti, &Settings::default())?)
+    }
+
     fn live(&mut self) -> Result<&mut Live, TpmError> {
         if self.live.is_none() {
             let reached = reach(&self.tcti)?;

@@ -186,7 +186,7 @@ fn lockout_message(seconds: Option<u32>) -> String {
 }
 
 /// The TSS layer that made the code (TCG TSS 2.0 Overview, "Response codes"): 0 is the TPM itself.
-fn layer(code: u32) -> u32 {
+pub(crate) fn layer(code: u32) -> u32 {
     (code >> 16) & 0xff
 }
 

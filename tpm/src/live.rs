@@ -168,6 +168,10 @@ impl Live {
         self.explain(Protected::Parent, was_given, was_given, error)
     }
 
+    pub(crate) fn has_parent_password(&self) -> bool {
+        self.settings.parent_password.is_some()
+    }
+
     pub(crate) fn session_for(&mut self, parent: Parent) -> Result<AuthSession, TpmError> {
         match self.session {
             Some(session) => Ok(session),
@@ -371,7 +375,7 @@ impl Live {
         changed.join(", ")
     }
 
-    fn is_fulfilled(&mut self, pcr: &PcrCommand) -> bool {
+    pub(crate) fn is_fulfilled(&mut self, pcr: &PcrCommand) -> bool {
         use sha2::Digest as _;
         let mut hash = sha2::Sha256::new();
         for (bank, registers) in &pcr.selection {

@@ -26,7 +26,7 @@ pub enum PcrBank {
 }
 
 impl PcrBank {
-    const ALL: [Self; 3] = [Self::Sha1, Self::Sha256, Self::Sha384];
+    pub(crate) const ALL: [Self; 3] = [Self::Sha1, Self::Sha256, Self::Sha384];
 
     fn as_str(self) -> &'static str {
         match self {
@@ -53,7 +53,7 @@ impl PcrBank {
         }
     }
 
-    fn algorithm(self) -> HashingAlgorithm {
+    pub(crate) fn algorithm(self) -> HashingAlgorithm {
         match self {
             Self::Sha1 => HashingAlgorithm::Sha1,
             Self::Sha256 => HashingAlgorithm::Sha256,
