@@ -21,6 +21,9 @@ cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 # What embedders get who want passwords only: no OpenSSL.
 cargo clippy --package ekm-otp-tower --all-targets --locked -- -D warnings
 
+cargo fmt --manifest-path fuzz/Cargo.toml --check
+cargo clippy --manifest-path fuzz/Cargo.toml --target-dir fuzz/target --locked -- -D warnings
+
 step "docs"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps --locked --quiet
 
@@ -33,6 +36,9 @@ cargo test --workspace --all-features --locked
 
 step "load program, a smoke run"
 cargo bench --package ekm-otp-tower --features jose --bench load --locked -- --smoke
+
+step "fuzz targets, some seconds each"
+./fuzz/run.sh
 
 step "demo"
 ./swtpm/demo.sh
