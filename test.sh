@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every check. Installs what is missing on a Debian machine with a Rust toolchain, then formatting, lints, docs, all tests, a
-# smoke run of the load program, and the demo.
+# smoke run of the load program, the fuzz targets for some seconds, and the demo.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -8,6 +8,7 @@ step() { printf '\n== %s\n' "$*"; }
 
 step "packages"
 ./swtpm/setup.sh
+./testdata/python/setup.sh
 for component in rustfmt clippy; do
   cargo "${component#rust}" --version > /dev/null 2>&1 || rustup component add "$component"
 done
@@ -17,18 +18,27 @@ cargo fmt --all --check
 
 step "lints"
 cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
+# What embedders get who want passwords only: no OpenSSL.
+cargo clippy --package ekm-otp-tower --all-targets --locked -- -D warnings
+
+cargo fmt --manifest-path fuzz/Cargo.toml --check
+cargo clippy --manifest-path fuzz/Cargo.toml --target-dir fuzz/target --locked -- -D warnings
 
 step "docs"
 RUSTDOCFLAGS="-D warnings" cargo doc --workspace --all-features --no-deps --locked --quiet
 
 step "test vectors"
 python3 testdata/v1/generate.py --check
+testdata/python/.venv/bin/python testdata/v1/generate_jose.py --check
 
 step "tests (layering and licences are among them)"
 cargo test --workspace --all-features --locked
 
 step "load program, a smoke run"
 cargo bench --package ekm-otp-tower --features jose --bench load --locked -- --smoke
+
+step "fuzz targets, some seconds each"
+./fuzz/run.sh
 
 step "demo"
 ./swtpm/demo.sh

@@ -103,7 +103,11 @@ impl Connection {
                         "it sees another request than this client sent: something in between changes the authority or the target"
                     }
                     Some(_) => "unknown key id, another secret, a revoked key, or a name that the server is not configured for",
-                    None => return Err(ConnectError::NotProven("it asks for another kind of authentication".into())),
+                    None => {
+                        return Err(ConnectError::NotProven(
+                            "it answers 401 without an EKM-OTP challenge (is it an EKM-OTP server, of protocol v1?)".into(),
+                        ));
+                    }
                 };
                 Err(ConnectError::Refused { status: StatusCode::UNAUTHORIZED, why })
             }

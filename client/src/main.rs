@@ -24,9 +24,9 @@ struct Cli {
 enum Command {
     /// Get a resource; its body goes to standard output.
     Get(Box<get::GetArgs>),
-    /// Make and look at keys.
+    /// Make, import, look at, use and guard keys.
     #[command(subcommand)]
-    Key(keys::KeyCommand),
+    Key(Box<keys::KeyCommand>),
 }
 
 fn main() -> ExitCode {
@@ -55,7 +55,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         let command = async {
             match cli.command {
                 Command::Get(args) => get::run(*args).await,
-                Command::Key(command) => keys::run(command).await,
+                Command::Key(command) => keys::run(*command).await,
             }
         };
         // Ended by a signal, the work is dropped rather than cut: what is loaded in the TPM is flushed.

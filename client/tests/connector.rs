@@ -8,7 +8,7 @@ use common::{Bench, Server};
 use ekm_otp::{Authority, KeyId, TlsPolicy};
 use ekm_otp_client::{ConnectError, Connector, Key};
 use ekm_otp_swtpm::Tap;
-use ekm_otp_tpm::{BusEncryption, KeyFile, TpmHandle};
+use ekm_otp_tpm::{KeyFile, TpmHandle};
 use http::{Request, StatusCode};
 use http_body_util::Empty;
 use rustls::pki_types::pem::PemObject as _;

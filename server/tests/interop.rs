@@ -22,6 +22,7 @@ const KINDS: [&str; 3] = ["otp", "jws", "jwe"];
 const GO: [&str; 4] = ["--profile", "v1", "--profile", "go"];
 
 /// A key as the registry and the client hold it. The secrets are test data, used nowhere else.
+#[derive(Clone, Copy)]
 struct Key {
     kid: &'static str,
     secret: &'static str,
@@ -36,13 +37,6 @@ const SIGNER: Key =
     Key { kid: "go:signer", secret: "dGVzdCBkYXRhIG9mIGEgc2lnbmVyLCBub3QgcmVhbC4=", settings: "profile = \"go\"\ncredential = \"jws\"" };
 /// What nobody holds.
 const OTHER: &str = "b3RoZXIgdGVzdCBkYXRhLCB1c2VkIG5vd2hlcmUgZWxzZQ==";
-
-impl Key {
-    /// The same key id, another secret.
-    const fn with_secret(&self, secret: &'static str) -> Self {
-        Self { kid: self.kid, secret, settings: self.settings }
-    }
-}
 
 /// The Python peers' interpreter. Its virtual environment is made where it is missing.
 static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -239,17 +233,19 @@ fn all_refused(server: Server, attempts: &[Attempt<'_>]) {
 #[test]
 fn the_python_client_is_refused_with_another_secret_or_key_id_in_each_credential() {
     let server = Server::start(&[&["--go-default-kid", GOPHER.kid][..], &GO].concat());
-    let mut attempts: Vec<Attempt<'_>> = Vec::new();
-    for kind in KINDS {
-        attempts.push(("another_secret", ALICE.with_secret(OTHER), "v1", kind, None, "wrong credential for the key id team/alice@home"));
-        attempts.push(("unknown_key_id", Key { kid: "nobody", ..ALICE }, "v1", kind, None, "unknown key id nobody"));
-        attempts.push(("another_keys_secret", ALICE.with_secret(BOB.secret), "v1", kind, None, "wrong credential for the key id team"));
-        attempts.push(("another_secret", GOPHER.with_secret(OTHER), "go", kind, None, "wrong credential for the key id go:gopher"));
-        // Where a JWS names no key id, only its MAC can be wrong.
-        let reason = if kind == "jws" { "wrong credential for the key id go:gopher" } else { "unknown key id nobody" };
-        attempts.push(("unknown_key_id", Key { kid: "nobody", ..SIGNER }, "go", kind, None, reason));
-    }
-    all_refused(server, &attempts);
+    let (wrong_v1, wrong_go) = ("wrong credential for the key id team/alice@home", "wrong credential for the key id go:gopher");
+    let attempts = KINDS.map(|kind| {
+        // A JWS of the profile go names no key id: only its MAC can be wrong.
+        let unknown_go = if kind == "jws" { wrong_go } else { "unknown key id nobody" };
+        [
+            ("another_secret", Key { secret: OTHER, ..ALICE }, "v1", kind, None, wrong_v1),
+            ("the_secret_of_another_key_id", Key { secret: BOB.secret, ..ALICE }, "v1", kind, None, wrong_v1),
+            ("unknown_key_id", Key { kid: "nobody", ..ALICE }, "v1", kind, None, "unknown key id nobody"),
+            ("another_secret", Key { secret: OTHER, ..GOPHER }, "go", kind, None, wrong_go),
+            ("unknown_key_id", Key { kid: "nobody", ..SIGNER }, "go", kind, None, unknown_go),
+        ]
+    });
+    all_refused(server, attempts.as_flattened());
 }
 
 #[test]
@@ -260,8 +256,8 @@ fn the_python_client_is_refused_below_the_minimum_of_its_key_id() {
             ("below_its_minimum", BOB, "v1", "otp", Some("credential"), "the key id bob must show more"),
             ("below_its_minimum", SIGNER, "go", "otp", Some("credential"), "the key id go:signer must show more"),
             // Who does not hold the secret learns nothing of the minimum.
-            ("another_secret", BOB.with_secret(OTHER), "v1", "otp", None, "wrong credential for the key id bob"),
-            ("another_secret", SIGNER.with_secret(OTHER), "go", "otp", None, "wrong credential for the key id go:signer"),
+            ("another_secret", Key { secret: OTHER, ..BOB }, "v1", "otp", None, "wrong credential for the key id bob"),
+            ("another_secret", Key { secret: OTHER, ..SIGNER }, "go", "otp", None, "wrong credential for the key id go:signer"),
         ],
     );
 }
@@ -274,7 +270,6 @@ fn the_python_client_is_refused_with_a_kind_that_the_server_does_not_accept() {
         for (key, profile) in [(ALICE, "v1"), (GOPHER, "go")] {
             assert!(server.whoami(&key, &["--profile", profile, "--credential", accepted]).status.success(), "{profile} {accepted}");
             for kind in KINDS.into_iter().filter(|kind| *kind != accepted) {
-                let key = Key { ..key };
                 attempts.push(("kind_not_accepted", key, profile, kind, Some("credential"), "is not accepted here"));
             }
         }

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 use crate::device::Device;
-use crate::{KeyFile, KeyKind, Parent, Password, PcrSelection, Policy, Tcti, TpmError};
+use crate::{KeyDescription, KeyFile, KeyKind, Parent, Password, PcrSelection, Policy, Tcti, TpmError};
 
 /// Names a key that is to be loaded, over the lifetime of an actor.
 pub(crate) type Slot = u64;
@@ -279,11 +279,11 @@ pub struct TpmKey {
 }
 
 impl TpmKey {
-    /// Loads the key now rather than on first use, so that the first use is one command too.
+    /// Loads the key now rather than on first use, so that the first use is one command too. Tells what it is.
     ///
     /// # Errors
     /// As [`TpmError`] tells.
-    pub async fn prepare(&self) -> Result<(), TpmError> {
+    pub async fn prepare(&self) -> Result<KeyDescription, TpmError> {
         self.run(|device, slot, source| device.load(slot, source)).await
     }
 

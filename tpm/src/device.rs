@@ -14,7 +14,7 @@ use crate::policy::{PcrCommand, PolicyCommand};
 use crate::presence::Presence;
 use crate::tcti::Kind;
 use crate::template::{self, KeyKind, Origin, Unique, hex};
-use crate::{KeyFile, Parent, PcrSelection, Policy, Tcti, TpmError};
+use crate::{KeyDescription, KeyFile, Parent, PcrSelection, Policy, Tcti, TpmError};
 
 pub(crate) struct Device {
     tcti: Tcti,
@@ -110,8 +110,8 @@ impl Device {
         })
     }
 
-    pub(crate) fn load(&mut self, slot: Slot, source: &KeySource) -> Result<(), TpmError> {
-        self.run(|live| live.loaded(slot, source).map(|_| ()))
+    pub(crate) fn load(&mut self, slot: Slot, source: &KeySource) -> Result<KeyDescription, TpmError> {
+        self.run(|live| live.loaded(slot, source).map(|key| KeyDescription::of(&key.public)))
     }
 
     pub(crate) fn unload(&mut self, slot: Slot) {
@@ -186,7 +186,7 @@ fn policy_from(live: &mut Live, selection: &PcrSelection, needs_password: bool) 
 pub(crate) fn must_be(key: &Loaded, kinds: &[KeyKind], operation: &'static str) -> Result<(), TpmError> {
     match key.kind() {
         Some(kind) if kinds.contains(&kind) => Ok(()),
-        _ => Err(TpmError::NotForThis { kind: crate::KeyDescription::of(&key.public).algorithm, operation }),
+        _ => Err(TpmError::NotForThis { kind: KeyDescription::of(&key.public).algorithm, operation }),
     }
 }
 

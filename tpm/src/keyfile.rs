@@ -81,7 +81,12 @@ impl KeyFile {
             RH_OWNER | 0x8000_0000..=0x80ff_ffff => Parent::H2Primary,
             other => return Err(KeyFileError::Parent(other)),
         };
-        let public = sized(key.public.as_bytes()).and_then(|bytes| Public::unmarshall(bytes).ok()).ok_or(KeyFileError::Public)?;
+        let public = sized(key.public.as_bytes()).and_then(|bytes| {
+            let public = Public::unmarshall(bytes).ok()?;
+            // The reader passes over what stands behind the area: then the file is not what it seems.
+            public.marshall().is_ok_and(|again| again == bytes).then_some(public)
+        });
+        let public = public.ok_or(KeyFileError::Public)?;
         let private =
             sized(key.private.as_bytes()).and_then(|bytes| Private::try_from(bytes.to_vec()).ok()).ok_or(KeyFileError::Private)?;
         let empty_auth = key.empty_auth.is_some_and(|empty| empty.0);

@@ -165,6 +165,16 @@ async fn what_a_killed_process_left_behind_is_flushed_by_the_next() {
     assert_eq!(swtpm.loaded_handles(), Vec::<String>::new());
 }
 
+/// Three bytes stand behind the public area, inside its TPM2B. Test data.
+const TRAILING: &str = "-----BEGIN TSS2 PRIVATE KEY-----
+MIHNBgZngQUKAQOgAwEB/wIEQAAAAQQ1ADMACAALAAQEUgAAAAUACwAgAAECAwQF
+BgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8AAAAEgYAAfmRlZmdoaWprbG1ub3Bx
+cnN0dXZ3eHl6e3x9fn+AgYKDhIWGh4iJiouMjY6PkJGSk5SVlpeYmZqbnJ2en6Ch
+oqOkpaanqKmqq6ytrq+wsbKztLW2t7i5uru8vb6/wMHCw8TFxsfIycrLzM3Oz9DR
+0tPU1dbX2Nna29zd3t/g4Q==
+-----END TSS2 PRIVATE KEY-----
+";
+
 #[tokio::test]
 async fn damaged_key_files_are_refused_with_a_reason() {
     let swtpm = Swtpm::start();
@@ -180,6 +190,7 @@ async fn damaged_key_files_are_refused_with_a_reason() {
         ("not_base64", pem.replace('A', "!")),
         ("importable_key_oid", pem.replace("ngQUKAQO", "ngQUKAQS")),
         ("binary", "\u{0}\u{1}\u{2}".to_owned()),
+        ("bytes_behind_the_public_area", TRAILING.to_owned()),
     ] {
         assert!(KeyFile::from_pem(&text).is_err(), "{fault}");
     }
