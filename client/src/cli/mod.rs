@@ -1,5 +1,6 @@
 //! The command line: what flags mean, what errors exit with.
 
+pub(crate) mod doctor;
 pub(crate) mod get;
 pub(crate) mod keys;
 pub(crate) mod password;
@@ -143,10 +144,13 @@ fn name(text: &str) -> Result<Name, String> {
 }
 
 impl TpmArgs {
-    pub(crate) fn open(&self) -> Result<TpmHandle, CliError> {
+    pub(crate) fn tcti(&self) -> Result<Tcti, CliError> {
         let environment = || ["TPM2TOOLS_TCTI", "TCTI"].iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
         let text = self.tcti.clone().or_else(environment).unwrap_or_else(|| Tcti::DEFAULT.to_owned());
-        let tcti: Tcti = text.parse().map_err(|e| CliError::Usage(format!("--tcti {text}: {e}")))?;
+        text.parse().map_err(|e| CliError::Usage(format!("--tcti {text}: {e}")))
+    }
+
+    pub(crate) fn open(&self) -> Result<TpmHandle, CliError> {
         let owner = Asked { flag: "--owner-password-file", variable: "TPM_OWNER_AUTH", prompt: "Password of the owner hierarchy" };
         let parent = Asked { flag: "--parent-password-file", variable: "TPM_PARENT_AUTH", prompt: "Password of the parent key" };
         let settings = Settings {
@@ -154,7 +158,7 @@ impl TpmArgs {
             parent_password: password::given(parent, self.parent_password_file.as_deref())?,
             session_key_name: self.session_key_name.clone().map(|name| name.0),
         };
-        Ok(TpmHandle::open_with(tcti, settings)?)
+        Ok(TpmHandle::open_with(self.tcti()?, settings)?)
     }
 }
 
