@@ -67,7 +67,12 @@ impl Live {
             for handle in self.handles(first)? {
                 let leftover = self.context.execute_without_session(|c| c.tr_from_tpm_public(handle));
                 let leftover = leftover.map_err(|e| TpmError::of("looking at a handle that was left behind", e))?;
-                self.flush(leftover)?;
+                match self.flush(leftover) {
+                    // tss-esapi counts policy sessions among what is closed, not flushed: it complains once it has flushed one.
+                    Err(TpmError::Command { code: 0, .. })
+                        if matches!(handle, TpmHandle::PolicySession(_) | TpmHandle::SavedSession(_)) => {}
+                    flushed => flushed?,
+                }
                 tracing::debug!(?handle, "flushed a handle that a killed process left in the TPM");
             }
         }

@@ -139,8 +139,15 @@ async fn helper_that_waits_to_be_killed() {
 #[tokio::test]
 async fn what_a_killed_process_left_behind_is_flushed_by_the_next() {
     let swtpm = Swtpm::start();
-    let tpm = open(&swtpm);
-    let file = tpm.create_hmac_key(NewKey::new(KeyKind::HmacSha256), Zeroizing::new(vec![7; 32])).await.expect("create");
+    // With a policy, a policy session is left behind too.
+    for pcrs in [None, Some("sha256:7".parse().expect("registers"))] {
+        is_flushed_by_the_next(&swtpm, NewKey { pcrs, ..NewKey::new(KeyKind::HmacSha256) }).await;
+    }
+}
+
+async fn is_flushed_by_the_next(swtpm: &Swtpm, new: NewKey) {
+    let tpm = open(swtpm);
+    let file = tpm.create_hmac_key(new, Zeroizing::new(vec![7; 32])).await.expect("create");
     drop(tpm);
     let path = swtpm.dir().join("k.pem");
     std::fs::write(&path, file.to_pem().expect("a key file")).expect("writing");
@@ -159,7 +166,7 @@ async fn what_a_killed_process_left_behind_is_flushed_by_the_next() {
         helper.wait().expect("its end");
         assert!(!swtpm.loaded_handles().is_empty(), "nothing was left behind: the test shows nothing");
     }
-    let tpm = open(&swtpm);
+    let tpm = open(swtpm);
     tpm.load(file).hmac(b"input").await.expect("hmac");
     drop(tpm);
     assert_eq!(swtpm.loaded_handles(), Vec::<String>::new());
