@@ -295,7 +295,7 @@ impl Device {
             let auth = auth.unwrap_or_default();
             let (wrapping_key, duplicate) = inner_wrap(key, auth.value(), &public)?;
             live.with_parent(new.parent, |live, parent| {
-                let session = live.session(parent)?;
+                let session = live.parent_session(new.parent, parent)?;
                 let imported = live.context.execute_with_session(Some(session), |c| {
                     c.import(
                         parent.into(),

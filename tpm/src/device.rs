@@ -76,7 +76,7 @@ impl Device {
         self.run(|live| {
             let (policy, digest) = policy_of(live, new)?;
             live.with_parent(new.parent, |live, parent| {
-                let session = live.session(parent)?;
+                let session = live.parent_session(new.parent, parent)?;
                 let created = live.context.execute_with_session(Some(session), |c| {
                     let public = template::key(new.kind, origin, new.password.is_some(), digest, Unique::Unknown)?;
                     let auth = new.password.as_ref().map(crate::Password::to_auth).transpose()?;

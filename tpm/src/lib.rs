@@ -20,7 +20,9 @@ mod device;
 mod error;
 mod keyfile;
 mod live;
+mod parent;
 mod password;
+mod persistent;
 mod policy;
 mod presence;
 mod tcti;
@@ -31,6 +33,7 @@ pub use asymmetric::{DigestAlgorithm, PrivateKey, PrivateKeyError, SignatureSche
 pub use error::{Protected, TpmError};
 pub use keyfile::{KeyFile, KeyFileError, Parent};
 pub use password::{Password, PasswordError};
+pub use persistent::PersistentKey;
 pub use policy::{PcrBank, PcrSelection, PcrSelectionError, Policy};
 pub use tcti::{Tcti, TctiError};
 pub use template::{KeyDescription, KeyKind, UnknownKeyKind};

@@ -225,6 +225,17 @@ pub struct KeyDescription {
 }
 
 impl KeyDescription {
+    pub(crate) fn unknown() -> Self {
+        Self {
+            kind: None,
+            algorithm: "not known here".to_owned(),
+            attributes: Vec::new(),
+            name_algorithm: "not known here".to_owned(),
+            auth_policy: None,
+            name: Vec::new(),
+        }
+    }
+
     pub(crate) fn of(public: &Public) -> Self {
         let kind = KeyKind::of(public);
         let algorithm = match (kind, public) {
