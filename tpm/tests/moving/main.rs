@@ -1,6 +1,7 @@
 //! Keys that are put elsewhere: at a persistent handle, into another TPM, into the files of tpm2-tools, under an endorsement key. All
 //! secrets are test data.
 
+mod blobs;
 mod endorsement;
 mod persistent;
 
