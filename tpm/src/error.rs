@@ -95,6 +95,17 @@ pub enum TpmError {
         /// What was asked.
         operation: &'static str,
     },
+    /// The key stays in its TPM.
+    #[error("the key cannot be moved to another TPM: {0}")]
+    NotMovable(&'static str),
+    /// What a key was to be encrypted to cannot be that.
+    #[error("the key cannot be encrypted to that new parent: {0}")]
+    NewParent(&'static str),
+    /// A key on its way to a TPM does not arrive.
+    #[error(
+        "the moving key was encrypted to another TPM or parent than this, with one more key (an inner wrapper), or it is damaged [0x{0:x}]"
+    )]
+    Duplicate(u32),
     /// The owner may not put keys at this handle.
     #[error("the handle 0x{0:08x} is not in the owner's range of persistent handles: use 0x81000000 to 0x817fffff")]
     HandleRange(u32),
