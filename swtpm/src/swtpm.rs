@@ -38,7 +38,7 @@ impl Swtpm {
 
     fn try_start(&mut self) -> bool {
         let (port, ctrl) = (self.port, self.port + 1);
-        let child = Command::new("swtpm")
+        let child = command("swtpm")
             .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
             .arg("--tpmstate")
             .arg(format!("dir={},mode=0600", self.state.path().display()))
@@ -50,11 +50,12 @@ impl Swtpm {
             .spawn();
         let mut child = match child {
             Ok(child) => child,
-            Err(e) => panic!("cannot start swtpm ({e}): install the Debian package `swtpm`"),
+            Err(e) => panic!("cannot start bash ({e})"),
         };
         let started = Instant::now();
         while started.elapsed() < START_WITHIN {
-            if child.try_wait().expect("waiting for swtpm").is_some() {
+            if let Some(status) = child.try_wait().expect("waiting for swtpm") {
+                assert!(status.code() != Some(NOT_FOUND), "cannot start swtpm: install the Debian package `swtpm`");
                 return false;
             }
             if answers(ctrl) {
@@ -142,13 +143,15 @@ impl Swtpm {
     /// # Panics
     /// When the tool is not installed.
     pub fn try_tool(&self, tool: &str, args: &[&str]) -> Output {
-        Command::new(tool)
+        let output = command(tool)
             .args(args)
             .env("TPM2TOOLS_TCTI", self.tcti())
             .current_dir(self.dir())
             .stdin(Stdio::null())
             .output()
-            .unwrap_or_else(|e| panic!("cannot run {tool} ({e}): install the Debian package `tpm2-tools`"))
+            .unwrap_or_else(|e| panic!("cannot start bash ({e})"));
+        assert!(output.status.code() != Some(NOT_FOUND), "cannot run {tool}: install the Debian package `tpm2-tools`");
+        output
     }
 
     /// The handles of transient objects and loaded sessions that are in it now.
@@ -170,6 +173,18 @@ impl Drop for Swtpm {
     }
 }
 
+/// What bash ends with where there is no such program.
+const NOT_FOUND: i32 = 127;
+
+/// Runs `program` without what this process has open. The TSS opens its sockets so that programs inherit them that are started at that
+/// moment, by other threads too: swtpm then waits for one of them to close a connection that it does not know of, and serves nobody.
+fn command(program: &str) -> Command {
+    let mut command = Command::new("bash");
+    let close = r#"for fd in /proc/$$/fd/*; do fd=${fd##*/}; if ((fd > 2)); then eval "exec $fd>&-"; fi; done; exec "$0" "$@""#;
+    command.args(["-c", close, program]);
+    command
+}
+
 /// Whether the control channel answers CMD_GET_CAPABILITY (swtpm_ioctls(3)). The data channel is left alone: it takes one connection.
 fn answers(ctrl: u16) -> bool {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", ctrl)) else { return false };
@@ -181,11 +196,18 @@ fn answers(ctrl: u16) -> bool {
 /// A port that is free together with the next one.
 fn two_free_ports() -> u16 {
     for _ in 0..100 {
-        let first = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        let port = first.local_addr().expect("a bound socket has an address").port();
-        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+        let port = some_port();
+        if [port, port + 1].iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()) {
             return port;
         }
     }
     panic!("no two free ports side by side");
+}
+
+/// An even port, below those that connections get (Linux: from 32768): each TPM command is a connection, and after some thousands of them
+/// hardly two of those ports side by side are free.
+pub(crate) fn some_port() -> u16 {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    10_000 + u16::try_from(random % 11_000).unwrap_or_default() * 2
 }
