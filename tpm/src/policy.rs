@@ -247,6 +247,12 @@ impl Policy {
         self.0.iter().any(|command| matches!(command, PolicyCommand::AuthValue | PolicyCommand::Password))
     }
 
+    /// Whether registers are part of it.
+    #[must_use]
+    pub fn pcrs_are_needed(&self) -> bool {
+        self.pcrs().next().is_some()
+    }
+
     pub(crate) fn pcrs(&self) -> impl Iterator<Item = &PcrCommand> {
         self.0.iter().filter_map(|command| match command {
             PolicyCommand::Pcr(pcr) => Some(pcr),

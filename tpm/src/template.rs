@@ -260,6 +260,12 @@ impl KeyDescription {
         crate::keyfile::public_from(public).map(|public| Self::of(&public))
     }
 
+    /// The name in hexadecimal digits.
+    #[must_use]
+    pub fn name_hex(&self) -> String {
+        hex(&self.name)
+    }
+
     pub(crate) fn of(public: &Public) -> Self {
         let kind = KeyKind::of(public);
         let algorithm = match (kind, public) {

@@ -3,6 +3,7 @@
 pub(crate) mod doctor;
 pub(crate) mod get;
 pub(crate) mod keys;
+pub(crate) mod moving;
 pub(crate) mod password;
 pub(crate) mod secret_file;
 mod trust;
@@ -68,7 +69,9 @@ impl From<TpmError> for CliError {
             | TpmError::Crowded
             | TpmError::NotStarted(_)
             | TpmError::Full(_)
-            | TpmError::NoParent { .. } => Self::Unavailable(text),
+            | TpmError::NoParent { .. }
+            | TpmError::NoKey { .. }
+            | TpmError::NvFull(_) => Self::Unavailable(text),
             TpmError::NotPermitted { .. }
             | TpmError::Auth { .. }
             | TpmError::Lockout { .. }
