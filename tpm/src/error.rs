@@ -95,6 +95,17 @@ pub enum TpmError {
         /// What was asked.
         operation: &'static str,
     },
+    /// The key stays in its TPM.
+    #[error("the key cannot be moved to another TPM: {0}")]
+    NotMovable(&'static str),
+    /// What a key was to be encrypted to cannot be that.
+    #[error("the key cannot be encrypted to that new parent: {0}")]
+    NewParent(&'static str),
+    /// A key on its way to a TPM does not arrive.
+    #[error(
+        "the moving key was encrypted to another TPM or parent than this, with one more key (an inner wrapper), or it is damaged [0x{0:x}]"
+    )]
+    Duplicate(u32),
     /// The owner may not put keys at this handle.
     #[error("the handle 0x{0:08x} is not in the owner's range of persistent handles: use 0x81000000 to 0x817fffff")]
     HandleRange(u32),
@@ -111,7 +122,8 @@ pub enum TpmError {
     NvFull(u32),
     /// A parent has a policy that is not known here.
     #[error(
-        "the parent at 0x{0:08x} may only be used under a policy that cannot be fulfilled here (only an endorsement key's can,          TPM2_PolicySecret): name another parent"
+        "the parent at 0x{0:08x} may only be used under a policy that cannot be fulfilled here (only an endorsement key's can): \
+         name another parent"
     )]
     ParentPolicy(u32),
     /// A persistent handle is taken already.
@@ -189,7 +201,8 @@ fn password_message(what: Protected, was_given: bool, tries_left: Option<u32>, c
         Protected::Owner => ("the owner hierarchy", "--owner-password-file or TPM_OWNER_AUTH"),
         Protected::Endorsement => {
             return format!(
-                "the endorsement hierarchy has a password, which cannot be given here: take it away (tpm2_changeauth -c endorsement) [0x{code:x}]"
+                "the endorsement hierarchy has a password, which cannot be given here: take it away (tpm2_changeauth -c endorsement) \
+                 [0x{code:x}]"
             );
         }
     };

@@ -17,6 +17,7 @@
 mod actor;
 mod asymmetric;
 mod device;
+mod duplicate;
 mod error;
 mod keyfile;
 mod live;
@@ -30,6 +31,7 @@ mod template;
 
 pub use actor::{BusEncryption, KeySource, NewKey, Settings, TpmHandle, TpmKey};
 pub use asymmetric::{DigestAlgorithm, PrivateKey, PrivateKeyError, SignatureScheme};
+pub use duplicate::DuplicatedKey;
 pub use error::{Protected, TpmError};
 pub use keyfile::{KeyFile, KeyFileError, Parent};
 pub use password::{Password, PasswordError};

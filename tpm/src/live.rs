@@ -34,7 +34,7 @@ pub(crate) struct Loaded {
     pub(crate) handle: KeyHandle,
     pub(crate) public: Public,
     policy: Policy,
-    has_password: bool,
+    pub(crate) has_password: bool,
     is_persistent: bool,
 }
 
@@ -282,7 +282,7 @@ impl Live {
     }
 
     /// A policy session to use the key, salted as the other one.
-    fn policy_session_for(&mut self, source: &KeySource) -> Result<PolicySession, TpmError> {
+    pub(crate) fn policy_session_for(&mut self, source: &KeySource) -> Result<PolicySession, TpmError> {
         let parent = match source {
             KeySource::File { file, .. } => file.parent(),
             KeySource::Handle { .. } => Parent::H2Primary,

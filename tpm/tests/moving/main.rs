@@ -2,6 +2,7 @@
 //! secrets are test data.
 
 mod blobs;
+mod duplicate;
 mod endorsement;
 mod persistent;
 
