@@ -20,8 +20,8 @@ const CC_POLICY_COMMAND_CODE: u32 = 0x16c;
 const CC_DUPLICATE: u32 = 0x14b;
 
 /// The authPolicy of a movable key: TPM2_PolicyCommandCode(TPM2_Duplicate). Ours ask for TPM2_PolicyAuthValue before: TPM2_Duplicate by
-/// itself takes no password, so that who has the file and the TPM could take a password's key out without it. Key files do not state it: what
-/// they state is replayed for each use, which this policy forbids.
+/// itself takes no password, so that who has the file and the TPM could take a password's key out without it. Key files do not
+/// state it: what they state is replayed for each use, which this policy forbids.
 pub(crate) fn duplication_digest(with_auth_value: bool) -> [u8; 32] {
     let mut digest = [0; 32];
     if with_auth_value {

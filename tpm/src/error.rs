@@ -122,7 +122,8 @@ pub enum TpmError {
     NvFull(u32),
     /// A parent has a policy that is not known here.
     #[error(
-        "the parent at 0x{0:08x} may only be used under a policy that cannot be fulfilled here (only an endorsement key's can,          TPM2_PolicySecret): name another parent"
+        "the parent at 0x{0:08x} may only be used under a policy that cannot be fulfilled here (only an endorsement key's can): \
+         name another parent"
     )]
     ParentPolicy(u32),
     /// A persistent handle is taken already.
@@ -200,7 +201,8 @@ fn password_message(what: Protected, was_given: bool, tries_left: Option<u32>, c
         Protected::Owner => ("the owner hierarchy", "--owner-password-file or TPM_OWNER_AUTH"),
         Protected::Endorsement => {
             return format!(
-                "the endorsement hierarchy has a password, which cannot be given here: take it away (tpm2_changeauth -c endorsement) [0x{code:x}]"
+                "the endorsement hierarchy has a password, which cannot be given here: take it away (tpm2_changeauth -c endorsement) \
+                 [0x{code:x}]"
             );
         }
     };

@@ -78,9 +78,16 @@ impl From<TpmError> for CliError {
             | TpmError::PcrChanged(_)
             | TpmError::Policy(_)
             | TpmError::SessionKey { .. } => Self::NotPermitted(text),
-            TpmError::KeyFile(_) | TpmError::OtherTpm(_) | TpmError::NotForThis { .. } | TpmError::HandleTaken(_) | TpmError::NoBank(_) => {
-                Self::Usage(text)
-            }
+            TpmError::KeyFile(_)
+            | TpmError::OtherTpm(_)
+            | TpmError::NotForThis { .. }
+            | TpmError::HandleTaken(_)
+            | TpmError::HandleRange(_)
+            | TpmError::NotMovable(_)
+            | TpmError::NewParent(_)
+            | TpmError::Duplicate(_)
+            | TpmError::ParentPolicy(_)
+            | TpmError::NoBank(_) => Self::Usage(text),
             _ => Self::Other(text),
         }
     }

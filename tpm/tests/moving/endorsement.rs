@@ -73,5 +73,6 @@ async fn a_parent_that_cannot_be_used_is_told_why() {
     assert!(refused.to_string().starts_with("the endorsement hierarchy has a password, which cannot be given here: "), "{refused}");
     let refused = create(0x8100_0002).await.expect_err("the parent's policy is its own");
     assert!(matches!(refused, TpmError::ParentPolicy(0x8100_0002)), "{refused:?}");
+    assert!(refused.to_string().ends_with("(only an endorsement key's can): name another parent"), "{refused}");
     leaves_nothing(&swtpm, tpm);
 }
