@@ -3,10 +3,12 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use crate::command;
 
 const START_WITHIN: Duration = Duration::from_secs(10);
 
@@ -38,7 +40,7 @@ impl Swtpm {
 
     fn try_start(&mut self) -> bool {
         let (port, ctrl) = (self.port, self.port + 1);
-        let child = command("swtpm")
+        let child = command("swtpm", "swtpm")
             .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
             .arg("--tpmstate")
             .arg(format!("dir={},mode=0600", self.state.path().display()))
@@ -48,14 +50,10 @@ impl Swtpm {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        let mut child = match child {
-            Ok(child) => child,
-            Err(e) => panic!("cannot start bash ({e})"),
-        };
+        let mut child = child.expect("starting swtpm");
         let started = Instant::now();
         while started.elapsed() < START_WITHIN {
-            if let Some(status) = child.try_wait().expect("waiting for swtpm") {
-                assert!(status.code() != Some(NOT_FOUND), "cannot start swtpm: install the Debian package `swtpm`");
+            if child.try_wait().expect("waiting for swtpm").is_some() {
                 return false;
             }
             if answers(ctrl) {
@@ -123,12 +121,12 @@ impl Swtpm {
 
     fn signal(&self, signal: &str) {
         if let Some(process) = &self.process {
-            let status = Command::new("kill").args([&format!("-{signal}"), &process.id().to_string()]).status();
+            let status = command("kill", "procps").args([&format!("-{signal}"), &process.id().to_string()]).status();
             assert!(status.is_ok_and(|s| s.success()), "kill -{signal}");
         }
     }
 
-    /// Runs a program of tpm2-tools against it, in [`dir`](Self::dir), and returns its standard output.
+    /// Runs a program of tpm2-tools (or OpenSSL, whose provider `tpm2` finds it) against it, in [`dir`](Self::dir), and returns its standard output.
     ///
     /// # Panics
     /// When the tool is not installed or fails.
@@ -143,15 +141,9 @@ impl Swtpm {
     /// # Panics
     /// When the tool is not installed.
     pub fn try_tool(&self, tool: &str, args: &[&str]) -> Output {
-        let output = command(tool)
-            .args(args)
-            .env("TPM2TOOLS_TCTI", self.tcti())
-            .current_dir(self.dir())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap_or_else(|e| panic!("cannot start bash ({e})"));
-        assert!(output.status.code() != Some(NOT_FOUND), "cannot run {tool}: install the Debian package `tpm2-tools`");
-        output
+        let mut command = command(tool, if tool.starts_with("tpm2_") { "tpm2-tools" } else { tool });
+        command.args(args).env("TPM2TOOLS_TCTI", self.tcti()).env("TPM2OPENSSL_TCTI", self.tcti());
+        command.current_dir(self.dir()).stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("cannot run {tool}: {e}"))
     }
 
     /// The handles of transient objects and loaded sessions that are in it now.
@@ -171,18 +163,6 @@ impl Drop for Swtpm {
             let _ = process.wait();
         }
     }
-}
-
-/// What bash ends with where there is no such program.
-const NOT_FOUND: i32 = 127;
-
-/// Runs `program` without what this process has open. The TSS opens its sockets so that programs inherit them that are started at that
-/// moment, by other threads too: swtpm then waits for one of them to close a connection that it does not know of, and serves nobody.
-fn command(program: &str) -> Command {
-    let mut command = Command::new("bash");
-    let close = r#"for fd in /proc/$$/fd/*; do fd=${fd##*/}; if ((fd > 2)); then eval "exec $fd>&-"; fi; done; exec "$0" "$@""#;
-    command.args(["-c", close, program]);
-    command
 }
 
 /// Whether the control channel answers CMD_GET_CAPABILITY (swtpm_ioctls(3)). The data channel is left alone: it takes one connection.

@@ -230,7 +230,16 @@ impl TpmHandle {
     /// # Errors
     /// As [`TpmError`] tells.
     pub async fn policy(&self, pcrs: PcrSelection, needs_password: bool) -> Result<Policy, TpmError> {
-        self.run(move |device| device.policy_now(&pcrs, needs_password)).await
+        self.run(move |device| device.policy_now(&pcrs, needs_password, false)).await
+    }
+
+    /// As [`policy`](Self::policy), but with one command for all registers: what tpm2-tools make, and put into no file. Where a register
+    /// changes, it cannot be told which.
+    ///
+    /// # Errors
+    /// As [`TpmError`] tells.
+    pub async fn joint_policy(&self, pcrs: PcrSelection, needs_password: bool) -> Result<Policy, TpmError> {
+        self.run(move |device| device.policy_now(&pcrs, needs_password, true)).await
     }
 
     /// The name of the TPM's endorsement key (template L-2, ECC P-256), in hexadecimal digits: to be pinned with

@@ -149,8 +149,8 @@ impl Device {
     }
 
     /// The values of registers now.
-    pub(crate) fn policy_now(&mut self, selection: &PcrSelection, needs_password: bool) -> Result<Policy, TpmError> {
-        self.run(|live| policy_from(live, selection, needs_password))
+    pub(crate) fn policy_now(&mut self, selection: &PcrSelection, needs_password: bool, is_joint: bool) -> Result<Policy, TpmError> {
+        self.run(|live| policy_from(live, selection, needs_password, is_joint))
     }
 
     pub(crate) fn ek_name(&mut self) -> Result<String, TpmError> {
@@ -170,23 +170,28 @@ pub(crate) fn policy_of(live: &mut Live, new: &NewKey) -> Result<(Policy, AuthPo
             Err(TpmError::NotForThis { kind: "movable".into(), operation: "be bound to registers (PCR): leave one of the two out" })
         }
         Some(selection) => {
-            let policy = policy_from(live, selection, new.password.is_some())?;
+            let policy = policy_from(live, selection, new.password.is_some(), false)?;
             let digest = policy.digest();
             Ok((policy, AuthPolicy::Use(digest)))
         }
     }
 }
 
-/// One command for each register, so that the one that changes can be named.
-fn policy_from(live: &mut Live, selection: &PcrSelection, needs_password: bool) -> Result<Policy, TpmError> {
-    let mut commands = Vec::new();
+/// One command for each register, so that the one that changes can be named; or one for all, as others make it.
+fn policy_from(live: &mut Live, selection: &PcrSelection, needs_password: bool, is_joint: bool) -> Result<Policy, TpmError> {
+    let mut values = Vec::new();
     for (register, value) in selection.registers() {
         let value = match value {
             Some(value) => value.to_vec(),
             None => live.read_pcr(selection.bank(), register)?,
         };
-        commands.push(PolicyCommand::Pcr(PcrCommand::of_one(selection.bank(), register, &value)));
+        values.push((register, value));
     }
+    let bank = selection.bank();
+    let mut commands: Vec<_> = match is_joint {
+        true => vec![PolicyCommand::Pcr(PcrCommand::of_all(bank, &values))],
+        false => values.chunks(1).map(|one| PolicyCommand::Pcr(PcrCommand::of_all(bank, one))).collect(),
+    };
     if needs_password {
         commands.push(PolicyCommand::AuthValue);
     }
