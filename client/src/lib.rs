@@ -7,10 +7,10 @@
 //! # async fn example(tls: rustls::ClientConfig) -> Result<(), Box<dyn std::error::Error>> {
 //! use ekm_otp::{Authority, KeyId, TlsPolicy};
 //! use ekm_otp_client::{Connector, Key};
-//! use ekm_otp_tpm::{BusEncryption, KeyFile, TpmHandle};
+//! use ekm_otp_tpm::{KeyFile, TpmHandle};
 //!
 //! let tpm = TpmHandle::open("device:/dev/tpmrm0".parse()?)?;
-//! let key = tpm.load(KeyFile::from_pem(&std::fs::read_to_string("client1.pem")?)?, BusEncryption::On);
+//! let key = tpm.load(KeyFile::from_pem(&std::fs::read_to_string("client1.pem")?)?);
 //!
 //! let connector = Connector::new(tls, TlsPolicy::default(), Authority::parse("api.example.test")?, KeyId::new("client1")?, Key::Tpm(key));
 //! let mut connection = connector.connect().await?; // the server has proved itself when this returns

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::{CliError, get, keys};
+use crate::cli::{CliError, doctor, get, keys};
 
 /// EKM-OTP client: requests with a password that fits one TLS connection, derived by a key that never leaves the TPM.
 ///
@@ -24,9 +24,18 @@ struct Cli {
 enum Command {
     /// Get a resource; its body goes to standard output.
     Get(Box<get::GetArgs>),
-    /// Make and look at keys.
+    /// Make, import, look at, use and guard keys.
     #[command(subcommand)]
-    Key(keys::KeyCommand),
+    Key(Box<keys::KeyCommand>),
+    /// Look for what is wrong: the TPM; with --key, that key; with --url, the server and the way to it.
+    ///
+    /// One line for each check: ok, warning or problem, the check's name, what was found; below it, what to do. Nothing is changed, nothing is
+    /// left in the TPM, and no password is asked for or tried that was not given. The server sees requests without a right credential, and the last one with
+    /// it where --kid and --key (or --secret-file) are given.
+    ///
+    /// Exit codes: 0 no problem (warnings are none), 69 TPM or server cannot be reached, 77 not permitted or not proven, 1 any other problem,
+    /// 64 wrong usage.
+    Doctor(Box<doctor::DoctorArgs>),
 }
 
 fn main() -> ExitCode {
@@ -55,7 +64,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
         let command = async {
             match cli.command {
                 Command::Get(args) => get::run(*args).await,
-                Command::Key(command) => keys::run(command).await,
+                Command::Key(command) => keys::run(*command).await,
+                Command::Doctor(args) => doctor::run(*args).await,
             }
         };
         // Ended by a signal, the work is dropped rather than cut: what is loaded in the TPM is flushed.

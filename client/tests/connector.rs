@@ -8,7 +8,7 @@ use common::{Bench, Server};
 use ekm_otp::{Authority, KeyId, TlsPolicy};
 use ekm_otp_client::{ConnectError, Connector, Key};
 use ekm_otp_swtpm::Tap;
-use ekm_otp_tpm::{BusEncryption, KeyFile, TpmHandle};
+use ekm_otp_tpm::{KeyFile, TpmHandle};
 use http::{Request, StatusCode};
 use http_body_util::Empty;
 use rustls::pki_types::pem::PemObject as _;
@@ -28,7 +28,7 @@ async fn connector(bench: &Bench, server: &Server, tcti: &str) -> Connector {
         .with_no_client_auth();
     let tpm = TpmHandle::open(tcti.parse().expect("a TCTI string")).expect("a thread");
     let file = KeyFile::from_pem(&std::fs::read_to_string(bench.path("client1.pem")).expect("reading")).expect("a key file");
-    let key = tpm.load(file, BusEncryption::On);
+    let key = tpm.load(file);
     key.prepare().await.expect("loading");
     let origin = Authority::parse(&format!("localhost:{}", server.port)).expect("an authority");
     Connector::new(tls, policy, origin, KeyId::new("client1").expect("a key id"), Key::Tpm(key))

@@ -1,51 +1,36 @@
-//! The TPM as its one owner sees it: a context, a salted session, the keys that are loaded. Lost together, made anew together.
+//! The TPM as its one owner sees it: reached when needed, and again when the connection was at fault.
 
-use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
 
-use tss_esapi::Context;
-use tss_esapi::attributes::SessionAttributesBuilder;
-use tss_esapi::constants::{CapabilityType, SessionType, tss};
-use tss_esapi::handles::{KeyHandle, ObjectHandle, PersistentTpmHandle, TpmHandle};
+use tss_esapi::handles::ObjectHandle;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
-use tss_esapi::interface_types::resource_handles::Hierarchy;
-use tss_esapi::interface_types::session_handles::AuthSession;
-use tss_esapi::structures::{CapabilityData, MaxBuffer, SensitiveData, SymmetricDefinition};
+use tss_esapi::structures::{Auth, MaxBuffer, SensitiveData};
 use zeroize::Zeroizing;
 
+use crate::actor::{KeySource, NewKey, Settings, Slot};
+use crate::duplicate::duplication_digest;
+use crate::live::{Live, Loaded};
+use crate::policy::{PcrCommand, PolicyCommand};
 use crate::presence::Presence;
 use crate::tcti::Kind;
-use crate::template::{self, EMPTY_PASSWORD};
-use crate::{KeyFile, KeyFileError, Parent, Tcti, TpmError};
-
-/// Whether the input and the result of an HMAC travel encrypted between this process and the TPM (TCG part 1, 21: parameter
-/// encryption). Creating a key always does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum BusEncryption {
-    /// Encrypted, in a salted session.
-    #[default]
-    On,
-    /// In clear: whoever reads the bus sees one connection's MAC input and MAC. Some ten times cheaper for the client.
-    Off,
-}
-
-/// Names a key that is to be loaded, over the lifetime of an actor.
-pub(crate) type Slot = u64;
+use crate::template::{self, AuthPolicy, KeyKind, Origin, Unique, hex};
+use crate::{KeyDescription, KeyFile, Parent, PcrSelection, Policy, Tcti, TpmError};
 
 pub(crate) struct Device {
     tcti: Tcti,
+    settings: Settings,
     presence: Option<Presence>,
     live: Option<Live>,
 }
 
 impl Device {
-    pub(crate) fn new(tcti: Tcti) -> Self {
-        Self { tcti, presence: None, live: None }
+    pub(crate) fn new(tcti: Tcti, settings: Settings) -> Self {
+        Self { tcti, settings, presence: None, live: None }
     }
 
     /// Runs `operation`; where the connection to the TPM may be at fault, once more on a new one.
-    fn run<T>(&mut self, operation: impl Fn(&mut Live) -> Result<T, TpmError>) -> Result<T, TpmError> {
+    pub(crate) fn run<T>(&mut self, operation: impl Fn(&mut Live) -> Result<T, TpmError>) -> Result<T, TpmError> {
         let is_new = self.live.is_none();
         let result = operation(self.live()?);
         match result {
@@ -58,13 +43,22 @@ impl Device {
         }
     }
 
+    /// Looks at the TPM as it is: what others left in it is not flushed, and nothing is kept.
+    pub(crate) fn look<T>(&mut self, look: impl Fn(&mut Live) -> Result<T, TpmError>) -> Result<T, TpmError> {
+        if self.live.is_some() {
+            return self.run(look);
+        }
+        reach(&self.tcti)?;
+        look(&mut Live::connect(&self.tcti, &Settings::default())?)
+    }
+
     fn live(&mut self) -> Result<&mut Live, TpmError> {
         if self.live.is_none() {
             let reached = reach(&self.tcti)?;
             if let (Some(address), None) = (reached, &self.presence) {
                 self.presence = Some(Presence::at(address).ok_or(TpmError::Crowded)?);
             }
-            let mut live = Live::connect(&self.tcti)?;
+            let mut live = Live::connect(&self.tcti, &self.settings)?;
             if let Some(alone) = self.presence.as_ref().and_then(Presence::alone) {
                 // Nobody else is there: what is loaded now, a killed process left behind (or this one, when its connection broke).
                 live.flush_leftovers()?;
@@ -86,52 +80,128 @@ impl Device {
         })
     }
 
-    pub(crate) fn create_hmac_key(&mut self, parent: Parent, secret: &[u8]) -> Result<KeyFile, TpmError> {
+    /// TPM2_Create: the TPM makes the key, or takes the secret of an HMAC key as sensitive data.
+    pub(crate) fn create(&mut self, new: &NewKey, secret: Option<&[u8]>) -> Result<KeyFile, TpmError> {
+        let origin = if secret.is_some() { Origin::Given } else { Origin::Tpm };
         self.run(|live| {
-            live.with_parent(parent, |live, parent_handle| {
-                let session = live.session(parent_handle)?;
-                let created = live
-                    .context
-                    .execute_with_session(Some(session), |c| {
-                        let sensitive = SensitiveData::try_from(secret.to_vec())?;
-                        c.create(parent_handle, template::hmac_key()?, None, Some(sensitive), None, None)
-                    })
-                    .map_err(|e| TpmError::of("TPM2_Create", e))?;
-                Ok(KeyFile::new(parent, created.out_public, created.out_private))
+            let (policy, auth_policy) = policy_of(live, new)?;
+            live.with_parent(new.parent, |live, parent| {
+                let session = live.parent_session(new.parent, parent)?;
+                let created = live.context.execute_with_session(Some(session), |c| {
+                    let public = template::key(new.kind, origin, new.password.is_some(), auth_policy, Unique::Unknown)?;
+                    let auth = new.password.as_ref().map(crate::Password::to_auth).transpose()?;
+                    let sensitive = secret.map(|secret| SensitiveData::try_from(secret.to_vec())).transpose()?;
+                    c.create(parent, public, auth, sensitive, None, None)
+                });
+                let created = created.map_err(|e| TpmError::of("TPM2_Create", e)).map_err(|e| live.explain_parent(new.parent, e))?;
+                Ok(KeyFile::new(new.parent, created.out_public, created.out_private, new.password.is_none(), policy.clone()))
             })
         })
     }
 
-    /// TPM2_HMAC with the key of `slot`, which is loaded first where it is not yet.
-    pub(crate) fn hmac(&mut self, slot: Slot, file: &KeyFile, input: &[u8], bus: BusEncryption) -> Result<Zeroizing<[u8; 32]>, TpmError> {
+    /// TPM2_HMAC with the key of `slot`.
+    pub(crate) fn hmac(&mut self, slot: Slot, source: &KeySource, input: &[u8]) -> Result<Zeroizing<[u8; 32]>, TpmError> {
         self.run(|live| {
-            let key = live.loaded(slot, file)?;
-            let session = match (bus, live.session) {
-                (BusEncryption::On, Some(session)) => Some(session),
-                // Loading the key has made the session.
-                (BusEncryption::On, None) => return Err(TpmError::Command { operation: "TPM2_HMAC", code: 0 }),
-                (BusEncryption::Off, _) => EMPTY_PASSWORD,
-            };
-            let digest = live
-                .context
-                .execute_with_session(session, |c| {
-                    c.hmac(ObjectHandle::from(key), MaxBuffer::try_from(input.to_vec())?, HashingAlgorithm::Null)
-                })
-                .map_err(|e| TpmError::of("TPM2_HMAC", e))?;
+            let key = live.loaded(slot, source)?;
+            must_be(&key, &[KeyKind::HmacSha256], "make HMACs")?;
+            let digest = live.with_key(&key, source.bus(), "TPM2_HMAC", |c, handle| {
+                c.hmac(ObjectHandle::from(handle), MaxBuffer::try_from(input.to_vec())?, HashingAlgorithm::Null)
+            })?;
             <[u8; 32]>::try_from(digest.value()).map(Zeroizing::new).map_err(|_| TpmError::Command { operation: "TPM2_HMAC", code: 0 })
         })
     }
 
-    pub(crate) fn load(&mut self, slot: Slot, file: &KeyFile) -> Result<(), TpmError> {
-        self.run(|live| live.loaded(slot, file).map(|_| ()))
+    pub(crate) fn load(&mut self, slot: Slot, source: &KeySource) -> Result<KeyDescription, TpmError> {
+        self.run(|live| live.loaded(slot, source).map(|key| KeyDescription::of(&key.public)))
     }
 
     pub(crate) fn unload(&mut self, slot: Slot) {
-        let Some(live) = &mut self.live else { return };
-        if let Some(Err(e)) = live.keys.remove(&slot).map(|key| live.flush(key.into())) {
+        if let Some(Err(e)) = self.live.as_mut().map(|live| live.unload(slot)) {
             tracing::debug!(error = %e, "a key could not be flushed");
             self.live = None;
         }
+    }
+
+    /// TPM2_ObjectChangeAuth: the same key with another password, or without one.
+    pub(crate) fn change_password(&mut self, slot: Slot, source: &KeySource, new: Option<&crate::Password>) -> Result<KeyFile, TpmError> {
+        let KeySource::File { file, .. } = source else {
+            return Err(TpmError::NotForThis {
+                kind: "persistent".into(),
+                operation: "change their password: change it in the file, and persist that",
+            });
+        };
+        self.run(|live| {
+            let key = live.loaded(slot, source)?;
+            if file.policy().needs_password() && new.is_none() {
+                return Err(TpmError::NotForThis {
+                    kind: "password-protected".into(),
+                    operation: "lose a password that is part of their policy",
+                });
+            }
+            let private = live.with_parent(file.parent(), |live, parent| {
+                live.as_admin(&key, "TPM2_ObjectChangeAuth", |c, handle| {
+                    let auth = new.map_or(Ok(Auth::default()), crate::Password::to_auth)?;
+                    c.object_change_auth(handle.into(), parent.into(), auth)
+                })
+            })?;
+            Ok((**file).clone().with_private(private, new.is_none()))
+        })
+    }
+
+    /// The values of registers now.
+    pub(crate) fn policy_now(&mut self, selection: &PcrSelection, needs_password: bool, is_joint: bool) -> Result<Policy, TpmError> {
+        self.run(|live| policy_from(live, selection, needs_password, is_joint))
+    }
+
+    pub(crate) fn ek_name(&mut self) -> Result<String, TpmError> {
+        self.run(|live| {
+            let (key, name) = live.ek()?;
+            live.flush(key.into()).map(|()| hex(&name))
+        })
+    }
+}
+
+pub(crate) fn policy_of(live: &mut Live, new: &NewKey) -> Result<(Policy, AuthPolicy), TpmError> {
+    match &new.pcrs {
+        None if new.movable => Ok((Policy::default(), AuthPolicy::Duplicate(duplication_digest(true)))),
+        None => Ok((Policy::default(), AuthPolicy::None)),
+        // Either needs the one authPolicy; both would take a TPM2_PolicyOR.
+        Some(_) if new.movable => {
+            Err(TpmError::NotForThis { kind: "movable".into(), operation: "be bound to registers (PCR): leave one of the two out" })
+        }
+        Some(selection) => {
+            let policy = policy_from(live, selection, new.password.is_some(), false)?;
+            let digest = policy.digest();
+            Ok((policy, AuthPolicy::Use(digest)))
+        }
+    }
+}
+
+/// One command for each register, so that the one that changes can be named; or one for all, as others make it.
+fn policy_from(live: &mut Live, selection: &PcrSelection, needs_password: bool, is_joint: bool) -> Result<Policy, TpmError> {
+    let mut values = Vec::new();
+    for (register, value) in selection.registers() {
+        let value = match value {
+            Some(value) => value.to_vec(),
+            None => live.read_pcr(selection.bank(), register)?,
+        };
+        values.push((register, value));
+    }
+    let bank = selection.bank();
+    let mut commands: Vec<_> = match is_joint {
+        true => vec![PolicyCommand::Pcr(PcrCommand::of_all(bank, &values))],
+        false => values.chunks(1).map(|one| PolicyCommand::Pcr(PcrCommand::of_all(bank, one))).collect(),
+    };
+    if needs_password {
+        commands.push(PolicyCommand::AuthValue);
+    }
+    Ok(Policy(commands))
+}
+
+pub(crate) fn must_be(key: &Loaded, kinds: &[KeyKind], operation: &'static str) -> Result<(), TpmError> {
+    match key.kind() {
+        Some(kind) if kinds.contains(&kind) => Ok(()),
+        _ => Err(TpmError::NotForThis { kind: KeyDescription::of(&key.public).algorithm, operation }),
     }
 }
 
@@ -155,131 +225,5 @@ fn reach(tcti: &Tcti) -> Result<Option<SocketAddr>, TpmError> {
             .map(Some)
             .map_err(|e| unreachable(format!("{e}. Is swtpm running, with --server at this port and --ctrl at the next one?"))),
         Kind::Tabrmd => Ok(None),
-    }
-}
-
-struct Live {
-    context: Context,
-    session: Option<AuthSession>,
-    keys: HashMap<Slot, KeyHandle>,
-}
-
-impl Live {
-    fn connect(tcti: &Tcti) -> Result<Self, TpmError> {
-        let name_conf = tcti.to_name_conf().map_err(|e| TpmError::of("reading the TCTI", e))?;
-        let context = Context::new(name_conf).map_err(|e| {
-            let hint = match tcti.kind {
-                Kind::Swtpm { .. } => "does something else listen there?",
-                Kind::Tabrmd => "is tpm2-abrmd running?",
-                Kind::Device(_) => "is another program using it? /dev/tpmrm0 can be shared, /dev/tpm0 cannot",
-            };
-            TpmError::Unreachable { tcti: tcti.clone(), why: format!("{hint} [0x{:x}]", crate::error::code_of(e)) }
-        })?;
-        Ok(Self { context, session: None, keys: HashMap::new() })
-    }
-
-    fn flush_leftovers(&mut self) -> Result<(), TpmError> {
-        for first in [tss::TPM2_TRANSIENT_FIRST, tss::TPM2_LOADED_SESSION_FIRST] {
-            let answer = self.context.execute_without_session(|c| c.get_capability(CapabilityType::Handles, first, 254));
-            let (CapabilityData::Handles(handles), _) = answer.map_err(|e| TpmError::of("TPM2_GetCapability", e))? else { continue };
-            for handle in handles.into_inner() {
-                let leftover = self.context.execute_without_session(|c| c.tr_from_tpm_public(handle));
-                let leftover = leftover.map_err(|e| TpmError::of("looking at a handle that was left behind", e))?;
-                self.flush(leftover)?;
-                tracing::debug!(?handle, "flushed a handle that a killed process left in the TPM");
-            }
-        }
-        Ok(())
-    }
-
-    fn flush(&mut self, handle: ObjectHandle) -> Result<(), TpmError> {
-        self.context.execute_without_session(|c| c.flush_context(handle)).map_err(|e| TpmError::of("TPM2_FlushContext", e))
-    }
-
-    /// Runs `operation` with the parent's handle; a primary is flushed afterwards, whatever happens.
-    fn with_parent<T>(
-        &mut self,
-        parent: Parent,
-        operation: impl FnOnce(&mut Self, KeyHandle) -> Result<T, TpmError>,
-    ) -> Result<T, TpmError> {
-        match parent {
-            Parent::H2Primary => {
-                let primary = self
-                    .context
-                    .execute_with_session(EMPTY_PASSWORD, |c| {
-                        c.create_primary(Hierarchy::Owner, template::h2_parent()?, None, None, None, None)
-                    })
-                    .map_err(|e| TpmError::of("TPM2_CreatePrimary", e))?
-                    .key_handle;
-                let result = operation(self, primary);
-                self.flush(primary.into()).and(result)
-            }
-            Parent::Persistent(handle) => {
-                let no_parent = |e| match TpmError::of("TPM2_ReadPublic", e) {
-                    TpmError::Command { code, .. } if code >> 16 == 0 => TpmError::NoParent { handle, code },
-                    other => other,
-                };
-                let tpm_handle = PersistentTpmHandle::new(handle).map_err(no_parent)?;
-                let mut object =
-                    self.context.execute_without_session(|c| c.tr_from_tpm_public(TpmHandle::Persistent(tpm_handle))).map_err(no_parent)?;
-                let result = operation(self, KeyHandle::from(object));
-                self.context.tr_close(&mut object).map_err(|e| TpmError::of("closing the parent", e)).and(result)
-            }
-        }
-    }
-
-    fn session_for(&mut self, parent: Parent) -> Result<AuthSession, TpmError> {
-        match self.session {
-            Some(session) => Ok(session),
-            None => self.with_parent(parent, Self::session),
-        }
-    }
-
-    /// The one session, salted against a storage key of this TPM so that a listener on the bus cannot derive its keys.
-    fn session(&mut self, salt_key: KeyHandle) -> Result<AuthSession, TpmError> {
-        if let Some(session) = self.session {
-            return Ok(session);
-        }
-        let session = self
-            .context
-            .execute_without_session(|c| {
-                c.start_auth_session(
-                    Some(salt_key),
-                    None,
-                    None,
-                    SessionType::Hmac,
-                    SymmetricDefinition::AES_128_CFB,
-                    HashingAlgorithm::Sha256,
-                )
-            })
-            .map_err(|e| TpmError::of("TPM2_StartAuthSession", e))?
-            .ok_or(TpmError::Command { operation: "TPM2_StartAuthSession", code: 0 })?;
-        self.set_encryption(session, true, true)?;
-        self.session = Some(session);
-        Ok(session)
-    }
-
-    fn set_encryption(&mut self, session: AuthSession, to_tpm: bool, from_tpm: bool) -> Result<(), TpmError> {
-        let (attributes, mask) =
-            SessionAttributesBuilder::new().with_continue_session(true).with_decrypt(to_tpm).with_encrypt(from_tpm).build();
-        self.context.tr_sess_set_attributes(session, attributes, mask).map_err(|e| TpmError::of("setting the session's attributes", e))
-    }
-
-    fn loaded(&mut self, slot: Slot, file: &KeyFile) -> Result<KeyHandle, TpmError> {
-        if let Some(key) = self.keys.get(&slot) {
-            return Ok(*key);
-        }
-        let description = file.describe();
-        if !description.is_hmac_sha256 {
-            return Err(KeyFileError::NotHmac(description.kind.to_owned()).into());
-        }
-        let key = self.with_parent(file.parent(), |live, parent| {
-            let session = live.session(parent)?;
-            live.context
-                .execute_with_session(Some(session), |c| c.load(parent, file.private().clone(), file.public().clone()))
-                .map_err(|e| TpmError::of("TPM2_Load", e))
-        })?;
-        self.keys.insert(slot, key);
-        Ok(key)
     }
 }

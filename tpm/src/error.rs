@@ -40,12 +40,95 @@ pub enum TpmError {
     /// The private part does not belong to this TPM.
     #[error("the key file does not belong to this TPM and parent, or the TPM was cleared since it was made [0x{0:x}]")]
     OtherTpm(u32),
-    /// The key or its parent wants a password that was not given, or another one.
-    #[error("the TPM refuses the use of the key or of its parent: it wants a password, which this version cannot give [0x{0:x}]")]
-    Auth(u32),
-    /// The TPM is in dictionary-attack lockout.
-    #[error("the TPM is locked out after too many wrong passwords: wait, or reset it (tpm2_dictionarylockout --clear-lockout) [0x{0:x}]")]
-    Lockout(u32),
+    /// A password is wanted that was not given, or another one.
+    #[error("{}", password_message(*what, *was_given, *tries_left, *code))]
+    Auth {
+        /// Whose password.
+        what: Protected,
+        /// Whether one was given.
+        was_given: bool,
+        /// How many more wrong ones lock the TPM; `None` where guessing is not counted.
+        tries_left: Option<u32>,
+        /// The TPM's answer.
+        code: u32,
+    },
+    /// The TPM is in dictionary-attack lockout: it refuses right passwords, too, of every object that is protected against guessing.
+    #[error(
+        "the TPM is locked out after too many wrong passwords, and refuses right ones too: {} [0x{code:x}]",
+        lockout_message(*seconds)
+    )]
+    Lockout {
+        /// After how many seconds it forgets one wrong password, so that the next try is possible; `None` where it does not tell.
+        seconds: Option<u32>,
+        /// The TPM's answer.
+        code: u32,
+    },
+    /// Registers have other values than when the key was made: firmware, boot loader or configuration changed.
+    #[error(
+        "the key is bound to registers (PCR) that have changed since it was made: {0}. Firmware, boot loader or their configuration is not \
+         what it was; if that is right, make the key anew"
+    )]
+    PcrChanged(String),
+    /// The policy was replayed and does not come to what the key asks for.
+    #[error(
+        "the key's policy is not fulfilled by what its file says (or by --pcrs): it was made with other registers, or a password is part of \
+         it [0x{0:x}]"
+    )]
+    Policy(u32),
+    /// The key that the session was to be salted with is another one than was pinned.
+    #[error(
+        "the TPM's endorsement key is not the pinned one: its name is {found}. This is another TPM, or something sits between it and this \
+         program; nothing secret was sent"
+    )]
+    SessionKey {
+        /// The name of the key that the TPM showed, in hexadecimal digits.
+        found: String,
+    },
+    /// The TPM has no such bank of registers, or it is switched off.
+    #[error("the TPM has no PCR bank {0}, or it is switched off in the firmware")]
+    NoBank(crate::PcrBank),
+    /// The key cannot do what was asked.
+    #[error("{kind} keys cannot {operation}")]
+    NotForThis {
+        /// What the key is.
+        kind: String,
+        /// What was asked.
+        operation: &'static str,
+    },
+    /// The key stays in its TPM.
+    #[error("the key cannot be moved to another TPM: {0}")]
+    NotMovable(&'static str),
+    /// What a key was to be encrypted to cannot be that.
+    #[error("the key cannot be encrypted to that new parent: {0}")]
+    NewParent(&'static str),
+    /// A key on its way to a TPM does not arrive.
+    #[error(
+        "the moving key was encrypted to another TPM or parent than this, with one more key (an inner wrapper), or it is damaged [0x{0:x}]"
+    )]
+    Duplicate(u32),
+    /// The owner may not put keys at this handle.
+    #[error("the handle 0x{0:08x} is not in the owner's range of persistent handles: use 0x81000000 to 0x817fffff")]
+    HandleRange(u32),
+    /// There is no key at a persistent handle.
+    #[error("there is no key at the persistent handle 0x{handle:08x} [0x{code:x}]")]
+    NoKey {
+        /// The persistent handle.
+        handle: u32,
+        /// The TPM's answer.
+        code: u32,
+    },
+    /// The TPM keeps no more persistent keys.
+    #[error("the TPM has no room for one more persistent key: evict one that is not needed [0x{0:x}]")]
+    NvFull(u32),
+    /// A parent has a policy that is not known here.
+    #[error(
+        "the parent at 0x{0:08x} may only be used under a policy that cannot be fulfilled here (only an endorsement key's can): \
+         name another parent"
+    )]
+    ParentPolicy(u32),
+    /// A persistent handle is taken already.
+    #[error("the persistent handle 0x{0:08x} is taken: evict what is there, or use another one")]
+    HandleTaken(u32),
     /// The parent handle that the key file names is not there.
     #[error("there is no usable parent key at the persistent handle 0x{handle:08x} [0x{code:x}]")]
     NoParent {
@@ -81,8 +164,10 @@ impl TpmError {
         match (code, format_one) {
             (0x902 | 0x903, _) => Self::Full(code),
             (0x100, _) => Self::NotStarted(code),
-            (0x921, _) => Self::Lockout(code),
-            (_, 0x8e | 0xa2) => Self::Auth(code),
+            (0x921, _) => Self::Lockout { seconds: None, code },
+            (_, 0x8e | 0xa2) => Self::Auth { what: Protected::Key, was_given: false, tries_left: None, code },
+            // TPM_RC_POLICY_FAIL; TPM_RC_AUTH_UNAVAILABLE: a policy is wanted where none was replayed.
+            (_, 0x9d) | (0x12f, _) => Self::Policy(code),
             (_, 0x9f) => Self::OtherTpm(code),
             _ => Self::Command { operation, code },
         }
@@ -90,13 +175,57 @@ impl TpmError {
 
     /// Whether the connection to the TPM may be at fault, so that making it anew is worth a try.
     pub(crate) fn is_worth_a_new_connection(&self) -> bool {
-        // A key that was made without a password and is refused for want of one: its handle names another object now.
-        matches!(self, Self::Command { .. } | Self::Full(_) | Self::Auth(_))
+        // A key that was made without a password and is refused for want of one: its handle names another object now. What is protected
+        // against guessing is not tried twice: each try may count.
+        matches!(self, Self::Command { .. } | Self::Full(_) | Self::Auth { was_given: false, tries_left: None, .. })
+    }
+}
+
+/// What a password protects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protected {
+    /// The key itself.
+    Key,
+    /// The key that it lies under.
+    Parent,
+    /// The owner hierarchy.
+    Owner,
+    /// The endorsement hierarchy. Its password cannot be given to this crate.
+    Endorsement,
+}
+
+fn password_message(what: Protected, was_given: bool, tries_left: Option<u32>, code: u32) -> String {
+    let (what, sources) = match what {
+        Protected::Key => ("the key", "--password-file or TPM_KEY_AUTH"),
+        Protected::Parent => ("the key's parent", "--parent-password-file or TPM_PARENT_AUTH"),
+        Protected::Owner => ("the owner hierarchy", "--owner-password-file or TPM_OWNER_AUTH"),
+        Protected::Endorsement => {
+            return format!(
+                "the endorsement hierarchy has a password, which cannot be given here: take it away (tpm2_changeauth -c endorsement) \
+                 [0x{code:x}]"
+            );
+        }
+    };
+    let wrong =
+        if was_given { format!("the password of {what} is wrong") } else { format!("{what} has a password, give it with {sources}") };
+    let left = match tries_left {
+        None => String::new(),
+        Some(0) => ". The TPM is locked now".to_owned(),
+        Some(1) => ". The next wrong one locks the TPM".to_owned(),
+        Some(n) => format!(". {n} more wrong ones lock the TPM"),
+    };
+    format!("{wrong}{left} [0x{code:x}]")
+}
+
+fn lockout_message(seconds: Option<u32>) -> String {
+    match seconds {
+        Some(seconds) => format!("one more try is possible after {seconds} s, or reset it (tpm2_dictionarylockout --clear-lockout)"),
+        None => "wait, or reset it (tpm2_dictionarylockout --clear-lockout)".to_owned(),
     }
 }
 
 /// The TSS layer that made the code (TCG TSS 2.0 Overview, "Response codes"): 0 is the TPM itself.
-fn layer(code: u32) -> u32 {
+pub(crate) fn layer(code: u32) -> u32 {
     (code >> 16) & 0xff
 }
 

@@ -1,4 +1,4 @@
-//! HMAC keys in a TPM 2.0: create, load, use. The only crate that sees tss-esapi.
+//! Keys in a TPM 2.0: make, import, use, guard, move. The only crate that sees tss-esapi.
 //!
 //! One thread owns the TPM's context; everyone else holds a [`TpmHandle`] to it. A key is loaded once, and each
 //! [`TpmKey::hmac`] is one TPM2_HMAC. What is lost with a restarted TPM (the connection, the session, the loaded key) is
@@ -6,25 +6,38 @@
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! use ekm_otp_tpm::{BusEncryption, KeyFile, Tcti, TpmHandle};
+//! use ekm_otp_tpm::{KeyFile, Tcti, TpmHandle};
 //!
 //! let tpm = TpmHandle::open("device:/dev/tpmrm0".parse::<Tcti>()?)?;
-//! let key = tpm.load(KeyFile::from_pem(&std::fs::read_to_string("client1.pem")?)?, BusEncryption::On);
+//! let key = tpm.load(KeyFile::from_pem(&std::fs::read_to_string("client1.pem")?)?);
 //! let tag = key.hmac(b"message").await?; // 32 bytes, wiped when dropped
 //! # Ok(()) }
 //! ```
 
 mod actor;
+mod asymmetric;
 mod device;
+mod duplicate;
 mod error;
+mod health;
 mod keyfile;
+mod live;
+mod parent;
+mod password;
+mod persistent;
+mod policy;
 mod presence;
 mod tcti;
 mod template;
 
-pub use actor::{TpmHandle, TpmKey};
-pub use device::BusEncryption;
-pub use error::TpmError;
+pub use actor::{BusEncryption, KeySource, NewKey, Settings, TpmHandle, TpmKey};
+pub use asymmetric::{DigestAlgorithm, PrivateKey, PrivateKeyError, SignatureScheme};
+pub use duplicate::DuplicatedKey;
+pub use error::{Protected, TpmError};
+pub use health::{BankState, Feature, Health, HierarchyState, KeyHealth, LockoutState, Room};
 pub use keyfile::{KeyFile, KeyFileError, Parent};
+pub use password::{Password, PasswordError};
+pub use persistent::PersistentKey;
+pub use policy::{PcrBank, PcrSelection, PcrSelectionError, Policy};
 pub use tcti::{Tcti, TctiError};
-pub use template::KeyDescription;
+pub use template::{KeyDescription, KeyKind, UnknownKeyKind};

@@ -1,7 +1,7 @@
 //! What a listener on the TPM's bus sees.
 
 use ekm_otp_swtpm::{Swtpm, Tap};
-use ekm_otp_tpm::{BusEncryption, Parent, TpmHandle};
+use ekm_otp_tpm::{BusEncryption, KeyKind, KeySource, NewKey, Parent, TpmHandle};
 use zeroize::Zeroizing;
 
 // Test data, used nowhere else.
@@ -31,7 +31,7 @@ async fn neither_secret_nor_input_nor_mac_appears_on_the_bus_unless_asked_for() 
     let tap = Tap::on(&swtpm);
     let tpm = open(&tap.tcti());
 
-    let file = tpm.create_hmac_key(Parent::H2Primary, Zeroizing::new(SECRET.to_vec())).await.expect("create");
+    let file = tpm.create_hmac_key(NewKey::new(KeyKind::HmacSha256), Zeroizing::new(SECRET.to_vec())).await.expect("create");
     let imported = tap.take();
     let (salt_key, salt_len) = session_salt(&imported.to_tpm);
     assert!(salt_key != TPM2_RH_NULL && salt_len > 0, "the session is not salted: whoever reads the bus can derive its keys");
@@ -42,13 +42,13 @@ async fn neither_secret_nor_input_nor_mac_appears_on_the_bus_unless_asked_for() 
     assert_eq!(random.len(), 32);
     assert!(!tap.take().shows(&random), "the random bytes are on the bus");
 
-    let encrypted = tpm.load(file.clone(), BusEncryption::On);
+    let encrypted = tpm.load(file.clone());
     let mac = encrypted.hmac(INPUT).await.expect("hmac");
     let recording = tap.take();
     assert!(!recording.shows(INPUT) && !recording.shows(&*mac), "input or MAC are on the bus");
 
     // The tap sees them where they travel in clear: the test can fail.
-    let plain = tpm.load(file, BusEncryption::Off);
+    let plain = tpm.load(KeySource::from(file).with_bus(BusEncryption::Off));
     assert_eq!(*plain.hmac(INPUT).await.expect("hmac"), *mac);
     let recording = tap.take();
     assert!(recording.shows(INPUT) && recording.shows(&*mac), "the tap is deaf");

@@ -1,11 +1,11 @@
 //! A TPM that is killed, frozen, taken away, or full of what others left: a right answer or a clear error, and no handle left.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use ekm_otp_swtpm::{Swtpm, Tap};
-use ekm_otp_tpm::{BusEncryption, KeyFile, Parent, TpmError, TpmHandle, TpmKey};
+use ekm_otp_tpm::{BusEncryption, KeyFile, KeyKind, KeySource, NewKey, Parent, TpmError, TpmHandle, TpmKey};
 use zeroize::Zeroizing;
 
 fn open(swtpm: &Swtpm) -> TpmHandle {
@@ -13,8 +13,8 @@ fn open(swtpm: &Swtpm) -> TpmHandle {
 }
 
 async fn key(tpm: &TpmHandle) -> TpmKey {
-    let file = tpm.create_hmac_key(Parent::H2Primary, Zeroizing::new(vec![7; 32])).await.expect("create");
-    tpm.load(file, BusEncryption::On)
+    let file = tpm.create_hmac_key(NewKey::new(KeyKind::HmacSha256), Zeroizing::new(vec![7; 32])).await.expect("create");
+    tpm.load(file)
 }
 
 #[tokio::test]
@@ -45,14 +45,14 @@ async fn a_frozen_tpm_is_told_at_the_deadline_and_works_again_once_it_thaws() {
     let swtpm = Swtpm::start();
     let tpm = open(&swtpm).with_deadline(Duration::from_millis(300));
     let patient = tpm.clone().with_deadline(Duration::from_secs(30));
-    let file = patient.create_hmac_key(Parent::H2Primary, Zeroizing::new(vec![7; 32])).await.expect("create");
-    let key = tpm.load(file.clone(), BusEncryption::On);
+    let file = patient.create_hmac_key(NewKey::new(KeyKind::HmacSha256), Zeroizing::new(vec![7; 32])).await.expect("create");
+    let key = tpm.load(file.clone());
     let mac = *key.hmac(b"input").await.expect("hmac");
     swtpm.freeze();
     let error = key.hmac(b"input").await.expect_err("it is frozen");
     assert!(matches!(error, TpmError::Deadline(_)), "{error:?}");
     swtpm.thaw();
-    assert_eq!(*patient.load(file, BusEncryption::On).hmac(b"input").await.expect("hmac"), mac);
+    assert_eq!(*patient.load(file).hmac(b"input").await.expect("hmac"), mac);
 }
 
 #[tokio::test]
@@ -108,8 +108,8 @@ async fn two_clients_share_a_tpm_and_leave_each_others_keys_alone() {
     // Another spelling of the same TPM.
     let tcti = tap.tcti().replace("127.0.0.1", "localhost");
     let second = TpmHandle::open(tcti.parse().expect("a TCTI string")).expect("a thread");
-    let file = second.create_hmac_key(Parent::H2Primary, Zeroizing::new(vec![8; 32])).await.expect("create");
-    let second_key = second.load(file, BusEncryption::Off);
+    let file = second.create_hmac_key(NewKey::new(KeyKind::HmacSha256), Zeroizing::new(vec![8; 32])).await.expect("create");
+    let second_key = second.load(KeySource::from(file).with_bus(BusEncryption::Off));
     let other_mac = *second_key.hmac(b"input").await.expect("hmac");
     assert_ne!(mac, other_mac);
     for _ in 0..3 {
@@ -130,7 +130,7 @@ async fn helper_that_waits_to_be_killed() {
     let Ok(tcti) = std::env::var("EKM_OTP_TEST_TCTI") else { return };
     let tpm = TpmHandle::open(tcti.parse().expect("a TCTI string")).expect("a thread");
     let pem = std::fs::read_to_string(std::env::var("EKM_OTP_TEST_KEY").expect("a key")).expect("reading");
-    let key = tpm.load(KeyFile::from_pem(&pem).expect("a key file"), BusEncryption::On);
+    let key = tpm.load(KeyFile::from_pem(&pem).expect("a key file"));
     key.hmac(b"input").await.expect("hmac");
     println!("loaded");
     std::future::pending::<()>().await;
@@ -139,14 +139,21 @@ async fn helper_that_waits_to_be_killed() {
 #[tokio::test]
 async fn what_a_killed_process_left_behind_is_flushed_by_the_next() {
     let swtpm = Swtpm::start();
-    let tpm = open(&swtpm);
-    let file = tpm.create_hmac_key(Parent::H2Primary, Zeroizing::new(vec![7; 32])).await.expect("create");
+    // With a policy, a policy session is left behind too.
+    for pcrs in [None, Some("sha256:7".parse().expect("registers"))] {
+        is_flushed_by_the_next(&swtpm, NewKey { pcrs, ..NewKey::new(KeyKind::HmacSha256) }).await;
+    }
+}
+
+async fn is_flushed_by_the_next(swtpm: &Swtpm, new: NewKey) {
+    let tpm = open(swtpm);
+    let file = tpm.create_hmac_key(new, Zeroizing::new(vec![7; 32])).await.expect("create");
     drop(tpm);
     let path = swtpm.dir().join("k.pem");
     std::fs::write(&path, file.to_pem().expect("a key file")).expect("writing");
     // More often than the TPM has slots.
     for _ in 0..4 {
-        let mut helper = Command::new(std::env::current_exe().expect("this test"))
+        let mut helper = ekm_otp_swtpm::command(std::env::current_exe().expect("this test"), "")
             .args(["--exact", "helper_that_waits_to_be_killed", "--nocapture"])
             .env("EKM_OTP_TEST_TCTI", swtpm.tcti())
             .env("EKM_OTP_TEST_KEY", &path)
@@ -159,10 +166,31 @@ async fn what_a_killed_process_left_behind_is_flushed_by_the_next() {
         helper.wait().expect("its end");
         assert!(!swtpm.loaded_handles().is_empty(), "nothing was left behind: the test shows nothing");
     }
-    let tpm = open(&swtpm);
-    tpm.load(file, BusEncryption::On).hmac(b"input").await.expect("hmac");
+    let tpm = open(swtpm);
+    tpm.load(file).hmac(b"input").await.expect("hmac");
     drop(tpm);
     assert_eq!(swtpm.loaded_handles(), Vec::<String>::new());
+}
+
+/// libtss2's sockets are not closed on exec, and swtpm serves one connection at a time: a program that is started while one is open, and
+/// inherits it, would wait for itself.
+#[tokio::test]
+async fn what_a_test_starts_inherits_no_connection_to_a_tpm() {
+    let swtpm = Swtpm::start();
+    let stopped = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let busy = scope.spawn(|| {
+            let tpm = open(&swtpm);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+            while !stopped.load(std::sync::atomic::Ordering::SeqCst) {
+                runtime.block_on(tpm.random(Parent::H2Primary, 8)).expect("random");
+            }
+        });
+        let inherited = (0..100).map(|_| swtpm.tool("ls", &["-l", "/proc/self/fd"])).find(|open| open.contains("socket:"));
+        stopped.store(true, std::sync::atomic::Ordering::SeqCst);
+        busy.join().expect("a thread");
+        assert_eq!(inherited, None);
+    });
 }
 
 /// Three bytes stand behind the public area, inside its TPM2B. Test data.
@@ -179,7 +207,8 @@ oqOkpaanqKmqq6ytrq+wsbKztLW2t7i5uru8vb6/wMHCw8TFxsfIycrLzM3Oz9DR
 async fn damaged_key_files_are_refused_with_a_reason() {
     let swtpm = Swtpm::start();
     let tpm = open(&swtpm);
-    let pem = tpm.create_hmac_key(Parent::H2Primary, Zeroizing::new(vec![7; 32])).await.expect("create").to_pem().expect("write");
+    let pem =
+        tpm.create_hmac_key(NewKey::new(KeyKind::HmacSha256), Zeroizing::new(vec![7; 32])).await.expect("create").to_pem().expect("write");
     let lines: Vec<&str> = pem.lines().collect();
     for (fault, text) in [
         ("empty", String::new()),

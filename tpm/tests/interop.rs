@@ -1,7 +1,7 @@
 //! Key files of tpm2-tools work here, ours work there.
 
 use ekm_otp_swtpm::Swtpm;
-use ekm_otp_tpm::{BusEncryption, KeyFile, Parent, TpmHandle};
+use ekm_otp_tpm::{KeyFile, KeyKind, NewKey, Parent, TpmHandle};
 use zeroize::Zeroizing;
 
 // Test data, used nowhere else.
@@ -41,9 +41,9 @@ async fn a_key_file_of_tpm2_tools_works_here() {
     let file = KeyFile::from_pem(&pem).expect("a key file");
     assert_eq!(file.parent(), Parent::H2Primary);
     let description = file.describe();
-    assert!(description.is_hmac_sha256 && description.attributes == ["userwithauth", "sign"], "{description:?}");
+    assert!(description.kind == Some(KeyKind::HmacSha256) && description.attributes == ["userwithauth", "sign"], "{description:?}");
     let tpm = open(&swtpm);
-    assert_eq!(hex(&*tpm.load(file, BusEncryption::On).hmac(b"message").await.expect("hmac")), MAC);
+    assert_eq!(hex(&*tpm.load(file).hmac(b"message").await.expect("hmac")), MAC);
 }
 
 #[tokio::test]
@@ -53,16 +53,22 @@ async fn a_key_file_under_a_persistent_parent_works_here() {
     swtpm.tool("tpm2_evictcontrol", &["-Q", "-C", "o", "-c", "primary.ctx", "0x81000001"]);
     swtpm.tool("tpm2_flushcontext", &["-t"]);
     let tpm = open(&swtpm);
-    let file = tpm.create_hmac_key(Parent::Persistent(0x8100_0001), Zeroizing::new(SECRET.to_vec())).await.expect("create");
+    let file = tpm
+        .create_hmac_key(
+            NewKey { parent: Parent::Persistent(0x8100_0001), ..NewKey::new(KeyKind::HmacSha256) },
+            Zeroizing::new(SECRET.to_vec()),
+        )
+        .await
+        .expect("create");
     let file = KeyFile::from_pem(&file.to_pem().expect("write")).expect("read");
     assert_eq!(file.parent(), Parent::Persistent(0x8100_0001));
-    assert_eq!(hex(&*tpm.load(file.clone(), BusEncryption::On).hmac(b"message").await.expect("hmac")), MAC);
+    assert_eq!(hex(&*tpm.load(file.clone()).hmac(b"message").await.expect("hmac")), MAC);
     drop(tpm);
     assert_eq!(swtpm.loaded_handles(), Vec::<String>::new());
 
     // The parent is gone: the message names it.
     swtpm.tool("tpm2_evictcontrol", &["-Q", "-C", "o", "-c", "0x81000001"]);
-    let error = open(&swtpm).load(file, BusEncryption::On).hmac(b"message").await.expect_err("there is no parent").to_string();
+    let error = open(&swtpm).load(file).hmac(b"message").await.expect_err("there is no parent").to_string();
     assert!(error.contains("0x81000001"), "{error}");
 }
 
@@ -70,7 +76,7 @@ async fn a_key_file_under_a_persistent_parent_works_here() {
 async fn our_public_and_private_parts_load_with_tpm2_load() {
     let swtpm = Swtpm::start();
     let tpm = open(&swtpm);
-    let file = tpm.create_hmac_key(Parent::H2Primary, Zeroizing::new(SECRET.to_vec())).await.expect("create");
+    let file = tpm.create_hmac_key(NewKey::new(KeyKind::HmacSha256), Zeroizing::new(SECRET.to_vec())).await.expect("create");
     drop(tpm);
     std::fs::write(swtpm.dir().join("k.pub"), file.public_blob().expect("a public area")).expect("writing");
     std::fs::write(swtpm.dir().join("k.priv"), file.private_blob()).expect("writing");
@@ -84,9 +90,9 @@ async fn our_public_and_private_parts_load_with_tpm2_load() {
 #[tokio::test]
 async fn a_key_file_of_another_tpm_is_told_so() {
     let (ours, other) = (Swtpm::start(), Swtpm::start());
-    let file = open(&other).create_hmac_key(Parent::H2Primary, Zeroizing::new(SECRET.to_vec())).await.expect("create");
+    let file = open(&other).create_hmac_key(NewKey::new(KeyKind::HmacSha256), Zeroizing::new(SECRET.to_vec())).await.expect("create");
     let tpm = open(&ours);
-    let error = tpm.load(file, BusEncryption::On).hmac(b"message").await.expect_err("it is another TPM's").to_string();
+    let error = tpm.load(file).hmac(b"message").await.expect_err("it is another TPM's").to_string();
     assert!(error.contains("does not belong to this TPM"), "{error}");
     drop(tpm);
     assert_eq!(ours.loaded_handles(), Vec::<String>::new());

@@ -9,7 +9,7 @@ use ekm_otp::field::CredentialKind;
 use ekm_otp::jose::{ExtraClaims, SignedRequest};
 use ekm_otp::{Authority, KeyId, Profile, TlsPolicy};
 use ekm_otp_client::{Connection, Connector, Key, Mutual};
-use ekm_otp_tpm::{BusEncryption, KeyFile};
+use ekm_otp_tpm::{BusEncryption, KeyKind, KeySource};
 use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use tokio::io::AsyncWriteExt as _;
 
 use super::secret_file::{self, SecretFormat};
-use super::{CliError, TpmArgs, trust};
+use super::{CliError, KeyRef, UseKeyArgs, key_ref, trust};
 
 #[derive(Args, Debug)]
 pub(crate) struct GetArgs {
@@ -27,9 +27,10 @@ pub(crate) struct GetArgs {
     /// The key id that the server knows the secret by
     #[arg(long)]
     kid: KeyId,
-    /// The key (TSS2 PEM), as `key create` and `key import` or tpm2-tools write it. It or --secret-file is needed
-    #[arg(long, value_name = "FILE", required_unless_present = "secret_file", conflicts_with = "secret_file")]
-    key_file: Option<PathBuf>,
+    /// The key: a file (TSS2 PEM), as `key create` and `key import` or tpm2-tools write it, or a persistent handle, handle:0x81008001. It or
+    /// --secret-file is needed
+    #[arg(long, visible_alias = "key-file", value_name = "KEY", value_parser = key_ref, required_unless_present = "secret_file", conflicts_with = "secret_file")]
+    key: Option<KeyRef>,
     /// A file with the secret itself, for machines without a TPM; - is standard input
     #[arg(long, value_name = "FILE")]
     secret_file: Option<PathBuf>,
@@ -40,7 +41,7 @@ pub(crate) struct GetArgs {
     #[arg(long)]
     unsafe_weak_secret: bool,
     #[command(flatten)]
-    tpm: TpmArgs,
+    use_key: UseKeyArgs,
     /// Let the HMAC's input and result travel in clear between this process and the TPM
     #[arg(long)]
     unsafe_plain_bus: bool,
@@ -222,18 +223,23 @@ fn connector(args: &GetArgs, key: Key, deadline: Duration) -> Result<(Connector,
 }
 
 async fn key(args: &GetArgs, deadline: Duration) -> Result<Key, CliError> {
-    match (&args.key_file, &args.secret_file) {
-        (Some(path), _) => {
-            let text = std::fs::read_to_string(path).map_err(|e| CliError::io("read", path, &e))?;
-            let file = KeyFile::from_pem(&text).map_err(|e| CliError::Usage(format!("{}: {e}", path.display())))?;
-            if let Some(description) = file.description().filter(|description| *description != args.kid.as_str()) {
-                eprintln!("ekm-otp-client: warning: {} was made for the key id {description}, not {}", path.display(), args.kid);
-            }
+    match (&args.key, &args.secret_file) {
+        (Some(key), _) => {
+            let tpm = args.use_key.tpm.open()?.with_deadline(deadline);
             let bus = if args.unsafe_plain_bus { BusEncryption::Off } else { BusEncryption::On };
-            let key = args.tpm.open()?.with_deadline(deadline).load(file, bus);
+            let source = args.use_key.source(key, &tpm).await?.with_bus(bus);
+            if let KeySource::File { file, .. } = &source
+                && let Some(description) = file.description().filter(|description| *description != args.kid.as_str())
+            {
+                eprintln!("ekm-otp-client: warning: the key was made for the key id {description}, not {}", args.kid);
+            }
+            let key = tpm.load(source);
             // Before anything is dialled: a key that cannot be used is told at once, and the connection then costs one TPM command.
             let started = Instant::now();
-            key.prepare().await?;
+            let description = key.prepare().await?;
+            if description.kind != Some(KeyKind::HmacSha256) {
+                return Err(CliError::Usage(format!("{} keys cannot make HMACs, and this protocol needs one", description.algorithm)));
+            }
             if args.verbose {
                 eprintln!("* TPM: key loaded, {}", milliseconds(started.elapsed()));
             }
@@ -245,12 +251,12 @@ async fn key(args: &GetArgs, deadline: Duration) -> Result<Key, CliError> {
             );
             Ok(Key::Software(secret_file::read(path, args.secret_format, args.unsafe_weak_secret).await?))
         }
-        (None, None) => Err(CliError::Usage("--key-file or --secret-file is missing".into())),
+        (None, None) => Err(CliError::Usage("--key or --secret-file is missing".into())),
     }
 }
 
 fn tell_connection(connection: &Connection, args: &GetArgs) {
-    let holder = if args.key_file.is_some() { "TPM" } else { "software key" };
+    let holder = if args.key.is_some() { "TPM" } else { "software key" };
     eprintln!("* TLS: {}", connection.tls());
     eprintln!("* HTTP: {:?}", connection.http_version());
     let macs = if args.profile == Profile::Go && args.credential == CredentialKind::Jwe { "two HMACs" } else { "one HMAC" };

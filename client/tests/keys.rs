@@ -1,0 +1,252 @@
+//! The `key` commands as a person uses them, on a software TPM. All secrets and passwords are test data.
+
+mod common;
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::{Command, Output, Stdio};
+
+use common::{Bench, CLIENT, Server, mode_of, text, write_private};
+
+/// The client in the folder, against the software TPM, with these variables and this input.
+fn run(bench: &Bench, variables: &[(&str, &str)], input: &str, args: &[&str]) -> Output {
+    let mut child = Command::new(CLIENT)
+        .args(args)
+        .env("TPM2TOOLS_TCTI", bench.swtpm.tcti())
+        .env_remove("SSH_ASKPASS")
+        .envs(variables.iter().copied())
+        .current_dir(bench.swtpm.dir())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the client");
+    // A command that fails before it reads has closed its input.
+    let _ = child.stdin.take().expect("its input").write_all(input.as_bytes());
+    child.wait_with_output().expect("its output")
+}
+
+fn succeeds(output: &Output) -> String {
+    assert!(output.status.success(), "{:?}: {}", output.status.code(), text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Exit code and what was told.
+fn failed(output: &Output) -> (Option<i32>, String) {
+    assert!(!output.status.success(), "it succeeded");
+    (output.status.code(), text(&output.stderr))
+}
+
+fn askpass(bench: &Bench, answer: &str) -> String {
+    let path = bench.path("askpass");
+    fs::write(&path, format!("#!/bin/sh\necho \"$1\" >> asked\necho '{answer}'\n")).expect("writing");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o700)).expect("chmod");
+    path.to_str().expect("a path").to_owned()
+}
+
+#[test]
+fn a_password_comes_from_file_environment_or_helper_and_is_wanted_only_where_there_is_one() {
+    let bench = Bench::new();
+    write_private(&bench.path("pw"), "open sesame\n");
+    let create = ["key", "create", "--kid", "client1", "--out", "client1.pem", "--secret-out", "secrets.toml", "--password-file", "pw"];
+    succeeds(&run(&bench, &[], "", &create));
+    assert_eq!(mode_of(&bench.path("client1.pem")), 0o600);
+    let server = Server::start(&bench, &[]);
+    let url = format!("https://localhost:{}/get", server.port);
+    let get = ["get", &url, "--kid", "client1", "--key", "client1.pem", "--ca", "server.pem"];
+
+    assert_eq!(succeeds(&run(&bench, &[], "", &[&get[..], &["--password-file", "pw"]].concat())), "ok\n");
+    assert_eq!(succeeds(&run(&bench, &[], "open sesame", &[&get[..], &["--password-file", "-"]].concat())), "ok\n");
+    assert_eq!(succeeds(&run(&bench, &[("TPM_KEY_AUTH", "open sesame")], "", &get)), "ok\n");
+    let helper = askpass(&bench, "open sesame");
+    assert_eq!(succeeds(&run(&bench, &[("SSH_ASKPASS", &helper)], "", &get)), "ok\n");
+    assert_eq!(fs::read_to_string(bench.path("asked")).expect("the helper's log"), "Password of the key: \n", "asked once");
+
+    let (code, told) = failed(&run(&bench, &[], "", &get));
+    assert_eq!(code, Some(77));
+    assert!(told.contains("password of the key is wanted") && told.contains("--password-file or TPM_KEY_AUTH"), "{told}");
+    let (code, told) = failed(&run(&bench, &[("TPM_KEY_AUTH", "close sesame")], "", &get));
+    assert_eq!(code, Some(77));
+    assert!(told.contains("the password of the key is wrong"), "{told}");
+    fs::set_permissions(bench.path("pw"), fs::Permissions::from_mode(0o644)).expect("chmod");
+    let (code, told) = failed(&run(&bench, &[], "", &[&get[..], &["--password-file", "pw"]].concat()));
+    assert_eq!(code, Some(77));
+    assert!(told.contains("chmod 600"), "{told}");
+    let (code, told) = failed(&run(&bench, &[("TPM_KEY_AUTH", &"x".repeat(33))], "", &get));
+    assert_eq!(code, Some(64));
+    assert!(told.contains("at most 32") && !told.contains("xxx"), "{told}");
+    // No argument takes a password.
+    let help = succeeds(&run(&bench, &[], "", &["get", "--help"]));
+    assert!(!help.contains("--password "), "{help}");
+}
+
+#[test]
+fn passwd_sets_changes_and_removes_a_password() {
+    let bench = Bench::new();
+    let create = ["key", "create", "--kid", "client1", "--out", "a.pem", "--secret-out", "secrets.toml"];
+    succeeds(&run(&bench, &[("TPM_KEY_AUTH", "first")], "", &create));
+    let passwd = |from: &str, to: &str, variables: &[(&str, &str)], flags: &[&str]| {
+        run(&bench, variables, "", &[&["key", "passwd", "--key", from, "--out", to][..], flags].concat())
+    };
+    succeeds(&passwd("a.pem", "b.pem", &[("TPM_KEY_AUTH", "first"), ("TPM_KEY_NEW_AUTH", "second")], &[]));
+    let (code, told) = failed(&passwd("b.pem", "c.pem", &[("TPM_KEY_AUTH", "first"), ("TPM_KEY_NEW_AUTH", "third")], &[]));
+    assert_eq!(code, Some(77), "{told}");
+    assert!(!bench.path("c.pem").exists(), "nothing is left where it failed");
+    succeeds(&passwd("b.pem", "c.pem", &[("TPM_KEY_AUTH", "second")], &["--remove"]));
+    let server = Server::start(&bench, &[]);
+    let url = format!("https://localhost:{}/get", server.port);
+    let get = |key: &str, password: &str| {
+        run(&bench, &[("TPM_KEY_AUTH", password)], "", &["get", &url, "--kid", "client1", "--key", key, "--ca", "server.pem"])
+    };
+    for (key, password) in [("a.pem", "first"), ("b.pem", "second"), ("c.pem", "")] {
+        assert_eq!(succeeds(&get(key, password)), "ok\n", "{key}");
+    }
+    let helper = askpass(&bench, "fourth");
+    succeeds(&passwd("c.pem", "d.pem", &[("SSH_ASKPASS", &helper)], &[]));
+    assert_eq!(fs::read_to_string(bench.path("asked")).expect("the log").lines().count(), 2, "a new one is asked for twice");
+    assert_eq!(succeeds(&get("d.pem", "fourth")), "ok\n");
+}
+
+#[test]
+fn a_key_bound_to_registers_authenticates_until_one_changes() {
+    let bench = Bench::new();
+    let create = ["key", "create", "--kid", "client1", "--out", "client1.pem", "--secret-out", "secrets.toml", "--pcrs", "sha256:0,16"];
+    let made = run(&bench, &[("TPM_KEY_AUTH", "pw")], "", &create);
+    succeeds(&made);
+    let takes = "PCR sha256:0 as when the key was made, and PCR sha256:16 as when the key was made, and the key's password";
+    assert!(text(&made.stderr).contains(takes), "{}", text(&made.stderr));
+    let inspected = succeeds(&run(&bench, &[], "", &["key", "inspect", "client1.pem"]));
+    assert!(inspected.contains(takes) && inspected.contains("this TPM:    loads it"), "{inspected}");
+
+    let server = Server::start(&bench, &[]);
+    let url = format!("https://localhost:{}/get", server.port);
+    let get = ["get", &url, "--kid", "client1", "--key", "client1.pem", "--ca", "server.pem"];
+    assert_eq!(succeeds(&run(&bench, &[("TPM_KEY_AUTH", "pw")], "", &get)), "ok\n");
+    bench.swtpm.tool("tpm2_pcrextend", &[&format!("16:sha256={}", "ab".repeat(32))]);
+    let (code, told) = failed(&run(&bench, &[("TPM_KEY_AUTH", "pw")], "", &get));
+    assert_eq!(code, Some(77));
+    assert!(told.contains("changed since it was made: sha256:16."), "{told}");
+    assert_eq!(bench.swtpm.loaded_handles(), Vec::<String>::new());
+}
+
+#[test]
+fn signing_keys_are_made_imported_and_used() {
+    let bench = Bench::new();
+    for (kind, scheme) in [("rsa2048", "rsassa"), ("rsa3072", "rsapss"), ("p256", "ecdsa"), ("p384", "ecdsa")] {
+        let (key, out) = (format!("{kind}.pem"), format!("{kind}.signature"));
+        succeeds(&run(&bench, &[], "", &["key", "create", "--kid", kind, "--kind", kind, "--out", &key]));
+        let signed = run(&bench, &[], "message", &["key", "sign", "--key", &key, "--scheme", scheme]);
+        assert!(signed.status.success(), "{}", text(&signed.stderr));
+        fs::write(bench.path(&out), &signed.stdout).expect("writing");
+        let verify = |input: &str| run(&bench, &[], input, &["key", "verify", "--key", &key, "--scheme", scheme, "--signature", &out]);
+        succeeds(&verify("message"));
+        assert_eq!(failed(&verify("massage")).0, Some(77));
+        let public = succeeds(&run(&bench, &[], "", &["key", "public", "--key", &key]));
+        assert!(public.starts_with("-----BEGIN PUBLIC KEY-----\n"), "{public}");
+    }
+    bench.swtpm.tool("openssl", &["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "private.pem"]);
+    succeeds(&run(&bench, &[], "", &["key", "import", "--kid", "mine", "--pem", "private.pem", "--out", "mine.pem"]));
+    let public = succeeds(&run(&bench, &[], "", &["key", "public", "--key", "mine.pem"]));
+    assert_eq!(public, bench.swtpm.tool("openssl", &["pkey", "-in", "private.pem", "-pubout"]));
+
+    for (fault, args) in [
+        ("ECC P-256 keys cannot sign with RSASSA", vec!["key", "sign", "--key", "p256.pem", "--scheme", "rsassa"]),
+        ("ECC P-256 keys cannot make HMACs", vec!["get", "https://localhost:1/", "--kid", "x", "--key", "p256.pem"]),
+        ("for HMAC keys", vec!["key", "create", "--kid", "x", "--kind", "p256", "--out", "x.pem", "--secret-out", "y"]),
+        ("possible values", vec!["key", "create", "--kid", "x", "--kind", "ed25519", "--out", "x.pem"]),
+    ] {
+        let (code, told) = failed(&run(&bench, &[], "message", &args));
+        assert_eq!(code, Some(64), "{told}");
+        assert!(told.contains(fault), "{fault}: {told}");
+        assert!(!bench.path("x.pem").exists());
+    }
+}
+
+#[test]
+fn a_session_with_the_pinned_endorsement_key_works_and_with_another_sends_nothing() {
+    let bench = Bench::new();
+    let name = succeeds(&run(&bench, &[], "", &["key", "ek-name"]));
+    let create =
+        ["key", "create", "--kid", "client1", "--out", "client1.pem", "--secret-out", "secrets.toml", "--session-key-name", name.trim()];
+    succeeds(&run(&bench, &[], "", &create));
+    let server = Server::start(&bench, &[]);
+    let url = format!("https://localhost:{}/get", server.port);
+    let get = |name: &str| {
+        run(&bench, &[], "", &["get", &url, "--kid", "client1", "--key", "client1.pem", "--ca", "server.pem", "--session-key-name", name])
+    };
+    assert_eq!(succeeds(&get(name.trim())), "ok\n");
+    let (code, told) = failed(&get(&format!("000b{}", "0".repeat(64))));
+    assert_eq!(code, Some(77));
+    assert!(told.contains(&format!("its name is {}", name.trim())) && told.contains("nothing secret was sent"), "{told}");
+    assert_eq!(failed(&get("000b12")).0, Some(64));
+    assert_eq!(bench.swtpm.loaded_handles(), Vec::<String>::new());
+}
+
+#[test]
+fn a_persistent_key_is_listed_used_without_its_file_and_evicted() {
+    let bench = Bench::new();
+    let create = ["key", "create", "--kid", "client1", "--out", "client1.pem", "--secret-out", "secrets.toml", "--pcrs", "sha256:16"];
+    succeeds(&run(&bench, &[("TPM_KEY_AUTH", "pw")], "", &create));
+    let kept = run(&bench, &[], "", &["key", "persist", "--key", "client1.pem", "--handle", "0x81008001"]);
+    succeeds(&kept);
+    assert!(text(&kept.stderr).contains("name them with --pcrs"), "{}", text(&kept.stderr));
+    let (code, told) = failed(&run(&bench, &[], "", &["key", "persist", "--key", "client1.pem", "--handle", "0x81008001"]));
+    assert!(code == Some(64) && told.contains("is taken"), "{told}");
+    let list = succeeds(&run(&bench, &[], "", &["key", "list"]));
+    assert!(list.starts_with("0x81008001  HMAC-SHA256   000b") && list.trim_end().ends_with("fixedtpm|fixedparent|sign"), "{list}");
+
+    fs::remove_file(bench.path("client1.pem")).expect("removing");
+    let server = Server::start(&bench, &[]);
+    let url = format!("https://localhost:{}/get", server.port);
+    let get = ["get", &url, "--kid", "client1", "--key", "handle:0x81008001", "--ca", "server.pem", "--pcrs", "sha256:16"];
+    assert_eq!(succeeds(&run(&bench, &[("TPM_KEY_AUTH", "pw")], "", &get)), "ok\n");
+    succeeds(&run(&bench, &[], "", &["key", "evict", "0x81008001"]));
+    assert_eq!(succeeds(&run(&bench, &[], "", &["key", "list"])), "");
+    let (code, told) = failed(&run(&bench, &[("TPM_KEY_AUTH", "pw")], "", &get));
+    assert!(code == Some(69) && told.contains("0x81008001"), "{code:?} {told}");
+}
+
+#[test]
+fn a_movable_key_moves_to_another_tpm_and_works_there() {
+    let (here, there) = (Bench::new(), Bench::new());
+    let create = ["key", "create", "--kid", "client1", "--movable", "--out", "client1.pem", "--secret-out", "secrets.toml"];
+    succeeds(&run(&here, &[("TPM_KEY_AUTH", "pw")], "", &create));
+    succeeds(&run(&there, &[], "", &["key", "parent", "--out", "parent.pub"]));
+    fs::copy(there.path("parent.pub"), here.path("parent.pub")).expect("copying");
+    let duplicate = ["key", "duplicate", "--key", "client1.pem", "--to", "parent.pub", "--out", "moving.pem"];
+    succeeds(&run(&here, &[("TPM_KEY_AUTH", "pw")], "", &duplicate));
+    fs::copy(here.path("moving.pem"), there.path("moving.pem")).expect("copying");
+    succeeds(&run(&there, &[], "", &["key", "import", "--kid", "client1", "--duplicate", "moving.pem", "--out", "moved.pem"]));
+
+    let server = Server::start(&here, &[]);
+    fs::copy(here.path("server.pem"), there.path("server.pem")).expect("copying");
+    let url = format!("https://localhost:{}/get", server.port);
+    let get = ["get", &url, "--kid", "client1", "--key", "moved.pem", "--ca", "server.pem"];
+    assert_eq!(succeeds(&run(&there, &[("TPM_KEY_AUTH", "pw")], "", &get)), "ok\n");
+
+    // Back at home the other TPM's file is of no use, and a key that was not made movable stays.
+    let (code, told) = failed(&run(&here, &[], "", &["key", "import", "--kid", "x", "--duplicate", "moving.pem", "--out", "x.pem"]));
+    assert!(code == Some(64) && told.contains("encrypted to another TPM"), "{code:?} {told}");
+    assert!(!here.path("x.pem").exists());
+    succeeds(&run(&here, &[], "", &["key", "create", "--kid", "fixed", "--out", "fixed.pem", "--secret-out", "fixed.toml"]));
+    let (code, told) = failed(&run(&here, &[], "", &["key", "duplicate", "--key", "fixed.pem", "--to", "parent.pub", "--out", "y.pem"]));
+    assert!(code == Some(64) && told.contains("cannot be moved"), "{code:?} {told}");
+}
+
+#[test]
+fn keys_are_converted_to_the_two_files_of_tpm2_tools_and_back() {
+    let bench = Bench::new();
+    succeeds(&run(&bench, &[], "", &["key", "create", "--kid", "mine", "--kind", "p256", "--out", "mine.pem"]));
+    succeeds(&run(&bench, &[], "", &["key", "convert", "--key", "mine.pem", "--public", "mine.pub", "--private", "mine.priv"]));
+    succeeds(&run(&bench, &[], "", &["key", "convert", "--out", "again.pem", "--public", "mine.pub", "--private", "mine.priv"]));
+    let public = |key: &str| succeeds(&run(&bench, &[], "", &["key", "public", "--key", key]));
+    assert_eq!(public("again.pem"), public("mine.pem"));
+    let signed = run(&bench, &[], "message", &["key", "sign", "--key", "again.pem", "--scheme", "ecdsa"]);
+    assert!(signed.status.success(), "{}", text(&signed.stderr));
+    fs::write(bench.path("signature"), &signed.stdout).expect("writing");
+    succeeds(&run(&bench, &[], "message", &["key", "verify", "--key", "mine.pem", "--scheme", "ecdsa", "--signature", "signature"]));
+    let (code, told) =
+        failed(&run(&bench, &[], "", &["key", "convert", "--out", "z.pem", "--public", "mine.priv", "--private", "mine.pub"]));
+    assert!(code == Some(64) && told.contains("damaged"), "{told}");
+}

@@ -1,0 +1,352 @@
+//! Who may use a key: the policy that its file holds and that is replayed for each use (TCG part 1, 19.7; "ASN.1 Specification for TPM
+//! 2.0 Key Files", policy).
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use sha2::{Digest as _, Sha256};
+use tss_esapi::interface_types::algorithm::HashingAlgorithm;
+use tss_esapi::structures::{PcrSelectionList, PcrSlot};
+
+/// TPM_CC_PolicyPCR, TPM_CC_PolicyAuthValue, TPM_CC_PolicyPassword (TCG part 2, 6.5.2)
+const CC_POLICY_PCR: u32 = 0x17f;
+const CC_POLICY_AUTH_VALUE: u32 = 0x16b;
+const CC_POLICY_PASSWORD: u32 = 0x18c;
+
+/// A bank of platform configuration registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PcrBank {
+    /// SHA-1, 20 bytes a register.
+    Sha1,
+    /// SHA-256, 32 bytes a register.
+    Sha256,
+    /// SHA-384, 48 bytes a register.
+    Sha384,
+}
+
+impl PcrBank {
+    pub(crate) const ALL: [Self; 3] = [Self::Sha1, Self::Sha256, Self::Sha384];
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Sha1 => "sha1",
+            Self::Sha256 => "sha256",
+            Self::Sha384 => "sha384",
+        }
+    }
+
+    /// TPM_ALG_ID (TCG Algorithm Registry)
+    fn id(self) -> u16 {
+        match self {
+            Self::Sha1 => 0x0004,
+            Self::Sha256 => 0x000b,
+            Self::Sha384 => 0x000c,
+        }
+    }
+
+    fn len(self) -> usize {
+        match self {
+            Self::Sha1 => 20,
+            Self::Sha256 => 32,
+            Self::Sha384 => 48,
+        }
+    }
+
+    pub(crate) fn algorithm(self) -> HashingAlgorithm {
+        match self {
+            Self::Sha1 => HashingAlgorithm::Sha1,
+            Self::Sha256 => HashingAlgorithm::Sha256,
+            Self::Sha384 => HashingAlgorithm::Sha384,
+        }
+    }
+}
+
+impl fmt::Display for PcrBank {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Registers of one bank, and for some of them a value: `sha256:0,2,7`, or `sha256:7=3d45…`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PcrSelection {
+    bank: PcrBank,
+    registers: BTreeMap<u8, Option<Vec<u8>>>,
+}
+
+impl PcrSelection {
+    /// The bank.
+    #[must_use]
+    pub fn bank(&self) -> PcrBank {
+        self.bank
+    }
+
+    pub(crate) fn registers(&self) -> impl Iterator<Item = (u8, Option<&[u8]>)> {
+        self.registers.iter().map(|(register, value)| (*register, value.as_deref()))
+    }
+}
+
+impl FromStr for PcrSelection {
+    type Err = PcrSelectionError;
+
+    fn from_str(text: &str) -> Result<Self, PcrSelectionError> {
+        let (bank, list) = text.split_once(':').ok_or(PcrSelectionError::Form)?;
+        let bank = PcrBank::ALL.into_iter().find(|b| b.as_str() == bank).ok_or_else(|| PcrSelectionError::Bank(bank.to_owned()))?;
+        let mut registers = BTreeMap::new();
+        for item in list.split(',') {
+            let (register, value) = item.split_once('=').map_or((item, None), |(register, value)| (register, Some(value)));
+            let number = register.parse::<u8>().ok().filter(|n| *n < 24).ok_or_else(|| PcrSelectionError::Register(register.to_owned()))?;
+            let value = match value {
+                None => None,
+                Some(hex) => {
+                    Some(unhex(hex).filter(|value| value.len() == bank.len()).ok_or(PcrSelectionError::Value(number, bank.len()))?)
+                }
+            };
+            if registers.insert(number, value).is_some() {
+                return Err(PcrSelectionError::Twice(number));
+            }
+        }
+        Ok(Self { bank, registers })
+    }
+}
+
+/// Without values.
+impl fmt::Display for PcrSelection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let registers: Vec<String> = self.registers.keys().map(u8::to_string).collect();
+        write!(f, "{}:{}", self.bank, registers.join(","))
+    }
+}
+
+/// Why a text names no registers.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PcrSelectionError {
+    /// Not `bank:list`.
+    #[error("write it as BANK:LIST, such as sha256:0,7")]
+    Form,
+    /// Not a bank that is known here.
+    #[error("{0:?} is no bank: use sha1, sha256 or sha384")]
+    Bank(String),
+    /// Not a register's number.
+    #[error("{0:?} is no register: they are numbered 0 to 23")]
+    Register(String),
+    /// A register is listed twice.
+    #[error("register {0} stands twice")]
+    Twice(u8),
+    /// A value is not hexadecimal, or of another length than the bank's.
+    #[error("the value of register {0} is not {1} bytes of hexadecimal digits")]
+    Value(u8, usize),
+}
+
+fn unhex(text: &str) -> Option<Vec<u8>> {
+    let is_hex = text.len().is_multiple_of(2) && text.bytes().all(|b| b.is_ascii_hexdigit());
+    is_hex.then(|| (0..text.len()).step_by(2).map_while(|i| u8::from_str_radix(&text[i..i + 2], 16).ok()).collect())
+}
+
+/// One command of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PolicyCommand {
+    /// TPM2_PolicyPCR: the registers must hash to this digest.
+    Pcr(PcrCommand),
+    /// TPM2_PolicyAuthValue: the key's password must be shown.
+    AuthValue,
+    /// TPM2_PolicyPassword: the same, in clear. Shown as an HMAC here all the same: both commands make the same digest.
+    Password,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PcrCommand {
+    /// SHA-256 over the registers' values, lowest bank and number first.
+    pub(crate) digest: Vec<u8>,
+    pub(crate) selection: Vec<(PcrBank, Vec<u8>)>,
+}
+
+impl PcrCommand {
+    /// Of registers with their values, in ascending order.
+    pub(crate) fn of_all(bank: PcrBank, values: &[(u8, Vec<u8>)]) -> Self {
+        let digest = values.iter().fold(Sha256::new(), |hash, (_, value)| hash.chain_update(value)).finalize().to_vec();
+        Self { digest, selection: vec![(bank, values.iter().map(|(register, _)| *register).collect())] }
+    }
+
+    pub(crate) fn list(&self) -> Result<PcrSelectionList, tss_esapi::Error> {
+        let mut list = PcrSelectionList::builder();
+        for (bank, registers) in &self.selection {
+            list = list.with_selection(bank.algorithm(), &slots(registers)?);
+        }
+        list.build()
+    }
+
+    /// TPML_PCR_SELECTION (TCG part 2, 10.9.7)
+    fn marshalled_selection(&self) -> Vec<u8> {
+        let mut bytes = u32::try_from(self.selection.len()).unwrap_or_default().to_be_bytes().to_vec();
+        for (bank, registers) in &self.selection {
+            bytes.extend_from_slice(&bank.id().to_be_bytes());
+            let mut bits = [0_u8; 3];
+            for register in registers {
+                bits[usize::from(register / 8)] |= 1 << (register % 8);
+            }
+            bytes.push(3);
+            bytes.extend_from_slice(&bits);
+        }
+        bytes
+    }
+
+    /// The parameters as the command takes them: TPM2B_DIGEST, then TPML_PCR_SELECTION (TCG part 3, 23.7).
+    fn parse(parameters: &[u8]) -> Option<Self> {
+        let (size, rest) = parameters.split_first_chunk::<2>()?;
+        let (digest, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*size)))?;
+        let (count, mut rest) = rest.split_first_chunk::<4>()?;
+        let mut selection = Vec::new();
+        for _ in 0..u32::from_be_bytes(*count).min(16) {
+            let (id, after) = rest.split_first_chunk::<2>()?;
+            let bank = PcrBank::ALL.into_iter().find(|bank| bank.id() == u16::from_be_bytes(*id))?;
+            let (len, after) = after.split_first()?;
+            let (bits, after) = after.split_at_checked(usize::from(*len))?;
+            let registers =
+                bits.iter().zip(0_u8..).flat_map(|(byte, i)| (0..8).filter(move |bit| byte & (1 << bit) != 0).map(move |bit| i * 8 + bit));
+            selection.push((bank, registers.collect::<Vec<_>>()));
+            rest = after;
+        }
+        let is_usable = rest.is_empty() && selection.iter().all(|(_, registers)| registers.iter().all(|r| *r < 24));
+        (is_usable && u32::from_be_bytes(*count) as usize == selection.len()).then(|| Self { digest: digest.to_vec(), selection })
+    }
+}
+
+impl fmt::Display for PcrCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let banks = self.selection.iter().map(|(bank, registers)| {
+            let registers: Vec<String> = registers.iter().map(u8::to_string).collect();
+            format!("{bank}:{}", registers.join(","))
+        });
+        f.write_str(&banks.collect::<Vec<_>>().join("+"))
+    }
+}
+
+pub(crate) fn slots(registers: &[u8]) -> Result<Vec<PcrSlot>, tss_esapi::Error> {
+    registers.iter().map(|register| PcrSlot::try_from(1_u32 << u32::from(*register))).collect()
+}
+
+pub(crate) fn one_register(bank: PcrBank, register: u8) -> Result<PcrSelectionList, tss_esapi::Error> {
+    PcrSelectionList::builder().with_selection(bank.algorithm(), &slots(&[register])?).build()
+}
+
+/// What must be fulfilled to use a key, command by command. Empty: nothing but its password, if it has one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy(pub(crate) Vec<PolicyCommand>);
+
+impl Policy {
+    /// Whether there is nothing to fulfil.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether the key's password is part of it.
+    #[must_use]
+    pub fn needs_password(&self) -> bool {
+        self.0.iter().any(|command| matches!(command, PolicyCommand::AuthValue | PolicyCommand::Password))
+    }
+
+    /// Whether registers are part of it.
+    #[must_use]
+    pub fn pcrs_are_needed(&self) -> bool {
+        self.pcrs().next().is_some()
+    }
+
+    pub(crate) fn pcrs(&self) -> impl Iterator<Item = &PcrCommand> {
+        self.0.iter().filter_map(|command| match command {
+            PolicyCommand::Pcr(pcr) => Some(pcr),
+            _ => None,
+        })
+    }
+
+    /// The policy digest (TCG part 3, 23): what a SHA-256 policy session comes to, and the key's `authPolicy`.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        let mut digest = [0; 32];
+        for command in &self.0 {
+            let hash = Sha256::new().chain_update(digest);
+            digest = match command {
+                PolicyCommand::Pcr(pcr) => {
+                    hash.chain_update(CC_POLICY_PCR.to_be_bytes()).chain_update(pcr.marshalled_selection()).chain_update(&pcr.digest)
+                }
+                // TPM2_PolicyPassword makes the digest of TPM2_PolicyAuthValue.
+                PolicyCommand::AuthValue | PolicyCommand::Password => hash.chain_update(CC_POLICY_AUTH_VALUE.to_be_bytes()),
+            }
+            .finalize()
+            .into();
+        }
+        digest
+    }
+
+    /// The commands as a key file holds them: code and parameters.
+    pub(crate) fn to_commands(&self) -> Vec<(u32, Vec<u8>)> {
+        let command = |command: &PolicyCommand| match command {
+            PolicyCommand::Pcr(pcr) => {
+                let size = u16::try_from(pcr.digest.len()).unwrap_or_default();
+                (CC_POLICY_PCR, [&size.to_be_bytes()[..], &pcr.digest, &pcr.marshalled_selection()].concat())
+            }
+            PolicyCommand::AuthValue => (CC_POLICY_AUTH_VALUE, Vec::new()),
+            PolicyCommand::Password => (CC_POLICY_PASSWORD, Vec::new()),
+        };
+        self.0.iter().map(command).collect()
+    }
+
+    /// `None` names the command that cannot be replayed here.
+    pub(crate) fn from_commands<'a>(commands: impl IntoIterator<Item = (u32, &'a [u8])>) -> Result<Self, u32> {
+        let command = |(code, parameters): (u32, &[u8])| match code {
+            CC_POLICY_PCR => PcrCommand::parse(parameters).map(PolicyCommand::Pcr).ok_or(code),
+            CC_POLICY_AUTH_VALUE => Ok(PolicyCommand::AuthValue),
+            CC_POLICY_PASSWORD => Ok(PolicyCommand::Password),
+            other => Err(other),
+        };
+        commands.into_iter().map(command).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// In words.
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("none");
+        }
+        let words = self.0.iter().map(|command| match command {
+            PolicyCommand::Pcr(pcr) => format!("PCR {pcr} as when the key was made"),
+            PolicyCommand::AuthValue | PolicyCommand::Password => "the key's password".to_owned(),
+        });
+        f.write_str(&words.collect::<Vec<_>>().join(", and "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selection_is_read_and_shown() {
+        let value = "ab".repeat(32);
+        let read: PcrSelection = format!("sha256:7={value},0,2").parse().expect("a selection");
+        assert_eq!(read.to_string(), "sha256:0,2,7");
+        assert_eq!(read.registers().map(|(n, v)| (n, v.is_some())).collect::<Vec<_>>(), [(0, false), (2, false), (7, true)]);
+        for faulty in ["", "7", "sha256", "sha256:", "sha512:7", "sha256:24", "sha256:7,7", "sha256:7=ab", "sha1:7=zz", "sha256:-1"] {
+            assert!(faulty.parse::<PcrSelection>().is_err(), "{faulty}");
+        }
+    }
+
+    #[test]
+    fn a_policy_survives_its_file() {
+        let policy = Policy(vec![
+            PolicyCommand::Pcr(PcrCommand::of_all(PcrBank::Sha256, &[(7, vec![1; 32])])),
+            PolicyCommand::Pcr(PcrCommand {
+                digest: vec![2; 32],
+                selection: vec![(PcrBank::Sha1, vec![0, 23]), (PcrBank::Sha384, vec![8])],
+            }),
+            PolicyCommand::AuthValue,
+        ]);
+        let commands = policy.to_commands();
+        let read = Policy::from_commands(commands.iter().map(|(code, parameters)| (*code, parameters.as_slice())));
+        assert_eq!(read, Ok(policy));
+    }
+}
