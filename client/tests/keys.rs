@@ -250,3 +250,39 @@ fn keys_are_converted_to_the_two_files_of_tpm2_tools_and_back() {
         failed(&run(&bench, &[], "", &["key", "convert", "--out", "z.pem", "--public", "mine.priv", "--private", "mine.pub"]));
     assert!(code == Some(64) && told.contains("damaged"), "{told}");
 }
+
+#[test]
+fn a_key_of_tpm2_tools_is_used_with_the_registers_and_the_password_that_its_file_does_not_state() {
+    let bench = Bench::new();
+    let tool = |tool: &str, args: &[&str]| drop(bench.swtpm.tool(tool, args));
+    write_private(&bench.path("secret.b64"), "dGVzdCBkYXRhLCB1c2VkIG5vd2hlcmUgZWxzZSAuLi4=");
+    write_private(
+        &bench.path("secrets.toml"),
+        "[client1]\nsecret = \"dGVzdCBkYXRhLCB1c2VkIG5vd2hlcmUgZWxzZSAuLi4=\"\nclient = \"Alice\"\n",
+    );
+    fs::write(bench.path("secret"), b"test data, used nowhere else ...").expect("writing");
+    let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt";
+    fs::write(bench.path("unique"), [0, 0, 0, 0]).expect("writing");
+    tool("tpm2_createprimary", &["-Q", "-C", "o", "-G", "ecc", "-g", "sha256", "-c", "primary.ctx", "-a", attributes, "-u", "unique"]);
+    tool("tpm2_startauthsession", &["-S", "session"]);
+    tool("tpm2_policypcr", &["-Q", "-S", "session", "-l", "sha256:0,16"]);
+    tool("tpm2_policyauthvalue", &["-S", "session", "-L", "policy"]);
+    tool("tpm2_flushcontext", &["session"]);
+    let import = ["-Q", "-C", "primary.ctx", "-G", "hmac", "-i", "secret", "-u", "key.pub", "-r", "key.priv", "-L", "policy", "-p", "pw"];
+    tool("tpm2_import", &[&import[..], &["-a", "sign"]].concat());
+    tool("tpm2_encodeobject", &["-C", "primary.ctx", "-u", "key.pub", "-r", "key.priv", "-o", "theirs.pem"]);
+    tool("tpm2_flushcontext", &["-t"]);
+
+    let server = Server::start(&bench, &[]);
+    let url = format!("https://localhost:{}/get", server.port);
+    let get = |pcrs: &str| {
+        let args = ["get", &url, "--kid", "client1", "--key", "theirs.pem", "--ca", "server.pem", "--pcrs", pcrs];
+        run(&bench, &[("TPM_KEY_AUTH", "pw")], "", &args)
+    };
+    assert_eq!(succeeds(&get("sha256:0,16")), "ok\n");
+    let (code, told) = failed(&get("sha256:16"));
+    assert!(code == Some(77) && told.contains("not bound to sha256:16 as they are now"), "{code:?} {told}");
+    bench.swtpm.tool("tpm2_pcrextend", &[&format!("16:sha256={}", "ab".repeat(32))]);
+    let (code, told) = failed(&get("sha256:0,16"));
+    assert!(code == Some(77) && told.contains("have changed since"), "{code:?} {told}");
+}

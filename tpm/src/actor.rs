@@ -242,6 +242,17 @@ impl TpmHandle {
         self.run(move |device| device.policy_now(&pcrs, needs_password, true)).await
     }
 
+    /// The policy that a key asks for, if it consists of these registers as they are now (or as they are given), one by one or all
+    /// together, with the key's password or without: for keys whose file does not state their policy. `auth_policy` is the key's
+    /// ([`KeyDescription::auth_policy`]).
+    ///
+    /// # Errors
+    /// As [`TpmError`] tells: [`OtherPolicy`](TpmError::OtherPolicy) where it asks for something else.
+    pub async fn policy_for(&self, pcrs: PcrSelection, auth_policy: &[u8]) -> Result<Policy, TpmError> {
+        let auth_policy = auth_policy.to_vec();
+        self.run(move |device| device.policy_for(&pcrs, &auth_policy)).await
+    }
+
     /// The name of the TPM's endorsement key (template L-2, ECC P-256), in hexadecimal digits: to be pinned with
     /// [`Settings::session_key_name`].
     ///

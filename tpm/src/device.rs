@@ -148,6 +148,16 @@ impl Device {
         })
     }
 
+    pub(crate) fn policy_for(&mut self, selection: &PcrSelection, auth_policy: &[u8]) -> Result<Policy, TpmError> {
+        for (needs_password, is_joint) in [(false, false), (true, false), (false, true), (true, true)] {
+            let policy = self.policy_now(selection, needs_password, is_joint)?;
+            if policy.digest() == *auth_policy {
+                return Ok(policy);
+            }
+        }
+        Err(TpmError::OtherPolicy(selection.to_string()))
+    }
+
     /// The values of registers now.
     pub(crate) fn policy_now(&mut self, selection: &PcrSelection, needs_password: bool, is_joint: bool) -> Result<Policy, TpmError> {
         self.run(|live| policy_from(live, selection, needs_password, is_joint))

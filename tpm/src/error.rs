@@ -69,6 +69,12 @@ pub enum TpmError {
          what it was; if that is right, make the key anew"
     )]
     PcrChanged(String),
+    /// The registers that were named are not what the key is bound to.
+    #[error(
+        "the key is not bound to {0} as they are now: it was made with other registers, or they have changed since. If firmware or boot loader \
+         were changed, make the key anew"
+    )]
+    OtherPolicy(String),
     /// The policy was replayed and does not come to what the key asks for.
     #[error(
         "the key's policy is not fulfilled by what its file says (or by --pcrs): it was made with other registers, or a password is part of \

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ekm_otp_client::{ConnectError, RequestError};
-use ekm_otp_tpm::{KeyFile, KeySource, PcrSelection, Settings, Tcti, TpmError, TpmHandle};
+use ekm_otp_tpm::{KeyFile, KeySource, PcrSelection, Policy, Settings, Tcti, TpmError, TpmHandle};
 
 use self::password::Asked;
 
@@ -76,6 +76,7 @@ impl From<TpmError> for CliError {
             | TpmError::Auth { .. }
             | TpmError::Lockout { .. }
             | TpmError::PcrChanged(_)
+            | TpmError::OtherPolicy(_)
             | TpmError::Policy(_)
             | TpmError::SessionKey { .. } => Self::NotPermitted(text),
             TpmError::KeyFile(_)
@@ -219,19 +220,31 @@ impl UseKeyArgs {
     /// The key with all that it takes to use it. A password is asked for only where the key is known to have one.
     pub(crate) async fn source(&self, key: &KeyRef, tpm: &TpmHandle) -> Result<KeySource, CliError> {
         let given = password::given(Self::PASSWORD, self.password_file.as_deref())?;
-        let policy = match &self.pcrs {
-            Some(pcrs) => Some(tpm.policy(pcrs.clone(), given.is_some()).await?),
-            None => None,
-        };
         match key {
-            KeyRef::Handle(handle) => Ok(KeySource::handle(*handle, policy.unwrap_or_default()).with_password(given)),
+            KeyRef::Handle(handle) => {
+                let policy = match &self.pcrs {
+                    None => Policy::default(),
+                    Some(pcrs) => {
+                        let description = tpm.load(KeySource::handle(*handle, Policy::default())).prepare().await?;
+                        tpm.policy_for(pcrs.clone(), description.auth_policy.as_deref().unwrap_or_default()).await?
+                    }
+                };
+                let password = match given {
+                    None if policy.needs_password() => Some(password::required(Self::PASSWORD, None, false)?),
+                    given => given,
+                };
+                Ok(KeySource::handle(*handle, policy).with_password(password))
+            }
             KeyRef::File(path) => {
                 let file = read_key_file(path)?;
-                let file = match policy {
+                let file = match &self.pcrs {
                     Some(_) if !file.policy().is_empty() => {
                         return Err(CliError::Usage(format!("--pcrs: {} states its policy itself: {}", path.display(), file.policy())));
                     }
-                    Some(policy) => file.with_policy(policy),
+                    Some(pcrs) => {
+                        let asked = file.describe().auth_policy.unwrap_or_default();
+                        file.with_policy(tpm.policy_for(pcrs.clone(), &asked).await?)
+                    }
                     None => file,
                 };
                 let password = match given {
