@@ -159,7 +159,7 @@ if $keep; then
     Everything is still there. To go on by hand:
       cd $state
       export TPM2TOOLS_TCTI=$TPM2TOOLS_TCTI
-      $client get https://localhost:$honest/whoami --kid client1 --key-file client1.pem --ca ca.pem --verbose
+      $client get https://localhost:$honest/whoami --kid client1 --key client1.pem --ca ca.pem --verbose
     The server logs to $state/server.log. To end it all:
       kill ${pids[*]}; rm -r $state
 KEEP

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ekm_otp::field::{AuthenticationInfo, Challenge};
+use ekm_otp::jose::SignedRequest;
 use ekm_otp::{Authority, ServerProof, TlsFacts, WELL_KNOWN_PATH};
 use http::header::{AUTHORIZATION, HOST, WWW_AUTHENTICATE};
 use http::uri::{PathAndQuery, Scheme};
@@ -167,7 +168,7 @@ impl Connection {
         if !is_ours {
             return Err(RequestError::ForeignAuthority { asked: uri.to_string(), origin: self.origin.clone() });
         }
-        let target = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let target = PathAndQuery::try_from(&*SignedRequest::origin_form(uri)).map_err(http::Error::from)?;
         *request.uri_mut() = Uri::from(target);
         Ok(())
     }

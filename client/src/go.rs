@@ -50,9 +50,7 @@ fn keys<'a>(connector: &'a Connector, tls: &ClientConnection) -> BoxFuture<'a, R
         }
         let mut tags = tags.into_iter();
         let signer: Box<dyn Sign> = match (connector.kind, tags.next(), tags.next()) {
-            (CredentialKind::Otp, Some(tag), _) => {
-                Box::new(Key { client: connector.kid.clone(), key: sensitive(&ApiKey::new(tag).encode()) })
-            }
+            (CredentialKind::Otp, Some(tag), _) => Box::new(Key::new(connector.kid.clone(), tag)),
             (_, Some(signing), encryption) => Box::new(Tokens { kid: connector.kid.clone(), signing, encryption }),
             (_, None, _) => unreachable!("each kind has a usage"),
         };
@@ -65,6 +63,12 @@ fn keys<'a>(connector: &'a Connector, tls: &ClientConnection) -> BoxFuture<'a, R
 struct Key {
     client: KeyId,
     key: HeaderValue,
+}
+
+impl Key {
+    fn new(client: KeyId, tag: Tag) -> Self {
+        Self { client, key: sensitive(&ApiKey::new(tag).encode()) }
+    }
 }
 
 impl Sign for Key {
@@ -104,5 +108,86 @@ impl Sign for Tokens {
         let credential = sensitive(&format!("Bearer {}", *token));
         request.headers_mut().insert(AUTHORIZATION, credential.clone());
         Ok(credential)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use ekm_otp::go::Bearer;
+    use http_body_util::{BodyExt as _, Empty};
+    use serde_json::{Map, json};
+
+    use super::*;
+
+    fn tag() -> Tag {
+        Tag::from_bytes([0x5a; 32])
+    }
+
+    fn kid() -> KeyId {
+        KeyId::new("gopher").expect("a key id")
+    }
+
+    fn request(claims: &Value) -> Request<Body> {
+        let claims = ExtraClaims::new(claims.as_object().expect("an object").clone()).expect("free names");
+        let body = Empty::<Bytes>::new().map_err(|never| match never {}).boxed_unsync();
+        Request::get("/").extension(claims).body(body).expect("a request")
+    }
+
+    /// In both forms.
+    fn tokens() -> [Tokens; 2] {
+        [None, Some(tag())].map(|encryption| Tokens { kid: kid(), signing: tag(), encryption })
+    }
+
+    fn claims_of(request: &Request<Body>) -> Map<String, Value> {
+        let field = request.headers()[AUTHORIZATION].to_str().expect("ASCII");
+        let token = Bearer::read(field.strip_prefix("Bearer ").expect("the scheme").as_bytes()).expect("a token");
+        token.verify(&tag(), &tag(), 0, Duration::ZERO).expect("our own token")
+    }
+
+    #[test]
+    fn iss_and_sub_are_the_key_id_unless_the_caller_has_others() {
+        for mut tokens in tokens() {
+            for (own, expected) in [
+                (json!({}), json!({"iss": "gopher", "sub": "gopher"})),
+                (json!({"sub": "alice"}), json!({"iss": "gopher", "sub": "alice"})),
+                (json!({"iss": 7, "sub": "alice"}), json!({"iss": 7, "sub": "alice"})),
+            ] {
+                let mut request = request(&own);
+                tokens.sign(&mut request).expect("a token");
+                assert_eq!(Value::from(claims_of(&request)), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_token_that_no_server_would_read_is_not_sent() {
+        for (mut tokens, fits) in tokens().into_iter().zip([2900, 2000]) {
+            assert!(tokens.sign(&mut request(&json!({"x": "x".repeat(fits)}))).is_ok());
+            let mut long = request(&json!({"x": "x".repeat(3100)}));
+            assert!(matches!(tokens.sign(&mut long), Err(RequestError::ClaimsTooLong(_))));
+            assert!(!long.headers().contains_key(AUTHORIZATION));
+        }
+    }
+
+    #[test]
+    fn claims_are_refused_beside_an_api_key() {
+        let mut key = Key::new(kid(), tag());
+        assert!(matches!(key.sign(&mut request(&json!({"role": "admin"}))), Err(RequestError::NoToken)));
+        assert!(key.sign(&mut request(&json!({}))).is_ok());
+    }
+
+    #[test]
+    fn every_credential_is_marked_as_sensitive() {
+        let mut signed = request(&json!({}));
+        assert!(Key::new(kid(), tag()).sign(&mut signed).expect("a key").is_sensitive());
+        assert!(signed.headers()["apikey"].is_sensitive());
+        for mut tokens in tokens() {
+            let mut signed = request(&json!({}));
+            assert!(tokens.sign(&mut signed).expect("a token").is_sensitive());
+            assert!(signed.headers()[AUTHORIZATION].is_sensitive());
+        }
     }
 }

@@ -72,3 +72,32 @@ pub(crate) fn sensitive(credential: &str) -> HeaderValue {
     value.set_sensitive(true);
     value
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use ekm_otp::{Derivation, Ekm, Secret, ServerName};
+    use http_body_util::{BodyExt as _, Empty};
+
+    use super::*;
+
+    #[test]
+    fn every_credential_is_marked_as_sensitive() {
+        let (kid, ekm) = (KeyId::new("client1").expect("a key id"), Ekm::from_bytes([7; 48]));
+        let derivation = Derivation::new(&ekm, &kid, &ServerName::from_host("localhost").expect("a name"));
+        let tag = Secret::new(vec![0x5a; 32]).expect("a secret").mac(derivation.mac_input());
+        let prk = derivation.finish(tag);
+        let tokens = |signer| Tokens { kid: kid.clone(), channel: ekm.channel(), audience: "https://localhost".into(), signer, n: 0 };
+        let signers: [Box<dyn Sign>; 3] = [
+            Box::new(Password::new(&kid, &ekm.channel(), &prk)),
+            Box::new(tokens(prk.jws_signer(&kid))),
+            Box::new(tokens(prk.jwe_signer(&kid))),
+        ];
+        for mut signer in signers {
+            let body = Empty::<Bytes>::new().map_err(|never| match never {}).boxed_unsync();
+            let mut request = Request::get("/").body(body).expect("a request");
+            assert!(signer.sign(&mut request).expect("a credential").is_sensitive());
+            assert!(request.headers()[AUTHORIZATION].is_sensitive());
+        }
+    }
+}

@@ -370,7 +370,7 @@ fn a_key_that_is_no_use_is_told() {
     assert!(bench.client(&["key", "create", "--kind", "p256", "--kid", "signer", "--out", "signer.pem"]).status.success());
     doctor(&bench, &["--key", "signer.pem"]).is_well_but_for(&[]);
     doctor(&bench, &["--key", "signer.pem", "--kid", "signer"]).has_problem(1, "key-file", "ECC P-256", "HMAC-SHA256 key");
-    doctor(&bench, &["--key", "handle:0x81000010"]).has_problem(69, "key-tpm", "0x81000010", "tpm2_getcap handles-persistent");
+    doctor(&bench, &["--key", "handle:0x81000010"]).has_problem(69, "key-tpm", "0x81000010", "`key list`");
 }
 
 #[test]

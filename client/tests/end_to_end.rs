@@ -36,8 +36,11 @@ fn a_request_succeeds_and_the_verified_client_is_told_to_the_application() {
     }
     assert_eq!(bench.swtpm.loaded_handles(), Vec::<String>::new());
 
-    let got = bench.get(&server, "/nowhere", &[]);
-    assert_eq!(got.status.code(), Some(1), "404 is a failure");
+    for (path, flags) in [("/nowhere", &[][..]), ("?x=1", &["--credential", "jws"][..])] {
+        let got = bench.get(&server, path, flags);
+        assert_eq!(got.status.code(), Some(1), "404 is a failure");
+        assert!(text(&got.stderr).contains("404"), "{path}: {}", text(&got.stderr));
+    }
     let (code, _) = server.end("TERM");
     assert_eq!(code, Some(0));
 }

@@ -182,3 +182,71 @@ fn a_session_with_the_pinned_endorsement_key_works_and_with_another_sends_nothin
     assert_eq!(failed(&get("000b12")).0, Some(64));
     assert_eq!(bench.swtpm.loaded_handles(), Vec::<String>::new());
 }
+
+#[test]
+fn a_persistent_key_is_listed_used_without_its_file_and_evicted() {
+    let bench = Bench::new();
+    let create = ["key", "create", "--kid", "client1", "--out", "client1.pem", "--secret-out", "secrets.toml", "--pcrs", "sha256:16"];
+    succeeds(&run(&bench, &[("TPM_KEY_AUTH", "pw")], "", &create));
+    let kept = run(&bench, &[], "", &["key", "persist", "--key", "client1.pem", "--handle", "0x81008001"]);
+    succeeds(&kept);
+    assert!(text(&kept.stderr).contains("name them with --pcrs"), "{}", text(&kept.stderr));
+    let (code, told) = failed(&run(&bench, &[], "", &["key", "persist", "--key", "client1.pem", "--handle", "0x81008001"]));
+    assert!(code == Some(64) && told.contains("is taken"), "{told}");
+    let list = succeeds(&run(&bench, &[], "", &["key", "list"]));
+    assert!(list.starts_with("0x81008001  HMAC-SHA256   000b") && list.trim_end().ends_with("fixedtpm|fixedparent|sign"), "{list}");
+
+    fs::remove_file(bench.path("client1.pem")).expect("removing");
+    let server = Server::start(&bench, &[]);
+    let url = format!("https://localhost:{}/get", server.port);
+    let get = ["get", &url, "--kid", "client1", "--key", "handle:0x81008001", "--ca", "server.pem", "--pcrs", "sha256:16"];
+    assert_eq!(succeeds(&run(&bench, &[("TPM_KEY_AUTH", "pw")], "", &get)), "ok\n");
+    succeeds(&run(&bench, &[], "", &["key", "evict", "0x81008001"]));
+    assert_eq!(succeeds(&run(&bench, &[], "", &["key", "list"])), "");
+    let (code, told) = failed(&run(&bench, &[("TPM_KEY_AUTH", "pw")], "", &get));
+    assert!(code == Some(69) && told.contains("0x81008001"), "{code:?} {told}");
+}
+
+#[test]
+fn a_movable_key_moves_to_another_tpm_and_works_there() {
+    let (here, there) = (Bench::new(), Bench::new());
+    let create = ["key", "create", "--kid", "client1", "--movable", "--out", "client1.pem", "--secret-out", "secrets.toml"];
+    succeeds(&run(&here, &[("TPM_KEY_AUTH", "pw")], "", &create));
+    succeeds(&run(&there, &[], "", &["key", "parent", "--out", "parent.pub"]));
+    fs::copy(there.path("parent.pub"), here.path("parent.pub")).expect("copying");
+    let duplicate = ["key", "duplicate", "--key", "client1.pem", "--to", "parent.pub", "--out", "moving.pem"];
+    succeeds(&run(&here, &[("TPM_KEY_AUTH", "pw")], "", &duplicate));
+    fs::copy(here.path("moving.pem"), there.path("moving.pem")).expect("copying");
+    succeeds(&run(&there, &[], "", &["key", "import", "--kid", "client1", "--duplicate", "moving.pem", "--out", "moved.pem"]));
+
+    let server = Server::start(&here, &[]);
+    fs::copy(here.path("server.pem"), there.path("server.pem")).expect("copying");
+    let url = format!("https://localhost:{}/get", server.port);
+    let get = ["get", &url, "--kid", "client1", "--key", "moved.pem", "--ca", "server.pem"];
+    assert_eq!(succeeds(&run(&there, &[("TPM_KEY_AUTH", "pw")], "", &get)), "ok\n");
+
+    // Back at home the other TPM's file is of no use, and a key that was not made movable stays.
+    let (code, told) = failed(&run(&here, &[], "", &["key", "import", "--kid", "x", "--duplicate", "moving.pem", "--out", "x.pem"]));
+    assert!(code == Some(64) && told.contains("encrypted to another TPM"), "{code:?} {told}");
+    assert!(!here.path("x.pem").exists());
+    succeeds(&run(&here, &[], "", &["key", "create", "--kid", "fixed", "--out", "fixed.pem", "--secret-out", "fixed.toml"]));
+    let (code, told) = failed(&run(&here, &[], "", &["key", "duplicate", "--key", "fixed.pem", "--to", "parent.pub", "--out", "y.pem"]));
+    assert!(code == Some(64) && told.contains("cannot be moved"), "{code:?} {told}");
+}
+
+#[test]
+fn keys_are_converted_to_the_two_files_of_tpm2_tools_and_back() {
+    let bench = Bench::new();
+    succeeds(&run(&bench, &[], "", &["key", "create", "--kid", "mine", "--kind", "p256", "--out", "mine.pem"]));
+    succeeds(&run(&bench, &[], "", &["key", "convert", "--key", "mine.pem", "--public", "mine.pub", "--private", "mine.priv"]));
+    succeeds(&run(&bench, &[], "", &["key", "convert", "--out", "again.pem", "--public", "mine.pub", "--private", "mine.priv"]));
+    let public = |key: &str| succeeds(&run(&bench, &[], "", &["key", "public", "--key", key]));
+    assert_eq!(public("again.pem"), public("mine.pem"));
+    let signed = run(&bench, &[], "message", &["key", "sign", "--key", "again.pem", "--scheme", "ecdsa"]);
+    assert!(signed.status.success(), "{}", text(&signed.stderr));
+    fs::write(bench.path("signature"), &signed.stdout).expect("writing");
+    succeeds(&run(&bench, &[], "message", &["key", "verify", "--key", "mine.pem", "--scheme", "ecdsa", "--signature", "signature"]));
+    let (code, told) =
+        failed(&run(&bench, &[], "", &["key", "convert", "--out", "z.pem", "--public", "mine.priv", "--private", "mine.pub"]));
+    assert!(code == Some(64) && told.contains("damaged"), "{told}");
+}

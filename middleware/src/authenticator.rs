@@ -208,7 +208,7 @@ impl Connection {
         if request.method() == Method::CONNECT && !is_extended_connect_for_websocket(request) {
             return Err(Refusal::Connect);
         }
-        let authority = self.checkauthority(request)?;
+        let authority = self.check_authority(request)?;
 
         let is_probe = request.uri().path() == WELL_KNOWN_PATH;
         if is_probe && request.method() != Method::GET {
@@ -298,7 +298,7 @@ impl Connection {
         let kind = profile.kind_of(headers)?;
         let verify = || {
             self.check_kind_and_name(kind)?;
-            let ForeignCredential { key, kid, claims } = profile.verify(headers, &self.authentication, exporter)?;
+            let ForeignCredential { key, kid, claims } = profile.verify(kind, headers, &self.authentication, exporter)?;
             let (pinned, claims) = self.admit(key, &kid, kind, claims, || None)?;
             Ok(Verified { pinned, is_derived: false, payload: claims.map_or(Payload::None, Payload::OfOtherProfile) })
         };
@@ -371,7 +371,11 @@ impl Connection {
     }
 
     /// Rule A. `Host` and `:authority` (or an absolute request target's) must agree and belong to the connection's server name.
-    fn checkauthority<B>(&self, request: &Request<B>) -> Result<Cow<'_, Authority>, Refusal> {
+    fn check_authority<B>(&self, request: &Request<B>) -> Result<Cow<'_, Authority>, Refusal> {
+        // Authority-form is for CONNECT only (RFC 9112 §3.2.3): it names no target that a token could cover.
+        if request.uri().path_and_query().is_none() {
+            return Err(Refusal::Target);
+        }
         let mut hosts = request.headers().get_all(HOST).iter();
         let host = match (hosts.next(), hosts.next()) {
             (host, None) => host.map(|host| host.to_str().map_err(|_| Refusal::Host)).transpose()?,

@@ -47,7 +47,13 @@ impl OtherProfile for Go {
         }
     }
 
-    fn verify(&self, headers: &HeaderMap, authentication: &Authentication, exporter: &Exporter) -> Result<ForeignCredential, Refusal> {
+    fn verify(
+        &self,
+        kind: CredentialKind,
+        headers: &HeaderMap,
+        authentication: &Authentication,
+        exporter: &Exporter,
+    ) -> Result<ForeignCredential, Refusal> {
         let look_up = |kid: &KeyId| authentication.look_up(kid, Profile::Go);
         let mac = |key: &RegisteredKey, usage: Usage<'_>| -> Result<Tag, Refusal> {
             Ok(key.secret().mac(&usage.mac_input(&*exporter.export(usage.label(), usage.context())?)))
@@ -70,7 +76,6 @@ impl OtherProfile for Go {
                     .ok_or(Refusal::Foreign("a JWS names no key id, and no default is configured"))?;
                 let key = look_up(kid)?;
                 let claims = token.verify(&mac(&key, Usage::Signing)?, &mac(&key, Usage::Encryption)?, unix_time(), authentication.leeway);
-                let kind = if token.kid().is_some() { CredentialKind::Jwe } else { CredentialKind::Jws };
                 let claims = claims.map(|claims| Some(VerifiedClaims::of_other_profile(kind, claims))).map_err(|fault| fault.0);
                 Ok(ForeignCredential { key, kid: kid.clone(), claims })
             }

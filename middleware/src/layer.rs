@@ -79,8 +79,10 @@ fn admit<B, F, R: Default>(
             connection.strip(request.headers_mut());
             request.extensions_mut().insert::<VerifiedClient>(passed.client);
             #[cfg(feature = "jose")]
-            if let Some(claims) = passed.claims {
-                request.extensions_mut().insert::<VerifiedClaims>(claims);
+            match passed.claims {
+                Some(claims) => drop(request.extensions_mut().insert::<VerifiedClaims>(claims)),
+                // What stands there is of another request.
+                None => drop(request.extensions_mut().remove::<VerifiedClaims>()),
             }
             (Kind::Inner { future: call(request) }, passed.proof)
         }

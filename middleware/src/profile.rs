@@ -21,8 +21,14 @@ pub(crate) trait OtherProfile: Send + Sync {
     /// Of which kind this profile's credential is; `None` where there is none: then v1 looks for its own.
     fn kind_of(&self, headers: &HeaderMap) -> Option<CredentialKind>;
 
-    /// Reads the credential and looks its key up; whether the credential is right under it, comes with it.
-    fn verify(&self, headers: &HeaderMap, authentication: &Authentication, exporter: &Exporter) -> Result<ForeignCredential, Refusal>;
+    /// Reads the credential, which is of this kind, and looks its key up; whether the credential is right under it, comes with it.
+    fn verify(
+        &self,
+        kind: CredentialKind,
+        headers: &HeaderMap,
+        authentication: &Authentication,
+        exporter: &Exporter,
+    ) -> Result<ForeignCredential, Refusal>;
 
     /// Takes this profile's fields away from what the application sees.
     fn strip(&self, headers: &mut HeaderMap);

@@ -43,6 +43,8 @@ pub(crate) enum Refusal {
     Misdirected,
     #[error("no Host field, or more than one")]
     Host,
+    #[error("the request's target is an authority, and its method is not CONNECT")]
+    Target,
     #[error("CONNECT is not served")]
     Connect,
     #[error("the well-known resource answers GET only")]
@@ -76,7 +78,7 @@ impl Refusal {
             Self::Claims(_) | Self::Foreign(_) => StatusCode::UNAUTHORIZED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             // RFC 9112 §3.2
-            Self::Host => StatusCode::BAD_REQUEST,
+            Self::Host | Self::Target => StatusCode::BAD_REQUEST,
             Self::Connect => StatusCode::NOT_IMPLEMENTED,
             Self::ProbeMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::Registry(_) => StatusCode::SERVICE_UNAVAILABLE,

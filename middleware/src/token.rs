@@ -42,7 +42,8 @@ impl Tokens {
             target: &SignedRequest::origin_form(request.uri()),
         };
         let claims = payload.check(&signed, unix_time(), leeway)?;
-        // Requests of one HTTP/2 connection come from several threads.
+        // hyper calls a connection's service in one task. Under axum, or where an embedder spawns them, the requests of one HTTP/2 connection are
+        // checked on several threads.
         if !self.window.lock().unwrap_or_else(PoisonError::into_inner).admit(claims.n) {
             return Err(ClaimsError::Claims("n was used before, or is 1024 or more below the highest one").into());
         }

@@ -5,9 +5,9 @@ mod common;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{HOST, KID, TestServer, request};
+use common::{HOST, KID, TestServer, Unserved, request};
 use ekm_otp_tower::protocol::{KeyId, TlsPolicy};
-use ekm_otp_tower::{EkmOtpLayer, RegisteredKey, SecretStore, StoreUnavailable, VerifiedClient};
+use ekm_otp_tower::{EkmOtpLayer, VerifiedClient};
 use http_body_util::Empty;
 use hyper::StatusCode;
 use hyper::body::Bytes;
@@ -42,6 +42,7 @@ async fn missing_malformed_unknown_and_wrong_are_answered_with_the_same_bytes() 
     assert_eq!(exchange(&server, &[b"EKM-OTP kid=".to_vec()]).await, missing, "malformed");
     assert_eq!(exchange(&server, &[b"Bearer abc".to_vec()]).await, missing, "another scheme");
     assert_eq!(with_keys_of("nobody", "nobody").await, missing, "unknown key id");
+    assert_eq!(with_keys_of(common::UNKNOWN, common::DUMMY).await, missing, "what stands in for unknown key ids");
     assert_eq!(with_keys_of(KID, "client2").await, missing, "wrong one-time password");
     // The right one is not refused: the comparison means something.
     assert!(with_keys_of(KID, KID).await.starts_with("HTTP/1.1 200 OK"));
@@ -121,6 +122,23 @@ async fn connect_is_not_served() {
 }
 
 #[tokio::test]
+async fn an_authority_as_the_target_is_a_bad_request() {
+    let server = TestServer::start().await;
+    let (mut stream, handshake) = server.tls(b"http/1.1").await;
+    let credential = common::credential(&handshake, KID, KID);
+    let fields = [("Authorization", credential.as_bytes())];
+    for line in ["GET localhost HTTP/1.1", "POST localhost:443 HTTP/1.1", "OPTIONS localhost:8443 HTTP/1.1"] {
+        let (head, _) = common::ask(&mut stream, line, &fields).await;
+        assert!(head.starts_with("HTTP/1.1 400 ") && !head.contains("authentication-info"), "{line}: {head}");
+    }
+    // Without a credential it is refused like anything else.
+    assert!(common::ask(&mut stream, "GET localhost HTTP/1.1", &[]).await.0.starts_with("HTTP/1.1 401 "));
+    for line in ["GET / HTTP/1.1", "GET https://localhost HTTP/1.1", "OPTIONS * HTTP/1.1"] {
+        assert!(common::ask(&mut stream, line, &fields).await.0.starts_with("HTTP/1.1 200 "), "{line}");
+    }
+}
+
+#[tokio::test]
 async fn extended_connect_is_for_websocket_only_and_authenticated_like_any_request() {
     let server = TestServer::start().await;
     let mut client = server.connect_as(HOST, b"h2").await;
@@ -140,13 +158,7 @@ async fn extended_connect_is_for_websocket_only_and_authenticated_like_any_reque
 
 #[tokio::test]
 async fn a_registry_that_is_down_is_503_for_every_key() {
-    struct Down;
-    impl SecretStore for Down {
-        fn get(&self, _: &KeyId) -> Result<Option<Arc<RegisteredKey>>, StoreUnavailable> {
-            Err(StoreUnavailable("it is down".to_owned()))
-        }
-    }
-    let authentication = common::authentication_of(Arc::new(Down));
+    let authentication = common::authentication_of(Arc::new(common::Down));
     let server = TestServer::serving(TlsPolicy::default(), Arc::default(), authentication, |a| a).await;
     let mut client = server.connect().await;
     for kid in [KID, "nobody"] {
@@ -228,6 +240,20 @@ async fn the_eighth_failure_closes_the_connection_after_its_answer() {
         let credential = other.credential(KID);
         assert_eq!(other.get(&credential).await.status, StatusCode::OK);
     }
+}
+
+#[tokio::test]
+async fn after_the_eighth_failure_nothing_passes_while_the_connection_is_still_there() {
+    let store = TestServer::start().await.store.clone();
+    let unserved = Unserved::accept(common::authentication_of(store)).await;
+    let good = || request("/", Some(&common::credential(&unserved.handshake, KID, KID)));
+    for _ in 1..8 {
+        assert_eq!(unserved.answer(request("/", None)).status(), StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(unserved.answer(good()).status(), StatusCode::OK, "after the seventh");
+    assert_eq!(unserved.answer(request("/", None)).status(), StatusCode::UNAUTHORIZED);
+    assert!(!unserved.server.authenticator().is_closed(), "it is not gone: the test means something");
+    assert_eq!(unserved.answer(good()).status(), StatusCode::UNAUTHORIZED, "after the eighth");
 }
 
 #[tokio::test]

@@ -5,11 +5,11 @@ mod common;
 
 use std::time::Duration;
 
-use common::{HOST, KID, Signer, TestServer, request};
+use common::{HOST, KID, Signer, TestServer, Unserved, request};
 use ekm_otp_tower::protocol::field::{AuthenticationInfo, CredentialKind};
 use ekm_otp_tower::protocol::jose::ExtraClaims;
 use ekm_otp_tower::protocol::{KeyId, TlsPolicy, WELL_KNOWN_PATH};
-use ekm_otp_tower::{Authentication, RegisteredKey};
+use ekm_otp_tower::{Authentication, RegisteredKey, VerifiedClaims};
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
@@ -64,6 +64,35 @@ async fn a_token_reaches_the_application_as_claims_and_the_first_gets_the_proof(
         assert_eq!(client.get(&credential).await.body, "client1 owner of client1 false", "the same once more");
         assert_eq!(client.get(&signer.sign(3)).await.status, StatusCode::OK);
     }
+}
+
+#[tokio::test]
+async fn the_first_token_after_a_password_gets_the_proof() {
+    let server = server().await;
+    for kind in TOKENS {
+        let mut client = server.connect().await;
+        let (password, signer) = (client.credential(KID), client.signer(KID, kind));
+        assert!(client.get(&password).await.has_proof());
+        assert!(client.get(&signer.sign(1)).await.has_proof(), "its keys were derived anew");
+        assert!(!client.get(&signer.sign(2)).await.has_proof());
+    }
+}
+
+#[tokio::test]
+async fn claims_of_an_earlier_request_do_not_stay_and_their_values_show_in_no_log() {
+    let unserved = Unserved::accept(common::authentication_of(server().await.store.clone()).kinds(CredentialKind::ALL)).await;
+    let token = Signer::of(&unserved.handshake, KID, KID, CredentialKind::Jwe).sign_with(1, "GET", "/", &audience(), 0, &extra());
+    let answer = unserved.answer(request("/", Some(&token)));
+    let claims = answer.extensions().get::<VerifiedClaims>().expect("claims").clone();
+    let shown = format!("{claims:?}");
+    assert!(shown.contains("role") && shown.contains("shift"), "a claim's name helps to find out what came: {shown}");
+    assert!(!shown.contains("admin") && !shown.contains('9') && !shown.contains("from"), "{shown}");
+
+    let mut again = request("/", Some(&common::credential(&unserved.handshake, KID, KID)));
+    again.extensions_mut().insert(claims);
+    let answer = unserved.answer(again);
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert!(answer.extensions().get::<VerifiedClaims>().is_none(), "a password has no claims");
 }
 
 #[tokio::test]
@@ -199,6 +228,25 @@ async fn requests_that_run_beside_each_other_on_h2_all_pass_and_a_token_sent_thr
 }
 
 #[tokio::test]
+async fn first_tokens_that_are_checked_in_parallel_pass_once_each() {
+    let store = server().await.store.clone();
+    for round in 0..100 {
+        let unserved = Unserved::accept(common::authentication_of(store.clone()).kinds(CredentialKind::ALL).max_failures(100)).await;
+        let signer = Signer::of(&unserved.handshake, KID, KID, TOKENS[round % 2]);
+        let same = signer.sign(1);
+        let mut credentials = vec![&*same; 5];
+        let others = [2, 3, 4].map(|n| signer.sign(n));
+        credentials.extend(others.iter().map(String::as_str));
+        let password = common::credential(&unserved.handshake, KID, KID);
+        credentials.push(&password);
+        let answers = unserved.answers(credentials.into_iter().map(|credential| request("/", Some(credential))).collect());
+        let (same, others) = answers.split_at(5);
+        assert_eq!(same.iter().filter(|status| **status == StatusCode::OK).count(), 1, "{answers:?}");
+        assert_eq!(others, [StatusCode::OK; 4]);
+    }
+}
+
+#[tokio::test]
 async fn a_number_far_below_the_highest_is_refused() {
     let server = server().await;
     let mut client = server.connect().await;
@@ -276,6 +324,38 @@ async fn a_key_that_must_show_more_is_refused_with_less_also_the_second_time() {
 }
 
 #[tokio::test]
+async fn a_minimum_holds_also_where_the_keys_are_kept() {
+    let server = server().await;
+    let key = RegisteredKey::new(KeyId::new("strict").expect("a key id"), "strict", common::secret_of("strict"));
+    server.store.add(key.with_minimum(CredentialKind::Jwe)).expect("a new key");
+    let mut client = server.connect().await;
+    let [jws, jwe] = TOKENS.map(|kind| client.signer("strict", kind));
+    assert_eq!(client.get(&jwe.sign(1)).await.status, StatusCode::OK);
+    let answer = client.get(&jws.sign(2)).await;
+    assert_eq!((answer.status, answer.challenge()), (StatusCode::UNAUTHORIZED, Some(&*error("credential"))));
+    assert_eq!(client.get(&jwe.sign(2)).await.status, StatusCode::OK, "the number is still free");
+}
+
+#[tokio::test]
+async fn an_authority_as_the_target_is_a_bad_request_whatever_the_token_covers() {
+    let server = server().await;
+    for kind in TOKENS {
+        for target in ["/", "localhost", "*"] {
+            let (mut stream, handshake) = server.tls(b"http/1.1").await;
+            let signer = Signer::of(&handshake, KID, KID, kind);
+            let token = signer.sign_with(1, "GET", target, &audience(), 0, &ExtraClaims::default());
+            let fields = [("Authorization", token.as_bytes())];
+            assert!(
+                common::ask(&mut stream, "GET localhost HTTP/1.1", &fields).await.0.starts_with("HTTP/1.1 400 "),
+                "{kind} for {target}"
+            );
+            let token = signer.sign(1);
+            assert!(common::exchange(&mut stream, &[("Authorization", token.as_bytes())]).await.0.starts_with("HTTP/1.1 200 "));
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_wrong_with_a_token_is_told_to_no_one_but_the_holder_of_the_secret() {
     let server = server().await;
     server.store.add(RegisteredKey::new(KeyId::new("gone").expect("a key id"), "gone", common::secret_of("gone"))).expect("a new key");
@@ -304,6 +384,10 @@ async fn what_is_wrong_with_a_token_is_told_to_no_one_but_the_holder_of_the_secr
         let (mut stream, handshake) = server.tls(b"http/1.1").await;
         let stranger = Signer::of(&handshake, KID, "client2", kind).sign(1);
         answers.push(("another secret", common::exchange(&mut stream, &[("Authorization", stranger.as_bytes())]).await));
+        let (mut stream, handshake) = server.tls(b"http/1.1").await;
+        let dummy = Signer::of(&handshake, common::UNKNOWN, common::DUMMY, kind).sign(1);
+        let answer = common::exchange(&mut stream, &[("Authorization", dummy.as_bytes())]).await;
+        answers.push(("what stands in for unknown key ids", answer));
     }
     let (mut stream, _) = server.tls(b"http/1.1").await;
     let missing = common::exchange(&mut stream, &[]).await;
@@ -360,11 +444,20 @@ async fn the_probe_is_signed_like_any_request() {
 
 #[tokio::test]
 async fn the_leeway_is_a_setting() {
-    for (leeway, status) in [(0, StatusCode::UNAUTHORIZED), (600, StatusCode::OK)] {
-        let server = server_with(|authentication| authentication.leeway(Duration::from_secs(leeway))).await;
+    // A token lives for 60 s.
+    for (leeway, age, is_taken) in
+        [(None, 110, true), (None, 130, false), (Some(0), 50, true), (Some(0), 70, false), (Some(600), 650, true), (Some(600), 670, false)]
+    {
+        let set = |authentication: Authentication| match leeway {
+            None => authentication,
+            Some(leeway) => authentication.leeway(Duration::from_secs(leeway)),
+        };
+        let server = server_with(set).await;
         let mut client = server.connect().await;
-        let token = client.signer(KID, CredentialKind::Jws).sign_with(1, "GET", "/", &audience(), 100, &extra());
-        assert_eq!(client.get(&token).await.status, status, "{leeway} s");
+        let token = client.signer(KID, CredentialKind::Jws).sign_with(1, "GET", "/", &audience(), age, &extra());
+        let answer = client.get(&token).await;
+        let expected = if is_taken { (StatusCode::OK, None) } else { (StatusCode::UNAUTHORIZED, Some(error("time"))) };
+        assert_eq!((answer.status, answer.challenge()), (expected.0, expected.1.as_deref()), "{leeway:?}, {age} s old");
     }
 }
 

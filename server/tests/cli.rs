@@ -6,7 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Output, Stdio};
 
 use ekm_otp::field::Credential;
-use ekm_otp::{Derivation, Ekm, KeyId, Secret, ServerName};
+use ekm_otp::jose::{ExtraClaims, SignedRequest};
+use ekm_otp::{Derivation, Ekm, KeyId, Prk, Secret, ServerName};
 use tempfile::TempDir;
 
 const SERVER: &str = env!("CARGO_BIN_EXE_ekm-otp-server");
@@ -273,10 +274,8 @@ fn connections_that_are_not_verified_keep_nobody_out() {
     assert_eq!(server.end("TERM").0, Some(0));
 }
 
-#[test]
-fn openssl_exports_the_keying_material_that_the_server_does() {
-    let folder = folder();
-    let server = start(&folder, &["--config", "server.toml"]);
+/// What `GET /get` with a credential of client1 is answered, on a connection whose keying material OpenSSL exports.
+fn get(server: &Running, credential: impl FnOnce(&KeyId, &Ekm, &Prk) -> String) -> Vec<String> {
     let mut openssl = Command::new("openssl")
         .args(["s_client", "-connect", &format!("127.0.0.1:{}", server.port), "-servername", "localhost", "-ign_eof"])
         // The label and length of docs/protocol.md; in TLS 1.3 no context is the same as an empty one (RFC 8446 section 7.5).
@@ -294,11 +293,40 @@ fn openssl_exports_the_keying_material_that_the_server_does() {
     let kid = KeyId::new("client1").expect("a key id");
     let derivation = Derivation::new(&ekm, &kid, &ServerName::from_host("localhost").expect("a name"));
     let tag = Secret::new(b"test data, used nowhere else ...".to_vec()).expect("a secret").mac(derivation.mac_input());
-    let credential = Credential::write(&kid, &ekm.channel(), &derivation.finish(tag).otp());
-    let request = format!("GET /get HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: {}\r\n\r\n", *credential);
+    let credential = credential(&kid, &ekm, &derivation.finish(tag));
+    let request = format!("GET /get HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: {credential}\r\n\r\n");
     std::io::Write::write_all(openssl.stdin.as_mut().expect("its input"), request.as_bytes()).expect("writing");
-    let answer: Vec<String> = lines.collect();
+    let answer = lines.collect();
     openssl.wait().expect("its end");
+    answer
+}
+
+#[test]
+fn the_leeway_is_a_setting_and_0_is_none() {
+    let folder = folder();
+    for (leeway, age, is_taken) in
+        [(None, 90, true), (Some("0"), 90, false), (Some("0"), 30, true), (Some("600"), 600, true), (Some("600"), 700, false)]
+    {
+        let flags: Vec<&str> =
+            ["--config", "server.toml"].into_iter().chain(leeway.iter().flat_map(|leeway| ["--leeway", leeway])).collect();
+        let server = start(&folder, &flags);
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("a time").as_secs();
+        let answer = get(&server, |kid, ekm, prk| {
+            let request = SignedRequest { audience: "https://localhost", method: "GET", target: "/get" };
+            let token = prk.jws_signer(kid).sign(&request, 1, now - age, &ExtraClaims::default()).expect("a token");
+            Credential::write_token(kid, &ekm.channel(), &token).expect("a short token").to_string()
+        });
+        let expected = if is_taken { "HTTP/1.1 200 OK" } else { "error=\"time\"" };
+        assert!(answer.iter().any(|line| line.contains(expected)), "{leeway:?}, {age} s old: {answer:?}");
+        assert_eq!(server.end("TERM").0, Some(0));
+    }
+}
+
+#[test]
+fn openssl_exports_the_keying_material_that_the_server_does() {
+    let folder = folder();
+    let server = start(&folder, &["--config", "server.toml"]);
+    let answer = get(&server, |kid, ekm, prk| Credential::write(kid, &ekm.channel(), &prk.otp()).to_string());
     assert!(answer.iter().any(|line| line.starts_with("HTTP/1.1 200 OK")), "{answer:?}");
     assert_eq!(server.end("TERM").0, Some(0));
 }

@@ -92,10 +92,8 @@ impl ApiKey {
     /// Whether `presented` is this key, in its one spelling, in constant time.
     #[must_use]
     pub fn verify(&self, presented: &[u8]) -> bool {
-        let mut bytes = Zeroizing::new([0; 33]);
-        let is_well_formed = presented.len() == 44 && STANDARD.decode_slice(presented, &mut *bytes) == Ok(32);
-        let is_equal = bytes.first_chunk().is_some_and(|bytes| constant_time_eq_32(bytes, &self.0.0));
-        is_well_formed & is_equal
+        let mut bytes = Zeroizing::new([0; 32]);
+        presented.len() == 44 && STANDARD.decode_slice(presented, &mut *bytes) == Ok(32) && constant_time_eq_32(&bytes, &self.0.0)
     }
 }
 
@@ -168,7 +166,10 @@ impl Bearer {
         let token = self.token.as_bytes();
         let payload = match &self.kid {
             None => verify_jws(signing, token),
-            Some(kid) => decrypt(&encryption.0, token, &RequiredHeader::of_jwe(kid)).and_then(|jws| verify_jws(signing, &jws)),
+            Some(kid) => {
+                let required = RequiredHeader::of_jwe(kid);
+                decrypt(&encryption.0, token, |header| required.check(header)).and_then(|jws| verify_jws(signing, &jws))
+            }
         };
         let claims = payload.and_then(|payload| unique_members(&payload)).map_err(NotVerified)?;
         let time = |name: &str| claims.get(name).map(|time| time.as_f64().ok_or(NotVerified("exp or nbf is no number"))).transpose();

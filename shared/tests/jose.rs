@@ -115,6 +115,25 @@ fn each_token_gets_its_verdict_and_each_fault_is_refused() {
 }
 
 #[test]
+fn what_was_refused_is_refused_again() {
+    // Each with a verifier of its own, which has accepted nothing yet: a header is remembered once it has passed, and not before.
+    let vectors = vectors();
+    let (prk, kid) = (prk(&vectors), KeyId::new(&vectors.kid).expect("a key id"));
+    let mut refused = 0;
+    for case in &vectors.cases {
+        for presented in case.presented.iter().filter(|presented| presented.expect == "refused") {
+            let verifier = prk.token_verifier(&kid);
+            let token = ekm_otp::field::PresentedToken::from_bytes(presented.token.as_bytes());
+            let kind = if case.kind == "jws" { CredentialKind::Jws } else { CredentialKind::Jwe };
+            let [first, again] = [(); 2].map(|()| verifier.verify(kind, &token).is_ok());
+            assert_eq!(first, again, "{}", case.name);
+            refused += u32::from(!again);
+        }
+    }
+    assert!(refused > 200, "too few cases: {refused}");
+}
+
+#[test]
 fn what_we_sign_we_take_once_and_only_for_its_request() {
     let vectors = vectors();
     let (prk, kid) = (prk(&vectors), KeyId::new(&vectors.kid).expect("a key id"));
@@ -179,6 +198,24 @@ fn a_token_that_no_server_would_read_is_not_written() {
 }
 
 #[test]
+fn a_number_or_time_that_no_server_would_take_is_not_signed() {
+    const MAX: u64 = (1 << 53) - 1;
+    let vectors = vectors();
+    let signer = prk(&vectors).jws_signer(&KeyId::new(&vectors.kid).expect("a key id"));
+    let signed = SignedRequest { audience: "https://server.example", method: "GET", target: "/" };
+    for (n, now, is_signed) in [
+        (1, vectors.now, true),
+        (MAX, MAX - 60, true),
+        (0, vectors.now, false),
+        (MAX + 1, vectors.now, false),
+        (1, MAX - 59, false),
+        (1, u64::MAX, false),
+    ] {
+        assert_eq!(signer.sign(&signed, n, now, &ExtraClaims::default()).is_ok(), is_signed, "n {n} at {now}");
+    }
+}
+
+#[test]
 fn nothing_of_a_token_shows_in_debug() {
     let vectors = vectors();
     let (prk, kid) = (prk(&vectors), KeyId::new(&vectors.kid).expect("a key id"));
@@ -216,5 +253,20 @@ fn the_window_takes_each_number_once_in_any_order() {
                 top = top.max(n);
             }
         }
+    }
+}
+
+#[test]
+fn a_jump_clears_all_that_the_window_moves_over_and_nothing_else() {
+    const WIDTH: u64 = Window::WIDTH;
+    for low in [1, 2, 64, 1000] {
+        // The number one width above a taken one has the same bit.
+        let mut window = Window::new();
+        assert!(window.admit(low) && window.admit(low + WIDTH + WIDTH - 1));
+        assert!(window.admit(low + WIDTH), "{low}: the lowest in the window, never taken");
+        // A jump by a width less one leaves the lowest as it was.
+        let mut window = Window::new();
+        assert!(window.admit(low) && window.admit(low + WIDTH - 1));
+        assert!(!window.admit(low), "{low}: taken, and still in the window");
     }
 }

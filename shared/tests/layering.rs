@@ -136,7 +136,7 @@ fn nothing_imports_the_profile_go() {
                 let path = entry.expect("an entry").path();
                 if path.is_dir() {
                     folders.push(path);
-                } else if std::fs::read_to_string(&path).expect("source").lines().any(names_go) {
+                } else if names_go(&std::fs::read_to_string(&path).expect("source")) {
                     importers.push(path.strip_prefix(&source).expect("in it").display().to_string());
                 }
             }
@@ -148,9 +148,52 @@ fn nothing_imports_the_profile_go() {
     }
 }
 
-fn names_go(line: &str) -> bool {
-    let code = line.split("//").next().unwrap_or_default();
-    ["mod go;", "go::", "go, ", "go}", "{go"].iter().any(|name| code.contains(name))
+#[test]
+fn the_profile_go_is_found_in_every_spelling_and_nowhere_else() {
+    for source in [
+        "pub mod go;",
+        "mod go {",
+        "use crate::go as _;",
+        "use super::go;",
+        "use ekm_otp::go::ApiKey;",
+        "    pub(crate) use crate::go;",
+        "use crate::{field, go};",
+        "use crate::{\n    field,\n    go,\n};",
+        "use crate::{go as other, kid};",
+        "#[cfg(feature = \"jose\")]\nuse crate::{field::{self, grammar}, go};",
+        "let token = go::sign(key);",
+        "let token = crate::go::sign(key);",
+    ] {
+        assert!(names_go(source), "{source}");
+    }
+    for source in [
+        "// use crate::go;",
+        "/// As [`crate::go`] has it.",
+        "Self::Go => \"go\",",
+        "#[error(\"a profile is one of v1, go\")]",
+        "eprintln!(\"warning: --profile go: the server\");",
+        "connector.profile_go().go_default_kid",
+        "use crate::algorithm::gopher;",
+        "let go = config.go;",
+    ] {
+        assert!(!names_go(source), "{source}");
+    }
+}
+
+/// Whether `go` is a segment of a path, in a `use`, or declared as a module. Comments do not count.
+fn names_go(source: &str) -> bool {
+    let code: Vec<&str> = source.lines().map(|line| line.split("//").next().unwrap_or_default()).collect();
+    let code = code.join("\n");
+    let is_name = |c: char| c.is_alphanumeric() || c == '_';
+    code.match_indices("go").any(|(at, go)| {
+        let (before, after) = (&code[..at], &code[at + go.len()..]);
+        // A `use` goes on to the next semicolon, over groups and lines.
+        let mut lines = before.rsplit(';').next().unwrap_or_default().lines().map(str::trim_start);
+        let is_used = lines.any(|line| line.starts_with("use ") || line.starts_with("pub") && line.contains(" use "));
+        !before.ends_with(is_name)
+            && !after.starts_with(is_name)
+            && (is_used || before.ends_with("::") || before.ends_with("mod ") || after.starts_with("::"))
+    })
 }
 
 #[test]

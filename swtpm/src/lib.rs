@@ -2,8 +2,10 @@
 //!
 //! swtpm is no protection for a key: whoever reads its state directory has the key. It stands in for a TPM in tests and in the demo.
 
+mod child;
 mod swtpm;
 mod tap;
 
+pub use child::command;
 pub use swtpm::Swtpm;
 pub use tap::{Recording, Tap};

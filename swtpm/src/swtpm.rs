@@ -3,10 +3,12 @@
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+
+use crate::command;
 
 const START_WITHIN: Duration = Duration::from_secs(10);
 
@@ -38,7 +40,7 @@ impl Swtpm {
 
     fn try_start(&mut self) -> bool {
         let (port, ctrl) = (self.port, self.port + 1);
-        let child = Command::new("swtpm")
+        let child = command("swtpm", "swtpm")
             .args(["socket", "--tpm2", "--flags", "not-need-init,startup-clear"])
             .arg("--tpmstate")
             .arg(format!("dir={},mode=0600", self.state.path().display()))
@@ -48,10 +50,7 @@ impl Swtpm {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn();
-        let mut child = match child {
-            Ok(child) => child,
-            Err(e) => panic!("cannot start swtpm ({e}): install the Debian package `swtpm`"),
-        };
+        let mut child = child.expect("starting swtpm");
         let started = Instant::now();
         while started.elapsed() < START_WITHIN {
             if child.try_wait().expect("waiting for swtpm").is_some() {
@@ -122,12 +121,12 @@ impl Swtpm {
 
     fn signal(&self, signal: &str) {
         if let Some(process) = &self.process {
-            let status = Command::new("kill").args([&format!("-{signal}"), &process.id().to_string()]).status();
+            let status = command("kill", "procps").args([&format!("-{signal}"), &process.id().to_string()]).status();
             assert!(status.is_ok_and(|s| s.success()), "kill -{signal}");
         }
     }
 
-    /// Runs a program of tpm2-tools against it, in [`dir`](Self::dir), and returns its standard output.
+    /// Runs a program of tpm2-tools (or OpenSSL, whose provider `tpm2` finds it) against it, in [`dir`](Self::dir), and returns its standard output.
     ///
     /// # Panics
     /// When the tool is not installed or fails.
@@ -142,13 +141,9 @@ impl Swtpm {
     /// # Panics
     /// When the tool is not installed.
     pub fn try_tool(&self, tool: &str, args: &[&str]) -> Output {
-        Command::new(tool)
-            .args(args)
-            .env("TPM2TOOLS_TCTI", self.tcti())
-            .current_dir(self.dir())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap_or_else(|e| panic!("cannot run {tool} ({e}): install the Debian package `tpm2-tools`"))
+        let mut command = command(tool, if tool.starts_with("tpm2_") { "tpm2-tools" } else { tool });
+        command.args(args).env("TPM2TOOLS_TCTI", self.tcti()).env("TPM2OPENSSL_TCTI", self.tcti());
+        command.current_dir(self.dir()).stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("cannot run {tool}: {e}"))
     }
 
     /// The handles of transient objects and loaded sessions that are in it now.
@@ -181,11 +176,18 @@ fn answers(ctrl: u16) -> bool {
 /// A port that is free together with the next one.
 fn two_free_ports() -> u16 {
     for _ in 0..100 {
-        let first = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        let port = first.local_addr().expect("a bound socket has an address").port();
-        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+        let port = some_port();
+        if [port, port + 1].iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()) {
             return port;
         }
     }
     panic!("no two free ports side by side");
+}
+
+/// An even port, below those that connections get (Linux: from 32768): each TPM command is a connection, and after some thousands of them
+/// hardly two of those ports side by side are free.
+pub(crate) fn some_port() -> u16 {
+    use std::hash::{BuildHasher as _, Hasher as _};
+    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    10_000 + u16::try_from(random % 11_000).unwrap_or_default() * 2
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use crate::Swtpm;
+use crate::swtpm::some_port;
 
 /// Relays connections to a [`Swtpm`] and records them. Ends when dropped.
 pub struct Tap {
@@ -81,9 +82,8 @@ impl Drop for Tap {
 
 fn two_listeners() -> (TcpListener, TcpListener) {
     for _ in 0..100 {
-        let data = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        let next = data.local_addr().expect("a bound socket has an address").port().checked_add(1);
-        if let Some(Ok(ctrl)) = next.map(|port| TcpListener::bind(("127.0.0.1", port))) {
+        let port = some_port();
+        if let (Ok(data), Ok(ctrl)) = (TcpListener::bind(("127.0.0.1", port)), TcpListener::bind(("127.0.0.1", port + 1))) {
             return (data, ctrl);
         }
     }

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes the virtual environment .venv beside this script, for the Python peers. Does nothing where it is up to date.
+# Makes the virtual environment .venv beside this script, for the Python peers; with the argument `tss`, for those that use a TPM
+# themselves, too. Does nothing where it is up to date.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -7,16 +8,28 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 exec 9< requirements.txt
 flock 9
 
+install() { .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes "$@"; }
+
 stamp=$(python3 --version && cat requirements.txt)
-if [ "$(cat .venv/stamp 2>/dev/null)" = "$stamp" ] && .venv/bin/python -c "" 2>/dev/null; then
-  exit 0
+if [ "$(cat .venv/stamp 2>/dev/null)" != "$stamp" ] || ! .venv/bin/python -c "" 2>/dev/null; then
+  if ! python3 -c "import ensurepip, venv" 2>/dev/null; then
+    echo "python3-venv is missing: apt-get install python3-venv" >&2
+    exit 69
+  fi
+  echo "making $PWD/.venv" >&2
+  rm -rf .venv
+  python3 -m venv .venv
+  install --requirement requirements.txt
+  printf '%s\n' "$stamp" > .venv/stamp # last: a run that was cut short is made again
 fi
-if ! python3 -c "import ensurepip, venv" 2>/dev/null; then
-  echo "python3-venv is missing: apt-get install python3-venv" >&2
-  exit 69
+
+if [ "${1:-}" = tss ] && ! cmp --silent requirements-tss.txt .venv/stamp-tss; then
+  header=$(python3 -c 'import sysconfig; print(sysconfig.get_path("include") + "/Python.h")')
+  if ! [ -e "$header" ] || ! pkg-config --exists tss2-esys tss2-fapi || ! command -v cc > /dev/null; then
+    echo "tpm2-pytss cannot be built: apt-get install gcc pkg-config python3-dev libtss2-dev" >&2
+    exit 69
+  fi
+  echo "building tpm2-pytss" >&2
+  install --no-build-isolation --no-deps --requirement requirements-tss.txt
+  cp requirements-tss.txt .venv/stamp-tss
 fi
-echo "making $PWD/.venv" >&2
-rm -rf .venv
-python3 -m venv .venv
-.venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.txt
-printf '%s\n' "$stamp" > .venv/stamp # last: a run that was cut short is made again

@@ -50,13 +50,16 @@ pub struct NewKey {
     pub password: Option<Password>,
     /// The registers that must be as they are now (or as they are given) whenever it is used.
     pub pcrs: Option<PcrSelection>,
+    /// Whether it may be moved to another TPM ([`TpmKey::duplicate`]). Then whoever can use it, and shows its password if it has one, can
+    /// take it out: encrypted to a key of their own, too. It cannot be bound to registers as well.
+    pub movable: bool,
 }
 
 impl NewKey {
-    /// Under the H-2 primary, for whoever may use the TPM.
+    /// Under the H-2 primary, for whoever may use the TPM, and fixed to it.
     #[must_use]
     pub fn new(kind: KeyKind) -> Self {
-        Self { kind, parent: Parent::H2Primary, password: None, pcrs: None }
+        Self { kind, parent: Parent::H2Primary, password: None, pcrs: None, movable: false }
     }
 }
 
@@ -197,7 +200,7 @@ impl TpmHandle {
         self.run(move |device| device.random(salt_key, len.min(32))).await
     }
 
-    /// Makes a key inside the TPM (TPM2_Create). Its private part is in no other place, ever.
+    /// Makes a key inside the TPM (TPM2_Create). Its private part is in no other place, ever, unless it is made movable.
     ///
     /// # Errors
     /// As [`TpmError`] tells; HMAC keys need a secret that two sides share: [`create_hmac_key`](Self::create_hmac_key).
@@ -209,7 +212,8 @@ impl TpmHandle {
     }
 
     /// Puts a secret into the TPM as an HMAC-SHA256 key (TPM2_Create with sensitive data). One of more than 64 bytes is hashed first, as
-    /// HMAC itself does (RFC 2104 §2). The secret is encrypted on the bus, and the key can never be read or moved out of this TPM.
+    /// HMAC itself does (RFC 2104 §2). The secret is encrypted on the bus, and the key can never be read or, unless it is made movable,
+    /// moved out of this TPM.
     ///
     /// # Errors
     /// As [`TpmError`] tells.
@@ -226,7 +230,16 @@ impl TpmHandle {
     /// # Errors
     /// As [`TpmError`] tells.
     pub async fn policy(&self, pcrs: PcrSelection, needs_password: bool) -> Result<Policy, TpmError> {
-        self.run(move |device| device.policy_now(&pcrs, needs_password)).await
+        self.run(move |device| device.policy_now(&pcrs, needs_password, false)).await
+    }
+
+    /// As [`policy`](Self::policy), but with one command for all registers: what tpm2-tools make, and put into no file. Where a register
+    /// changes, it cannot be told which.
+    ///
+    /// # Errors
+    /// As [`TpmError`] tells.
+    pub async fn joint_policy(&self, pcrs: PcrSelection, needs_password: bool) -> Result<Policy, TpmError> {
+        self.run(move |device| device.policy_now(&pcrs, needs_password, true)).await
     }
 
     /// The name of the TPM's endorsement key (template L-2, ECC P-256), in hexadecimal digits: to be pinned with

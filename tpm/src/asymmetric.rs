@@ -287,15 +287,15 @@ impl Device {
             return Err(TpmError::NotForThis { kind: key.kind.to_string(), operation: "be imported as another kind" });
         }
         self.run(|live| {
-            let (policy, digest) = policy_of(live, new)?;
-            let public = template::key(new.kind, Origin::Movable, new.password.is_some(), digest, key.unique.clone());
+            let (policy, auth_policy) = policy_of(live, new)?;
+            let public = template::key(new.kind, Origin::Imported, new.password.is_some(), auth_policy, key.unique.clone());
             let public = public.map_err(|e| TpmError::of("describing the key", e))?;
             let auth =
                 new.password.as_ref().map(crate::Password::to_auth).transpose().map_err(|e| TpmError::of("setting a password", e))?;
             let auth = auth.unwrap_or_default();
             let (wrapping_key, duplicate) = inner_wrap(key, auth.value(), &public)?;
             live.with_parent(new.parent, |live, parent| {
-                let session = live.session(parent)?;
+                let session = live.parent_session(new.parent, parent)?;
                 let imported = live.context.execute_with_session(Some(session), |c| {
                     c.import(
                         parent.into(),

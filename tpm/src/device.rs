@@ -9,11 +9,12 @@ use tss_esapi::structures::{Auth, MaxBuffer, SensitiveData};
 use zeroize::Zeroizing;
 
 use crate::actor::{KeySource, NewKey, Settings, Slot};
+use crate::duplicate::duplication_digest;
 use crate::live::{Live, Loaded};
 use crate::policy::{PcrCommand, PolicyCommand};
 use crate::presence::Presence;
 use crate::tcti::Kind;
-use crate::template::{self, KeyKind, Origin, Unique, hex};
+use crate::template::{self, AuthPolicy, KeyKind, Origin, Unique, hex};
 use crate::{KeyDescription, KeyFile, Parent, PcrSelection, Policy, Tcti, TpmError};
 
 pub(crate) struct Device {
@@ -83,11 +84,11 @@ impl Device {
     pub(crate) fn create(&mut self, new: &NewKey, secret: Option<&[u8]>) -> Result<KeyFile, TpmError> {
         let origin = if secret.is_some() { Origin::Given } else { Origin::Tpm };
         self.run(|live| {
-            let (policy, digest) = policy_of(live, new)?;
+            let (policy, auth_policy) = policy_of(live, new)?;
             live.with_parent(new.parent, |live, parent| {
-                let session = live.session(parent)?;
+                let session = live.parent_session(new.parent, parent)?;
                 let created = live.context.execute_with_session(Some(session), |c| {
-                    let public = template::key(new.kind, origin, new.password.is_some(), digest, Unique::Unknown)?;
+                    let public = template::key(new.kind, origin, new.password.is_some(), auth_policy, Unique::Unknown)?;
                     let auth = new.password.as_ref().map(crate::Password::to_auth).transpose()?;
                     let sensitive = secret.map(|secret| SensitiveData::try_from(secret.to_vec())).transpose()?;
                     c.create(parent, public, auth, sensitive, None, None)
@@ -148,8 +149,8 @@ impl Device {
     }
 
     /// The values of registers now.
-    pub(crate) fn policy_now(&mut self, selection: &PcrSelection, needs_password: bool) -> Result<Policy, TpmError> {
-        self.run(|live| policy_from(live, selection, needs_password))
+    pub(crate) fn policy_now(&mut self, selection: &PcrSelection, needs_password: bool, is_joint: bool) -> Result<Policy, TpmError> {
+        self.run(|live| policy_from(live, selection, needs_password, is_joint))
     }
 
     pub(crate) fn ek_name(&mut self) -> Result<String, TpmError> {
@@ -160,23 +161,37 @@ impl Device {
     }
 }
 
-pub(crate) fn policy_of(live: &mut Live, new: &NewKey) -> Result<(Policy, Option<[u8; 32]>), TpmError> {
-    let Some(selection) = &new.pcrs else { return Ok((Policy::default(), None)) };
-    let policy = policy_from(live, selection, new.password.is_some())?;
-    let digest = policy.digest();
-    Ok((policy, Some(digest)))
+pub(crate) fn policy_of(live: &mut Live, new: &NewKey) -> Result<(Policy, AuthPolicy), TpmError> {
+    match &new.pcrs {
+        None if new.movable => Ok((Policy::default(), AuthPolicy::Duplicate(duplication_digest(true)))),
+        None => Ok((Policy::default(), AuthPolicy::None)),
+        // Either needs the one authPolicy; both would take a TPM2_PolicyOR.
+        Some(_) if new.movable => {
+            Err(TpmError::NotForThis { kind: "movable".into(), operation: "be bound to registers (PCR): leave one of the two out" })
+        }
+        Some(selection) => {
+            let policy = policy_from(live, selection, new.password.is_some(), false)?;
+            let digest = policy.digest();
+            Ok((policy, AuthPolicy::Use(digest)))
+        }
+    }
 }
 
-/// One command for each register, so that the one that changes can be named.
-fn policy_from(live: &mut Live, selection: &PcrSelection, needs_password: bool) -> Result<Policy, TpmError> {
-    let mut commands = Vec::new();
+/// One command for each register, so that the one that changes can be named; or one for all, as others make it.
+fn policy_from(live: &mut Live, selection: &PcrSelection, needs_password: bool, is_joint: bool) -> Result<Policy, TpmError> {
+    let mut values = Vec::new();
     for (register, value) in selection.registers() {
         let value = match value {
             Some(value) => value.to_vec(),
             None => live.read_pcr(selection.bank(), register)?,
         };
-        commands.push(PolicyCommand::Pcr(PcrCommand::of_one(selection.bank(), register, &value)));
+        values.push((register, value));
     }
+    let bank = selection.bank();
+    let mut commands: Vec<_> = match is_joint {
+        true => vec![PolicyCommand::Pcr(PcrCommand::of_all(bank, &values))],
+        false => values.chunks(1).map(|one| PolicyCommand::Pcr(PcrCommand::of_all(bank, one))).collect(),
+    };
     if needs_password {
         commands.push(PolicyCommand::AuthValue);
     }

@@ -95,6 +95,37 @@ pub enum TpmError {
         /// What was asked.
         operation: &'static str,
     },
+    /// The key stays in its TPM.
+    #[error("the key cannot be moved to another TPM: {0}")]
+    NotMovable(&'static str),
+    /// What a key was to be encrypted to cannot be that.
+    #[error("the key cannot be encrypted to that new parent: {0}")]
+    NewParent(&'static str),
+    /// A key on its way to a TPM does not arrive.
+    #[error(
+        "the moving key was encrypted to another TPM or parent than this, with one more key (an inner wrapper), or it is damaged [0x{0:x}]"
+    )]
+    Duplicate(u32),
+    /// The owner may not put keys at this handle.
+    #[error("the handle 0x{0:08x} is not in the owner's range of persistent handles: use 0x81000000 to 0x817fffff")]
+    HandleRange(u32),
+    /// There is no key at a persistent handle.
+    #[error("there is no key at the persistent handle 0x{handle:08x} [0x{code:x}]")]
+    NoKey {
+        /// The persistent handle.
+        handle: u32,
+        /// The TPM's answer.
+        code: u32,
+    },
+    /// The TPM keeps no more persistent keys.
+    #[error("the TPM has no room for one more persistent key: evict one that is not needed [0x{0:x}]")]
+    NvFull(u32),
+    /// A parent has a policy that is not known here.
+    #[error(
+        "the parent at 0x{0:08x} may only be used under a policy that cannot be fulfilled here (only an endorsement key's can): \
+         name another parent"
+    )]
+    ParentPolicy(u32),
     /// A persistent handle is taken already.
     #[error("the persistent handle 0x{0:08x} is taken: evict what is there, or use another one")]
     HandleTaken(u32),
@@ -159,6 +190,8 @@ pub enum Protected {
     Parent,
     /// The owner hierarchy.
     Owner,
+    /// The endorsement hierarchy. Its password cannot be given to this crate.
+    Endorsement,
 }
 
 fn password_message(what: Protected, was_given: bool, tries_left: Option<u32>, code: u32) -> String {
@@ -166,6 +199,12 @@ fn password_message(what: Protected, was_given: bool, tries_left: Option<u32>, c
         Protected::Key => ("the key", "--password-file or TPM_KEY_AUTH"),
         Protected::Parent => ("the key's parent", "--parent-password-file or TPM_PARENT_AUTH"),
         Protected::Owner => ("the owner hierarchy", "--owner-password-file or TPM_OWNER_AUTH"),
+        Protected::Endorsement => {
+            return format!(
+                "the endorsement hierarchy has a password, which cannot be given here: take it away (tpm2_changeauth -c endorsement) \
+                 [0x{code:x}]"
+            );
+        }
     };
     let wrong =
         if was_given { format!("the password of {what} is wrong") } else { format!("{what} has a password, give it with {sources}") };

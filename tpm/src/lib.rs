@@ -17,11 +17,14 @@
 mod actor;
 mod asymmetric;
 mod device;
+mod duplicate;
 mod error;
 mod health;
 mod keyfile;
 mod live;
+mod parent;
 mod password;
+mod persistent;
 mod policy;
 mod presence;
 mod tcti;
@@ -29,10 +32,12 @@ mod template;
 
 pub use actor::{BusEncryption, KeySource, NewKey, Settings, TpmHandle, TpmKey};
 pub use asymmetric::{DigestAlgorithm, PrivateKey, PrivateKeyError, SignatureScheme};
+pub use duplicate::DuplicatedKey;
 pub use error::{Protected, TpmError};
 pub use health::{BankState, Feature, Health, HierarchyState, KeyHealth, LockoutState, Room};
 pub use keyfile::{KeyFile, KeyFileError, Parent};
 pub use password::{Password, PasswordError};
+pub use persistent::PersistentKey;
 pub use policy::{PcrBank, PcrSelection, PcrSelectionError, Policy};
 pub use tcti::{Tcti, TctiError};
 pub use template::{KeyDescription, KeyKind, UnknownKeyKind};

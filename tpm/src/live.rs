@@ -34,7 +34,7 @@ pub(crate) struct Loaded {
     pub(crate) handle: KeyHandle,
     pub(crate) public: Public,
     policy: Policy,
-    has_password: bool,
+    pub(crate) has_password: bool,
     is_persistent: bool,
 }
 
@@ -130,11 +130,7 @@ impl Live {
     ) -> Result<T, TpmError> {
         match parent {
             Parent::H2Primary => {
-                // A password travels in no clear session: its holder's session is salted with the endorsement key.
-                let session = match self.settings.owner_password {
-                    None => EMPTY_PASSWORD,
-                    Some(_) => Some(self.session_with_ek()?),
-                };
+                let session = self.owner_session()?;
                 let primary = self
                     .context
                     .execute_with_session(session, |c| c.create_primary(Hierarchy::Owner, template::h2_parent()?, None, None, None, None));
@@ -147,7 +143,10 @@ impl Live {
                 self.flush(primary.into()).and(result)
             }
             Parent::Persistent(handle) => {
-                let mut object = self.persistent(handle)?;
+                let mut object = self.persistent(handle).map_err(|e| match e {
+                    TpmError::NoKey { handle, code } => TpmError::NoParent { handle, code },
+                    other => other,
+                })?;
                 if let Some(password) = self.settings.parent_password.clone() {
                     self.set_auth(object, &password)?;
                 }
@@ -157,10 +156,36 @@ impl Live {
         }
     }
 
+    /// A password travels in no clear session: the owner's session is salted with the endorsement key.
+    fn owner_session(&mut self) -> Result<Option<AuthSession>, TpmError> {
+        match self.settings.owner_password {
+            None => Ok(EMPTY_PASSWORD),
+            Some(_) => self.session_with_ek().map(Some),
+        }
+    }
+
+    /// Runs a command of the owner that has no parameter to encrypt.
+    pub(crate) fn as_owner<T>(
+        &mut self,
+        operation: &'static str,
+        command: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
+    ) -> Result<T, TpmError> {
+        let was_given = self.settings.owner_password.is_some();
+        let session = self.owner_session()?;
+        if let (Some(session), true) = (session, was_given) {
+            self.set_encryption(session, false, false)?;
+        }
+        let result = self.context.execute_with_session(session, command).map_err(|e| TpmError::of(operation, e));
+        if let (Some(session), true) = (session, was_given) {
+            self.set_encryption(session, true, true)?;
+        }
+        result.map_err(|e| self.explain(Protected::Owner, was_given, false, e))
+    }
+
     /// What is at a persistent handle.
     pub(crate) fn persistent(&mut self, handle: u32) -> Result<ObjectHandle, TpmError> {
         let not_there = |e| match TpmError::of("TPM2_ReadPublic", e) {
-            TpmError::Command { code, .. } if code >> 16 == 0 => TpmError::NoParent { handle, code },
+            TpmError::Command { code, .. } if code >> 16 == 0 => TpmError::NoKey { handle, code },
             other => other,
         };
         let tpm_handle = PersistentTpmHandle::new(handle).map_err(not_there)?;
@@ -212,7 +237,9 @@ impl Live {
         let created = self.context.execute_with_session(EMPTY_PASSWORD, |c| {
             c.create_primary(Hierarchy::Endorsement, ek::create_ek_public_from_default_template_2(selection, None)?, None, None, None, None)
         });
-        let created = created.map_err(|e| TpmError::of("TPM2_CreatePrimary for the endorsement key", e))?;
+        let created = created
+            .map_err(|e| TpmError::of("TPM2_CreatePrimary for the endorsement key", e))
+            .map_err(|e| self.explain(Protected::Endorsement, false, false, e))?;
         let name = name_of(&created.out_public).ok_or(TpmError::Command { operation: "naming the endorsement key", code: 0 })?;
         Ok((created.key_handle, name))
     }
@@ -234,9 +261,9 @@ impl Live {
     }
 
     /// For a key with a policy. Salted as the other one.
-    fn start_policy_session(&mut self, parent: KeyHandle) -> Result<(), TpmError> {
-        if self.policy_session.is_some() {
-            return Ok(());
+    pub(crate) fn start_policy_session(&mut self, parent: KeyHandle) -> Result<PolicySession, TpmError> {
+        if let Some(session) = self.policy_session {
+            return Ok(session);
         }
         let started = match self.settings.session_key_name {
             None => self.start(parent, SessionType::Policy),
@@ -251,7 +278,32 @@ impl Live {
         self.set_encryption(session, true, true)?;
         let policy = PolicySession::try_from(session).map_err(|e| TpmError::of("TPM2_StartAuthSession", e))?;
         self.policy_session = Some(policy);
-        Ok(())
+        Ok(policy)
+    }
+
+    /// The session for what lies under no parent that is known: salted against the H-2 primary, or where the owner's password is wanted
+    /// for that and not known, against the endorsement key.
+    fn session_without_parent(&mut self) -> Result<AuthSession, TpmError> {
+        match self.session_for(Parent::H2Primary) {
+            Err(TpmError::Auth { what: Protected::Owner, .. }) => self.session_with_ek(),
+            other => other,
+        }
+    }
+
+    /// A policy session to use the key, salted as the other one.
+    pub(crate) fn policy_session_for(&mut self, source: &KeySource) -> Result<PolicySession, TpmError> {
+        let parent = match source {
+            KeySource::File { file, .. } => file.parent(),
+            KeySource::Handle { .. } => Parent::H2Primary,
+        };
+        match (self.with_parent(parent, Self::start_policy_session), source) {
+            (Err(TpmError::Auth { what: Protected::Owner, .. }), KeySource::Handle { .. }) => {
+                let (key, _) = self.ek()?;
+                let session = self.start_policy_session(key);
+                self.flush(key.into()).and(session)
+            }
+            (started, _) => started,
+        }
     }
 
     pub(crate) fn set_encryption(&mut self, session: AuthSession, to_tpm: bool, from_tpm: bool) -> Result<(), TpmError> {
@@ -267,23 +319,15 @@ impl Live {
         }
         let key = match source {
             KeySource::File { file, .. } => {
-                let (handle, policy) = self.with_parent(file.parent(), |live, parent| {
-                    let session = live.session(parent)?;
-                    if !file.policy().is_empty() {
-                        live.start_policy_session(parent)?;
-                    }
-                    let load = |c: &mut Context| c.load(parent, file.private().clone(), file.public().clone());
-                    let loaded = live.context.execute_with_session(Some(session), load).map_err(|e| TpmError::of("TPM2_Load", e));
-                    loaded.map(|handle| (handle, file.policy().clone())).map_err(|e| live.explain_parent(file.parent(), e))
-                })?;
+                let (handle, policy) = (self.load(file)?, file.policy().clone());
                 let has_password = source.password().is_some();
                 Loaded { handle, public: file.public().clone(), policy, has_password, is_persistent: false }
             }
             KeySource::Handle { handle, policy, .. } => {
                 let object = self.persistent(*handle)?;
-                self.session_for(Parent::H2Primary)?;
+                self.session_without_parent()?;
                 if !policy.is_empty() {
-                    self.with_parent(Parent::H2Primary, Self::start_policy_session)?;
+                    self.policy_session_for(source)?;
                 }
                 let read = self.context.execute_without_session(|c| c.read_public(object.into()));
                 let (public, _, _) = read.map_err(|e| TpmError::of("TPM2_ReadPublic", e))?;
@@ -296,6 +340,20 @@ impl Live {
         }
         self.keys.insert(slot, key.clone());
         Ok(key)
+    }
+
+    /// TPM2_Load, and a policy session where the key's use wants one. The caller flushes the key.
+    pub(crate) fn load(&mut self, file: &crate::KeyFile) -> Result<KeyHandle, TpmError> {
+        self.with_parent(file.parent(), |live, parent| {
+            if !file.policy().is_empty() {
+                live.session(parent)?;
+                live.start_policy_session(parent)?;
+            }
+            let session = live.parent_session(file.parent(), parent)?;
+            let load = |c: &mut Context| c.load(parent, file.private().clone(), file.public().clone());
+            let loaded = live.context.execute_with_session(Some(session), load).map_err(|e| TpmError::of("TPM2_Load", e));
+            loaded.map_err(|e| live.explain_parent(file.parent(), e))
+        })
     }
 
     pub(crate) fn unload(&mut self, slot: Slot) -> Result<(), TpmError> {
@@ -358,8 +416,7 @@ impl Live {
 
     /// Fulfils the key's policy anew: a policy session is good for one command.
     fn replay(&mut self, session: PolicySession, key: &Loaded) -> Result<(), TpmError> {
-        let restarted = self.context.execute_without_session(|c| c.policy_restart(session));
-        restarted.map_err(|e| TpmError::of("TPM2_PolicyRestart", e))?;
+        self.restart(session)?;
         for command in &key.policy.0 {
             let done = self.context.execute_without_session(|c| match command {
                 PolicyCommand::Pcr(pcr) => c.policy_pcr(session, Digest::try_from(pcr.digest.clone())?, pcr.list()?),

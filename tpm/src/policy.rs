@@ -164,8 +164,10 @@ pub(crate) struct PcrCommand {
 }
 
 impl PcrCommand {
-    pub(crate) fn of_one(bank: PcrBank, register: u8, value: &[u8]) -> Self {
-        Self { digest: Sha256::digest(value).to_vec(), selection: vec![(bank, vec![register])] }
+    /// Of registers with their values, in ascending order.
+    pub(crate) fn of_all(bank: PcrBank, values: &[(u8, Vec<u8>)]) -> Self {
+        let digest = values.iter().fold(Sha256::new(), |hash, (_, value)| hash.chain_update(value)).finalize().to_vec();
+        Self { digest, selection: vec![(bank, values.iter().map(|(register, _)| *register).collect())] }
     }
 
     pub(crate) fn list(&self) -> Result<PcrSelectionList, tss_esapi::Error> {
@@ -245,6 +247,12 @@ impl Policy {
     #[must_use]
     pub fn needs_password(&self) -> bool {
         self.0.iter().any(|command| matches!(command, PolicyCommand::AuthValue | PolicyCommand::Password))
+    }
+
+    /// Whether registers are part of it.
+    #[must_use]
+    pub fn pcrs_are_needed(&self) -> bool {
+        self.pcrs().next().is_some()
     }
 
     pub(crate) fn pcrs(&self) -> impl Iterator<Item = &PcrCommand> {
@@ -330,7 +338,7 @@ mod tests {
     #[test]
     fn a_policy_survives_its_file() {
         let policy = Policy(vec![
-            PolicyCommand::Pcr(PcrCommand::of_one(PcrBank::Sha256, 7, &[1; 32])),
+            PolicyCommand::Pcr(PcrCommand::of_all(PcrBank::Sha256, &[(7, vec![1; 32])])),
             PolicyCommand::Pcr(PcrCommand {
                 digest: vec![2; 32],
                 selection: vec![(PcrBank::Sha1, vec![0, 23]), (PcrBank::Sha384, vec![8])],

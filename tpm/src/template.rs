@@ -133,8 +133,19 @@ pub(crate) enum Origin {
     Tpm,
     /// It is handed to TPM2_Create, and fixed to this TPM from then on.
     Given,
-    /// It is handed to TPM2_Import, or may be moved to another TPM: neither can be fixed to this one.
-    Movable,
+    /// It is handed to TPM2_Import, which takes none that is fixed to a TPM.
+    Imported,
+}
+
+/// What a key's authPolicy is for (TCG part 1, 19.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AuthPolicy {
+    /// There is none.
+    None,
+    /// To use it. The password alone must not do (userWithAuth clear).
+    Use([u8; 32]),
+    /// To move it to another TPM: it is not fixed to this one. Used with its password, as one without a policy.
+    Duplicate([u8; 32]),
 }
 
 /// What is to be known of a key's secret and public part to make its public area.
@@ -146,20 +157,24 @@ pub(crate) enum Unique {
 }
 
 /// A key that signs. Without a password there is nothing to guess, so it is kept out of the dictionary-attack protection: else another
-/// program's mistyped passwords lock this key out. With a policy the password alone must not do (userWithAuth clear).
-pub(crate) fn key(kind: KeyKind, origin: Origin, has_password: bool, policy: Option<[u8; 32]>, unique: Unique) -> Result<Public, Error> {
+/// program's mistyped passwords lock this key out.
+pub(crate) fn key(kind: KeyKind, origin: Origin, has_password: bool, policy: AuthPolicy, unique: Unique) -> Result<Public, Error> {
+    let is_fixed = origin != Origin::Imported && !matches!(policy, AuthPolicy::Duplicate(_));
     let attributes = ObjectAttributesBuilder::new()
-        .with_fixed_tpm(origin != Origin::Movable)
-        .with_fixed_parent(origin != Origin::Movable)
+        .with_fixed_tpm(is_fixed)
+        .with_fixed_parent(is_fixed)
         .with_sensitive_data_origin(origin == Origin::Tpm)
-        .with_user_with_auth(policy.is_none())
+        .with_user_with_auth(!matches!(policy, AuthPolicy::Use(_)))
         .with_no_da(!has_password)
         .with_sign_encrypt(true)
         .build()?;
     let builder = PublicBuilder::new()
         .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
         .with_object_attributes(attributes)
-        .with_auth_policy(policy.map_or_else(|| Ok(Digest::default()), |digest| Digest::try_from(digest.to_vec()))?);
+        .with_auth_policy(match policy {
+            AuthPolicy::None => Digest::default(),
+            AuthPolicy::Use(digest) | AuthPolicy::Duplicate(digest) => Digest::try_from(digest.to_vec())?,
+        });
     match kind {
         KeyKind::HmacSha256 => builder
             .with_public_algorithm(PublicAlgorithm::KeyedHash)
@@ -225,6 +240,32 @@ pub struct KeyDescription {
 }
 
 impl KeyDescription {
+    pub(crate) fn unknown() -> Self {
+        Self {
+            kind: None,
+            algorithm: "not known here".to_owned(),
+            attributes: Vec::new(),
+            name_algorithm: "not known here".to_owned(),
+            auth_policy: None,
+            name: Vec::new(),
+        }
+    }
+
+    /// What a TPM2B_PUBLIC says, such as the storage key of another TPM: whoever encrypts a key to it first compares its name with what
+    /// is shown there.
+    ///
+    /// # Errors
+    /// When the blob is damaged, or not of the length that it states.
+    pub fn from_public_blob(public: &[u8]) -> Result<Self, crate::KeyFileError> {
+        crate::keyfile::public_from(public).map(|public| Self::of(&public))
+    }
+
+    /// The name in hexadecimal digits.
+    #[must_use]
+    pub fn name_hex(&self) -> String {
+        hex(&self.name)
+    }
+
     pub(crate) fn of(public: &Public) -> Self {
         let kind = KeyKind::of(public);
         let algorithm = match (kind, public) {

@@ -1,7 +1,7 @@
 //! A TPM that is killed, frozen, taken away, or full of what others left: a right answer or a clear error, and no handle left.
 
 use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use ekm_otp_swtpm::{Swtpm, Tap};
@@ -153,7 +153,7 @@ async fn is_flushed_by_the_next(swtpm: &Swtpm, new: NewKey) {
     std::fs::write(&path, file.to_pem().expect("a key file")).expect("writing");
     // More often than the TPM has slots.
     for _ in 0..4 {
-        let mut helper = Command::new(std::env::current_exe().expect("this test"))
+        let mut helper = ekm_otp_swtpm::command(std::env::current_exe().expect("this test"), "")
             .args(["--exact", "helper_that_waits_to_be_killed", "--nocapture"])
             .env("EKM_OTP_TEST_TCTI", swtpm.tcti())
             .env("EKM_OTP_TEST_KEY", &path)
@@ -170,6 +170,27 @@ async fn is_flushed_by_the_next(swtpm: &Swtpm, new: NewKey) {
     tpm.load(file).hmac(b"input").await.expect("hmac");
     drop(tpm);
     assert_eq!(swtpm.loaded_handles(), Vec::<String>::new());
+}
+
+/// libtss2's sockets are not closed on exec, and swtpm serves one connection at a time: a program that is started while one is open, and
+/// inherits it, would wait for itself.
+#[tokio::test]
+async fn what_a_test_starts_inherits_no_connection_to_a_tpm() {
+    let swtpm = Swtpm::start();
+    let stopped = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let busy = scope.spawn(|| {
+            let tpm = open(&swtpm);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime");
+            while !stopped.load(std::sync::atomic::Ordering::SeqCst) {
+                runtime.block_on(tpm.random(Parent::H2Primary, 8)).expect("random");
+            }
+        });
+        let inherited = (0..100).map(|_| swtpm.tool("ls", &["-l", "/proc/self/fd"])).find(|open| open.contains("socket:"));
+        stopped.store(true, std::sync::atomic::Ordering::SeqCst);
+        busy.join().expect("a thread");
+        assert_eq!(inherited, None);
+    });
 }
 
 /// Three bytes stand behind the public area, inside its TPM2B. Test data.

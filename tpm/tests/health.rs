@@ -169,7 +169,7 @@ async fn a_persistent_key_is_looked_at_too() {
     let facts = look(&swtpm, KeySource::handle(0x8100_0010, Policy::default())).await.expect("facts");
     assert!(facts.is_loaded && facts.policy_fits && facts.may_need_password && facts.is_guarded, "{facts:?}");
     let error = look(&swtpm, KeySource::handle(0x8100_0011, Policy::default())).await.expect_err("nothing there");
-    assert!(matches!(error, TpmError::NoParent { handle: 0x8100_0011, .. }), "{error:?}");
+    assert!(matches!(error, TpmError::NoKey { handle: 0x8100_0011, .. }), "{error:?}");
 }
 
 #[tokio::test]

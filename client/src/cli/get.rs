@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
 use ekm_otp::field::CredentialKind;
-use ekm_otp::jose::ExtraClaims;
+use ekm_otp::jose::{ExtraClaims, SignedRequest};
 use ekm_otp::{Authority, KeyId, Profile, TlsPolicy};
 use ekm_otp_client::{Connection, Connector, Key, Mutual};
 use ekm_otp_tpm::{BusEncryption, KeyKind, KeySource};
@@ -219,8 +219,7 @@ fn connector(args: &GetArgs, key: Key, deadline: Duration) -> Result<(Connector,
         (Profile::V1, None | Some(MutualArg::Require)) => connector.mutual(Mutual::Require),
         (Profile::V1, Some(MutualArg::Prefer)) => connector.mutual(Mutual::Prefer),
     };
-    let target = url.path_and_query().map_or("/", |target| target.as_str());
-    Ok((connector, target.parse().map_err(|e| CliError::Usage(format!("{url}: {e}")))?))
+    Ok((connector, SignedRequest::origin_form(url).parse().map_err(|e| CliError::Usage(format!("{url}: {e}")))?))
 }
 
 async fn key(args: &GetArgs, deadline: Duration) -> Result<Key, CliError> {

@@ -12,6 +12,7 @@ use ekm_otp_tpm::{
 use sha2::{Sha256, Sha384, Sha512};
 use zeroize::Zeroizing;
 
+use super::moving::{self, ConvertArgs, DuplicateArgs, EvictArgs, ParentArgs, PersistArgs};
 use super::password::{self, Asked};
 use super::secret_file::{self, PrivateFile, SecretFormat};
 use super::{CliError, KeyRef, TpmArgs, UseKeyArgs, key_ref, persistent_handle, read_key_file};
@@ -33,6 +34,18 @@ pub(crate) enum KeyCommand {
     Sign(SignArgs),
     /// Verify a signature of standard input.
     Verify(VerifyArgs),
+    /// Keep a key in the TPM itself, at a persistent handle.
+    Persist(PersistArgs),
+    /// Take the key at a persistent handle out of the TPM.
+    Evict(EvictArgs),
+    /// List the keys at persistent handles: handle, kind, name, attributes. Others' too.
+    List(TpmArgs),
+    /// Write the public part of this TPM's storage key, for `key duplicate` on another machine.
+    Parent(ParentArgs),
+    /// Encrypt a movable key to another TPM's storage key.
+    Duplicate(DuplicateArgs),
+    /// Convert between a key file (TSS2 PEM) and the two files of tpm2-tools.
+    Convert(ConvertArgs),
     /// Print the name of the TPM's endorsement key, for --session-key-name. Do so once, where nobody sits on the TPM's bus.
     EkName(TpmArgs),
 }
@@ -57,14 +70,17 @@ pub(crate) struct ImportArgs {
     #[command(flatten)]
     key: NewKeyArgs,
     /// The file with the secret of an HMAC key; - is standard input
-    #[arg(long, value_name = "FILE", required_unless_present = "pem", conflicts_with = "pem")]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["pem", "duplicate"], conflicts_with_all = ["pem", "duplicate"])]
     secret_file: Option<PathBuf>,
     /// How the secret stands in its file
     #[arg(long, value_enum, default_value_t)]
     secret_format: SecretFormat,
     /// The file with a private key: PKCS#8, PKCS#1 or SEC 1, not encrypted; RSA of 2048 or 3072 bits, P-256 or P-384
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "duplicate")]
     pem: Option<PathBuf>,
+    /// The file with a key that another TPM encrypted to this one (`key duplicate`). It keeps its password
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["password_file", "ask_password", "pcrs", "movable"])]
+    duplicate: Option<PathBuf>,
     /// Take a secret of fewer than 16 bytes. A rogue server can guess it offline
     #[arg(long)]
     unsafe_weak_secret: bool,
@@ -87,6 +103,9 @@ struct NewKeyArgs {
     /// Ask for a password for the key, twice
     #[arg(long, conflicts_with = "password_file")]
     ask_password: bool,
+    /// Let the key be moved to another TPM (`key duplicate`). Then whoever may use it can also take it out
+    #[arg(long, conflicts_with = "pcrs")]
+    movable: bool,
     /// Bind the key to registers (PCR), such as sha256:0,7: it works only while they are as they are now. BANK:N=HEX gives a register's value
     #[arg(long, value_name = "BANK:LIST")]
     pcrs: Option<PcrSelection>,
@@ -184,14 +203,17 @@ fn kinds() -> impl clap::builder::TypedValueParser<Value = KeyKind> {
 impl NewKeyArgs {
     const PASSWORD: Asked<'static> = Asked { flag: "--password-file", variable: "TPM_KEY_AUTH", prompt: "Password for the key" };
 
+    fn parent(&self) -> Parent {
+        self.parent.map_or(Parent::H2Primary, Parent::Persistent)
+    }
+
     fn new_key(&self, kind: KeyKind) -> Result<NewKey, CliError> {
         let password = if self.ask_password {
             Some(password::required(Self::PASSWORD, None, true)?)
         } else {
             password::given(Self::PASSWORD, self.password_file.as_deref())?
         };
-        let parent = self.parent.map_or(Parent::H2Primary, Parent::Persistent);
-        Ok(NewKey { parent, password, pcrs: self.pcrs.clone(), ..NewKey::new(kind) })
+        Ok(NewKey { parent: self.parent(), password, pcrs: self.pcrs.clone(), movable: self.movable, ..NewKey::new(kind) })
     }
 }
 
@@ -204,6 +226,12 @@ pub(crate) async fn run(command: KeyCommand) -> Result<(), CliError> {
         KeyCommand::Public(args) => public(args).await,
         KeyCommand::Sign(args) => sign(args.how).await,
         KeyCommand::Verify(args) => verify(args).await,
+        KeyCommand::Persist(args) => moving::persist(args).await,
+        KeyCommand::Evict(args) => moving::evict(args).await,
+        KeyCommand::List(tpm) => moving::list(tpm).await,
+        KeyCommand::Parent(args) => moving::parent(args).await,
+        KeyCommand::Duplicate(args) => moving::duplicate(args).await,
+        KeyCommand::Convert(args) => moving::convert(&args),
         KeyCommand::EkName(tpm) => {
             println!("{}", tpm.open()?.ek_name().await?);
             Ok(())
@@ -250,6 +278,12 @@ async fn create(args: CreateArgs) -> Result<(), CliError> {
 }
 
 async fn import(args: ImportArgs) -> Result<(), CliError> {
+    if let Some(path) = &args.duplicate {
+        let duplicate = moving::read_duplicate(path)?;
+        let key_out = PrivateFile::create(&args.key.out)?;
+        let key = args.key.tpm.open()?.import_duplicate(args.key.parent(), duplicate).await?;
+        return write_key(key_out, &key.with_description(args.key.kid.as_str()), &args.key);
+    }
     let (key_out, key) = match (&args.secret_file, &args.pem) {
         (Some(file), _) => {
             let secret = secret_file::read(file, args.secret_format, args.unsafe_weak_secret).await?;
@@ -269,7 +303,7 @@ async fn import(args: ImportArgs) -> Result<(), CliError> {
             eprintln!("put an {kind} key into the TPM. Whoever has {} still has it: delete it", path.display());
             (key_out, key)
         }
-        (None, None) => return Err(CliError::Usage("--secret-file or --pem is missing".into())),
+        (None, None) => return Err(CliError::Usage("--secret-file, --pem or --duplicate is missing".into())),
     };
     write_key(key_out, &key.with_description(args.key.kid.as_str()), &args.key)
 }

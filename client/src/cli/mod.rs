@@ -3,6 +3,7 @@
 pub(crate) mod doctor;
 pub(crate) mod get;
 pub(crate) mod keys;
+pub(crate) mod moving;
 pub(crate) mod password;
 pub(crate) mod secret_file;
 mod trust;
@@ -68,16 +69,25 @@ impl From<TpmError> for CliError {
             | TpmError::Crowded
             | TpmError::NotStarted(_)
             | TpmError::Full(_)
-            | TpmError::NoParent { .. } => Self::Unavailable(text),
+            | TpmError::NoParent { .. }
+            | TpmError::NoKey { .. }
+            | TpmError::NvFull(_) => Self::Unavailable(text),
             TpmError::NotPermitted { .. }
             | TpmError::Auth { .. }
             | TpmError::Lockout { .. }
             | TpmError::PcrChanged(_)
             | TpmError::Policy(_)
             | TpmError::SessionKey { .. } => Self::NotPermitted(text),
-            TpmError::KeyFile(_) | TpmError::OtherTpm(_) | TpmError::NotForThis { .. } | TpmError::HandleTaken(_) | TpmError::NoBank(_) => {
-                Self::Usage(text)
-            }
+            TpmError::KeyFile(_)
+            | TpmError::OtherTpm(_)
+            | TpmError::NotForThis { .. }
+            | TpmError::HandleTaken(_)
+            | TpmError::HandleRange(_)
+            | TpmError::NotMovable(_)
+            | TpmError::NewParent(_)
+            | TpmError::Duplicate(_)
+            | TpmError::ParentPolicy(_)
+            | TpmError::NoBank(_) => Self::Usage(text),
             _ => Self::Other(text),
         }
     }

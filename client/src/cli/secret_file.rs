@@ -113,8 +113,13 @@ impl<'a> PrivateFile<'a> {
     }
 
     /// Writes the text and makes sure that it is on the disk.
-    pub(crate) fn write(mut self, text: &str) -> Result<(), CliError> {
-        self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_all()).map_err(|e| CliError::io("write", self.path, &e))?;
+    pub(crate) fn write(self, text: &str) -> Result<(), CliError> {
+        self.write_bytes(text.as_bytes())
+    }
+
+    /// Writes bytes that are no text.
+    pub(crate) fn write_bytes(mut self, bytes: &[u8]) -> Result<(), CliError> {
+        self.file.write_all(bytes).and_then(|()| self.file.sync_all()).map_err(|e| CliError::io("write", self.path, &e))?;
         self.is_written = true;
         Ok(())
     }

@@ -13,23 +13,32 @@ use ekm_otp_tower::protocol::field::{AuthenticationInfo, Credential};
 #[cfg(feature = "jose")]
 use ekm_otp_tower::protocol::jose::{ExtraClaims, SignedRequest, TokenSigner};
 use ekm_otp_tower::protocol::{Authority, Derivation, Ekm, Handshake, KeyId, Prk, Secret, ServerName, ServerNames, TlsFacts, TlsPolicy};
-use ekm_otp_tower::{Authentication, EkmAcceptor, EkmListener, MemoryStore, RegisteredKey, SecretStore, VerifiedClient, serve_connection};
+use ekm_otp_tower::{
+    Authentication, ConnectionAuthenticator, EkmAcceptor, EkmListener, EkmStream, MemoryStore, RegisteredKey, SecretStore,
+    StoreUnavailable, VerifiedClient, serve_connection,
+};
+use futures_util::FutureExt as _;
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
+use hyper::service::{Service as _, service_fn};
 use hyper::{Request, Response, StatusCode, Version, header};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
+use tower_layer::Layer as _;
 
 pub const KID: &str = "client1";
 pub const MAX_HANDSHAKES: usize = 64;
 pub const HOST: &str = "localhost";
+/// The key id of what stands in for those that nobody registered.
+pub const UNKNOWN: &str = "unknown";
+/// [`secret_of`] it is 32 zero bytes: the secret of what stands in.
+pub const DUMMY: &str = "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0";
 
 pub fn secret_of(kid: &str) -> Secret {
     let mut bytes = vec![0x5a; 32];
@@ -136,16 +145,16 @@ impl TestServer {
 
     /// A TLS connection whose bytes the test writes itself.
     pub async fn tls(&self, alpn: &[u8]) -> (TlsStream<TcpStream>, Handshake) {
-        self.tls_over(TcpStream::connect(self.addr).await.expect("a TCP connection"), alpn).await
+        self.tls_as(HOST, alpn).await
+    }
+
+    pub async fn tls_as(&self, host: &'static str, alpn: &[u8]) -> (TlsStream<TcpStream>, Handshake) {
+        let tcp = TcpStream::connect(self.addr).await.expect("a TCP connection");
+        tls_over(tcp, self.pki.client_config(&self.policy, alpn), host, &self.policy).await
     }
 
     pub async fn tls_over(&self, tcp: TcpStream, alpn: &[u8]) -> (TlsStream<TcpStream>, Handshake) {
-        let config = Arc::new(self.pki.client_config(&self.policy, alpn));
-        let name = rustls::pki_types::ServerName::try_from(HOST).expect("a name");
-        let stream = TlsConnector::from(config).connect(name, tcp).await.expect("a TLS connection");
-        let sni = ServerName::from_host(HOST).expect("a name");
-        let handshake = Handshake::of_client(stream.get_ref().1, sni, &self.policy).expect("a handshake");
-        (stream, handshake)
+        tls_over(tcp, self.pki.client_config(&self.policy, alpn), HOST, &self.policy).await
     }
 
     /// `host` is what the ClientHello names, an IP literal names none.
@@ -154,9 +163,85 @@ impl TestServer {
     }
 }
 
+async fn tls_over<IO>(io: IO, config: ClientConfig, host: &'static str, policy: &TlsPolicy) -> (TlsStream<IO>, Handshake)
+where
+    IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    let name = rustls::pki_types::ServerName::try_from(host).expect("a name");
+    let stream = TlsConnector::from(Arc::new(config)).connect(name, io).await.expect("a TLS connection");
+    let sni = ServerName::from_host(host).expect("a name");
+    let handshake = Handshake::of_client(stream.get_ref().1, sni, policy).expect("a handshake");
+    (stream, handshake)
+}
+
+/// A connection that nothing serves: a test puts requests to its authenticator itself.
+pub struct Unserved {
+    pub server: EkmStream<DuplexStream>,
+    pub client: TlsStream<DuplexStream>,
+    pub handshake: Handshake,
+}
+
+impl Unserved {
+    pub async fn accept(authentication: Authentication) -> Self {
+        let (policy, pki) = (TlsPolicy::default(), Pki::new());
+        let acceptor = EkmAcceptor::new(pki.server_config(&policy), policy, authentication);
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let client = tls_over(near, pki.client_config(&policy, b"http/1.1"), HOST, &policy);
+        let ((client, handshake), server) = tokio::join!(client, acceptor.accept(far));
+        Self { server: server.expect("a handshake"), client, handshake }
+    }
+
+    pub fn answer(&self, request: Request<Empty<Bytes>>) -> Response<Full<Bytes>> {
+        answer(self.server.authenticator(), request)
+    }
+
+    /// Each in a thread of its own, all at once.
+    pub fn answers(&self, requests: Vec<Request<Empty<Bytes>>>) -> Vec<StatusCode> {
+        let all_are_there = std::sync::Barrier::new(requests.len());
+        let answer = |request| {
+            all_are_there.wait();
+            self.answer(request).status()
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = requests.into_iter().map(|request| scope.spawn(move || answer(request))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("an answer")).collect()
+        })
+    }
+}
+
+/// What the layer answers, before an application that shows in the extensions what claims it was given.
+fn answer(authenticator: &ConnectionAuthenticator, request: Request<Empty<Bytes>>) -> Response<Full<Bytes>> {
+    let app = service_fn(|request: Request<Empty<Bytes>>| async move {
+        request.extensions().get::<VerifiedClient>().expect("the layer lets nobody else pass");
+        #[cfg_attr(not(feature = "jose"), allow(unused_mut))]
+        let mut response = Response::new(Full::<Bytes>::default());
+        #[cfg(feature = "jose")]
+        if let Some(claims) = request.extensions().get::<ekm_otp_tower::VerifiedClaims>() {
+            response.extensions_mut().insert(claims.clone());
+        }
+        Ok::<_, Infallible>(response)
+    });
+    let answer = authenticator.layer().layer(app).call(request).now_or_never();
+    answer.expect("nothing is waited for").expect("infallible")
+}
+
+/// A registry that is down.
+pub struct Down;
+
+impl SecretStore for Down {
+    fn get(&self, _: &KeyId) -> Result<Option<Arc<RegisteredKey>>, StoreUnavailable> {
+        Err(StoreUnavailable("it is down".to_owned()))
+    }
+}
+
 /// Sends one request with these fields, written by hand, and reads the answer's head, without its date, and its body.
 pub async fn exchange(stream: &mut TlsStream<TcpStream>, fields: &[(&str, &[u8])]) -> (String, String) {
-    let mut bytes = b"GET / HTTP/1.1\r\nHost: localhost\r\n".to_vec();
+    ask(stream, "GET / HTTP/1.1", fields).await
+}
+
+/// The same with another request line.
+pub async fn ask(stream: &mut TlsStream<TcpStream>, line: &str, fields: &[(&str, &[u8])]) -> (String, String) {
+    let mut bytes = format!("{line}\r\nHost: localhost\r\n").into_bytes();
     for (name, value) in fields {
         bytes.extend_from_slice(&[name.as_bytes(), b": ", value, b"\r\n"].concat());
     }

@@ -102,8 +102,10 @@ pub(super) struct Payload<'a> {
 }
 
 impl<'a> Payload<'a> {
-    pub(super) fn new(request: &SignedRequest<'a>, n: u64, now: u64, extra: &'a ExtraClaims) -> Self {
-        Self { aud: request.audience, htm: request.method, htu: request.target, n, iat: now, exp: now + LIFETIME, extra: &extra.0 }
+    /// `None` where a number is out of range: no server would take it.
+    pub(super) fn new(request: &SignedRequest<'a>, n: u64, now: u64, extra: &'a ExtraClaims) -> Option<Self> {
+        let exp = now.checked_add(LIFETIME).filter(|exp| *exp <= MAX_INTEGER && (1..=MAX_INTEGER).contains(&n))?;
+        Some(Self { aud: request.audience, htm: request.method, htu: request.target, n, iat: now, exp, extra: &extra.0 })
     }
 }
 

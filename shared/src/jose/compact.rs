@@ -2,7 +2,6 @@
 //! unverified `crit`), and compare MACs in variable time: so of what it reads with, only the cipher is used here.
 
 use std::fmt;
-use std::sync::OnceLock;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use josekit::jwe::enc::A256GCM;
@@ -61,14 +60,12 @@ impl Header {
 pub(crate) struct RequiredHeader {
     members: &'static [(&'static str, &'static str)],
     kid: Option<KeyId>,
-    /// The first spelling that was accepted: a client seldom has a second, and this one need not be read again.
-    accepted: OnceLock<Box<[u8]>>,
 }
 
 impl RequiredHeader {
     /// These members, and `kid` where there is one.
     pub(crate) fn new(members: &'static [(&'static str, &'static str)], kid: Option<&KeyId>) -> Self {
-        Self { members, kid: kid.cloned(), accepted: OnceLock::new() }
+        Self { members, kid: kid.cloned() }
     }
 
     /// The header of a nested JWT (RFC 7516 §4.1, RFC 7519 §5), the same in all profiles.
@@ -77,16 +74,12 @@ impl RequiredHeader {
     }
 
     pub(crate) fn check(&self, part: &[u8]) -> Result<(), Fault> {
-        if self.accepted.get().is_some_and(|accepted| **accepted == *part) {
-            return Ok(());
-        }
         let header = Header::decode(part)?;
         let kid = self.kid.iter().map(|kid| ("kid", kid.as_str()));
         let mut required = self.members.iter().copied().chain(kid);
         if header.0.len() != required.clone().count() || !required.all(|(name, value)| header.get(name) == Some(value)) {
             return Err("the header is not the one that is required");
         }
-        let _ = self.accepted.set(part.into());
         Ok(())
     }
 }
@@ -120,10 +113,10 @@ impl Hs256 {
     }
 }
 
-/// The plaintext of a JWE with `dir` and A256GCM (RFC 7518 §4.5, §5.3) whose header is the required one, if it was encrypted with this key.
-pub(crate) fn decrypt(key: &[u8; 32], token: &[u8], required: &RequiredHeader) -> Result<Zeroizing<Vec<u8>>, Fault> {
+/// The plaintext of a JWE with `dir` and A256GCM (RFC 7518 §4.5, §5.3) whose header passes `check`, if it was encrypted with this key.
+pub(crate) fn decrypt(key: &[u8; 32], token: &[u8], check: impl FnOnce(&[u8]) -> Result<(), Fault>) -> Result<Zeroizing<Vec<u8>>, Fault> {
     let [header, encrypted_key, iv, ciphertext, tag] = split(token).ok_or("a compact JWE has five parts")?;
-    required.check(header)?;
+    check(header)?;
     if !encrypted_key.is_empty() {
         return Err("a JWE with alg dir has no encrypted key");
     }

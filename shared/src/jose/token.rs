@@ -1,6 +1,7 @@
 //! Tokens: made by a client for one request, checked by the server.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use josekit::jwe::alg::direct::DirectJweEncrypter;
 use josekit::jwe::{self, Dir, JweHeader};
@@ -37,9 +38,9 @@ impl Prk {
     #[must_use]
     pub fn token_verifier(&self, kid: &KeyId) -> TokenVerifier {
         TokenVerifier {
-            jws_header: RequiredHeader::new(&[("alg", "HS256"), ("typ", TYP)], Some(kid)),
+            jws_header: KnownHeader::new(RequiredHeader::new(&[("alg", "HS256"), ("typ", TYP)], Some(kid))),
             jws_key: Hs256::new(&self.expand("client jws")),
-            jwe_header: RequiredHeader::of_jwe(kid),
+            jwe_header: KnownHeader::new(RequiredHeader::of_jwe(kid)),
             jwe_key: self.expand("client jwe"),
         }
     }
@@ -72,9 +73,11 @@ impl TokenSigner {
     /// connection has seen; count up from 1.
     ///
     /// # Errors
-    /// When josekit fails: OpenSSL has no memory or no randomness.
+    /// When `n` or a time is out of range, or josekit fails: OpenSSL has no memory or no randomness.
     pub fn sign(&self, request: &SignedRequest<'_>, n: u64, now: u64, extra: &ExtraClaims) -> Result<Token, SignError> {
-        let payload = Zeroizing::new(serde_json::to_vec(&Payload::new(request, n, now, extra))?);
+        let payload =
+            Payload::new(request, n, now, extra).ok_or_else(|| SignError("n is not from 1 to 2^53-1, or a time is later".to_owned()))?;
+        let payload = Zeroizing::new(serde_json::to_vec(&payload)?);
         let jws = jws::serialize_compact(&payload, &self.header, &self.key).map(Zeroizing::new)?;
         Ok(match &self.encrypter {
             None => Token { kind: CredentialKind::Jws, compact: jws },
@@ -136,9 +139,9 @@ impl fmt::Debug for Token {
 
 /// Checks the tokens of one connection and key id.
 pub struct TokenVerifier {
-    jws_header: RequiredHeader,
+    jws_header: KnownHeader,
     jws_key: Hs256,
-    jwe_header: RequiredHeader,
+    jwe_header: KnownHeader,
     jwe_key: Zeroizing<[u8; 32]>,
 }
 
@@ -151,7 +154,10 @@ impl TokenVerifier {
         let verified = match kind {
             CredentialKind::Otp => Err("a one-time password is no token"),
             CredentialKind::Jws => self.verify_jws(token.as_bytes()),
-            CredentialKind::Jwe => decrypt(&self.jwe_key, token.as_bytes(), &self.jwe_header).and_then(|jws| self.verify_jws(&jws)),
+            CredentialKind::Jwe => {
+                let check = |header: &[u8]| self.jwe_header.check(header);
+                decrypt(&self.jwe_key, token.as_bytes(), check).and_then(|jws| self.verify_jws(&jws))
+            }
         };
         verified.map(VerifiedPayload).map_err(NotVerified)
     }
@@ -164,6 +170,28 @@ impl TokenVerifier {
 impl fmt::Debug for TokenVerifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TokenVerifier(..)")
+    }
+}
+
+/// The header that one client's tokens must have.
+struct KnownHeader {
+    required: RequiredHeader,
+    /// The first spelling that passed: a client seldom has a second, and this one need not be read again.
+    passed: OnceLock<Box<[u8]>>,
+}
+
+impl KnownHeader {
+    fn new(required: RequiredHeader) -> Self {
+        Self { required, passed: OnceLock::new() }
+    }
+
+    fn check(&self, part: &[u8]) -> Result<(), Fault> {
+        if self.passed.get().is_some_and(|passed| **passed == *part) {
+            return Ok(());
+        }
+        self.required.check(part)?;
+        let _ = self.passed.set(part.into());
+        Ok(())
     }
 }
 

@@ -314,8 +314,8 @@ fn not_loaded(error: &TpmError, key: &KeyRef) -> String {
                                        key (`key create`), and give the server its secret"
                 .to_owned()
         }
-        (TpmError::NoParent { .. }, KeyRef::Handle(handle)) => {
-            format!("there is no key at 0x{handle:08x}: tpm2_getcap handles-persistent lists what is there")
+        (TpmError::NoKey { .. }, KeyRef::Handle(handle)) => {
+            format!("there is no key at 0x{handle:08x}: `key list` shows what is there")
         }
         (TpmError::NoParent { .. }, KeyRef::File(_)) => {
             "the key lies under a persistent key that is gone: make that again from the same template, or make a new key".to_owned()

@@ -1,0 +1,153 @@
+//! `key persist`, `evict`, `list`, `parent`, `duplicate`, `convert`: where keys are, and how they get elsewhere.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use ekm_otp_tpm::{DuplicatedKey, KeyDescription, KeyFile, KeyFileError, Parent};
+
+use super::secret_file::PrivateFile;
+use super::{CliError, KeyRef, TpmArgs, UseKeyArgs, persistent_handle, read_key_file};
+
+#[derive(Args, Debug)]
+pub(crate) struct PersistArgs {
+    /// The key (TSS2 PEM)
+    #[arg(long, visible_alias = "key-file", value_name = "FILE")]
+    key: PathBuf,
+    /// Where to keep it: 0x81000000 to 0x817fffff
+    #[arg(long, value_name = "HANDLE", value_parser = persistent_handle)]
+    handle: u32,
+    #[command(flatten)]
+    tpm: TpmArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct EvictArgs {
+    /// The persistent handle, such as 0x81008001. A key that no file holds is lost
+    #[arg(value_name = "HANDLE", value_parser = persistent_handle)]
+    handle: u32,
+    #[command(flatten)]
+    tpm: TpmArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ParentArgs {
+    /// Write the storage key's public part (TPM2B_PUBLIC) to this new file
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// A persistent storage key [default: the H-2 primary of the owner hierarchy]
+    #[arg(long, value_name = "HANDLE", value_parser = persistent_handle)]
+    parent: Option<u32>,
+    #[command(flatten)]
+    tpm: TpmArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct DuplicateArgs {
+    /// The key (TSS2 PEM), made with --movable
+    #[arg(long, visible_alias = "key-file", value_name = "FILE")]
+    key: PathBuf,
+    /// The other TPM's storage key, as `key parent` writes it there. Be sure that it is that TPM's: whoever it belongs to gets the key
+    #[arg(long, value_name = "FILE")]
+    to: PathBuf,
+    /// Write the key, encrypted to the other TPM, to this new file, for `key import --duplicate` there
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    #[command(flatten)]
+    use_key: UseKeyArgs,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ConvertArgs {
+    /// Read this key (TSS2 PEM), and write --public and --private
+    #[arg(long, visible_alias = "key-file", value_name = "FILE", required_unless_present = "out", conflicts_with = "out")]
+    key: Option<PathBuf>,
+    /// Read --public and --private, and write the key (TSS2 PEM) to this new file
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// The public part as tpm2-tools keep it (TPM2B_PUBLIC)
+    #[arg(long, value_name = "FILE")]
+    public: PathBuf,
+    /// The private part as tpm2-tools keep it (TPM2B_PRIVATE), encrypted to its parent
+    #[arg(long, value_name = "FILE")]
+    private: PathBuf,
+    /// With --out: the persistent storage key that it lies under [default: the H-2 primary of the owner hierarchy]
+    #[arg(long, value_name = "HANDLE", value_parser = persistent_handle, requires = "out")]
+    parent: Option<u32>,
+}
+
+pub(crate) async fn persist(args: PersistArgs) -> Result<(), CliError> {
+    let file = read_key_file(&args.key)?;
+    let policy = file.policy().clone();
+    args.tpm.open()?.persist(file, args.handle).await?;
+    eprintln!("the key is at handle 0x{:08x}: use it with --key handle:0x{:08x}", args.handle, args.handle);
+    if policy.pcrs_are_needed() {
+        eprintln!("it is bound to registers, and no file says so any more: name them with --pcrs where it is used ({policy})");
+    }
+    Ok(())
+}
+
+pub(crate) async fn evict(args: EvictArgs) -> Result<(), CliError> {
+    args.tpm.open()?.evict(args.handle).await?;
+    eprintln!("there is no key at 0x{:08x} any more", args.handle);
+    Ok(())
+}
+
+pub(crate) async fn list(tpm: TpmArgs) -> Result<(), CliError> {
+    for key in tpm.open()?.persistent().await? {
+        let attributes = key.description.attributes.join("|");
+        println!("0x{:08x}  {:<12}  {}  {attributes}", key.handle, key.description.algorithm, key.description.name_hex());
+    }
+    Ok(())
+}
+
+pub(crate) async fn parent(args: ParentArgs) -> Result<(), CliError> {
+    let out = PrivateFile::create(&args.out)?;
+    let public = args.tpm.open()?.parent_public(args.parent.map_or(Parent::H2Primary, Parent::Persistent)).await?;
+    out.write_bytes(&public)?;
+    let name = KeyDescription::from_public_blob(&public).map_err(|e| CliError::Other(e.to_string()))?.name_hex();
+    eprintln!("wrote {}, the storage key with the name {name}", args.out.display());
+    eprintln!("it is no secret, but must not be swapped on its way, for whoever's it is gets the keys: compare the names");
+    Ok(())
+}
+
+pub(crate) async fn duplicate(args: DuplicateArgs) -> Result<(), CliError> {
+    let new_parent = std::fs::read(&args.to).map_err(|e| CliError::io("read", &args.to, &e))?;
+    let name =
+        KeyDescription::from_public_blob(&new_parent).map_err(|e| CliError::Usage(format!("{}: {e}", args.to.display())))?.name_hex();
+    let tpm = args.use_key.tpm.open()?;
+    let source = args.use_key.source(&KeyRef::File(args.key.clone()), &tpm).await?;
+    let out = PrivateFile::create(&args.out)?;
+    let duplicate = tpm.load(source).duplicate(&new_parent).await?;
+    out.write(&duplicate.to_pem().map_err(|e| CliError::Other(e.to_string()))?)?;
+    eprintln!("wrote the key, encrypted to the storage key with the name {name}, to {}", args.out.display());
+    eprintln!("compare that name with what `key parent` told on the other machine. The key here goes on working");
+    Ok(())
+}
+
+pub(crate) fn read_duplicate(path: &Path) -> Result<DuplicatedKey, CliError> {
+    let text = std::fs::read_to_string(path).map_err(|e| CliError::io("read", path, &e))?;
+    DuplicatedKey::from_pem(&text).map_err(|e| CliError::Usage(format!("{}: {e}", path.display())))
+}
+
+pub(crate) fn convert(args: &ConvertArgs) -> Result<(), CliError> {
+    let other = |e: KeyFileError| CliError::Usage(e.to_string());
+    match (&args.key, &args.out) {
+        (Some(key), _) => {
+            let key = read_key_file(key)?;
+            let (public, private) = (PrivateFile::create(&args.public)?, PrivateFile::create(&args.private)?);
+            public.write_bytes(&key.public_blob().map_err(other)?)?;
+            private.write_bytes(&key.private_blob())
+        }
+        (None, Some(out)) => {
+            let read = |path: &Path| std::fs::read(path).map_err(|e| CliError::io("read", path, &e));
+            let parent = args.parent.map_or(Parent::H2Primary, Parent::Persistent);
+            let key = KeyFile::from_blobs(parent, &read(&args.public)?, &read(&args.private)?).map_err(other)?;
+            PrivateFile::create(out)?.write(&key.to_pem().map_err(other)?)?;
+            if key.describe().auth_policy.is_some() {
+                eprintln!("the key has a policy, and the two files do not say which: name its registers with --pcrs where it is used");
+            }
+            Ok(())
+        }
+        (None, None) => Err(CliError::Usage("--key or --out is missing".into())),
+    }
+}
