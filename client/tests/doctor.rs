@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -200,18 +200,28 @@ fn a_device_that_is_missing_or_closed_or_none_is_told() {
     fs::write(&node, "").expect("writing");
     fs::set_permissions(&node, fs::Permissions::from_mode(0o000)).expect("chmod");
     let tcti = format!("device:{}", node.display());
-    // Root may open anything, unless that is taken from it.
-    let mut command = if fs::File::open(&node).is_err() {
-        Command::new(CLIENT)
-    } else {
-        let mut setpriv = Command::new("setpriv");
-        setpriv.args(["--bounding-set", "-dac_override,-dac_read_search", CLIENT]);
-        setpriv
+    let refused = |told: &str| {
+        // Root may open anything, unless that is taken from it.
+        let mut command = if fs::File::open(&node).is_err() {
+            Command::new(CLIENT)
+        } else {
+            let mut setpriv = Command::new("setpriv");
+            setpriv.args(["--bounding-set", "-dac_override,-dac_read_search", CLIENT]);
+            setpriv
+        };
+        let output = command.args(["doctor", "--json", "--tcti", &tcti]).stdin(Stdio::null()).output().expect("setpriv, of util-linux");
+        let found = Found::read(&output);
+        found.has_problem(77, "device", &format!("may not open {} (group ", node.display()), told);
+        assert_eq!(found.checks(), ["device"]);
     };
-    let output = command.args(["doctor", "--json", "--tcti", &tcti]).stdin(Stdio::null()).output().expect("setpriv, of util-linux");
-    let found = Found::read(&output);
-    found.has_problem(77, "device", &format!("may not open {} (group ", node.display()), "usermod -aG tss ");
-    assert_eq!(found.checks(), ["device"]);
+    refused("the Debian package tpm-udev");
+    // Only root gives files away; the test's own group does as well.
+    let _ = std::os::unix::fs::chown(&node, None, Some(1));
+    fs::set_permissions(&node, fs::Permissions::from_mode(0o060)).expect("chmod");
+    let groups = fs::read_to_string("/etc/group").expect("the groups");
+    let id = fs::metadata(&node).expect("a file").gid().to_string();
+    let group = groups.lines().find(|line| line.split(':').nth(2) == Some(&id)).and_then(|line| line.split(':').next()).expect("a group");
+    refused(&format!("as root: usermod -aG {group} "));
 
     doctor_at(&bench, "device:/dev/null", &[]).has_problem(69, "device", "cannot reach the TPM", "TPM 2.0?");
 }

@@ -116,8 +116,10 @@ pub struct Room {
 impl Room {
     /// The objects that have to be loaded at once to use a key: its parent and itself.
     pub const OBJECTS_NEEDED: u32 = 2;
-    /// The sessions that have to be loaded at once: one that encrypts, one for a policy.
-    pub const SESSIONS_NEEDED: u32 = 2;
+    /// The sessions that have to be loaded at once to use a key: one that encrypts.
+    pub const SESSIONS_NEEDED: u32 = 1;
+    /// The same, for a key with a policy.
+    pub const SESSIONS_NEEDED_WITH_POLICY: u32 = 2;
 }
 
 /// The protection against guessing passwords (TCG part 1, 19.8). `None` where the TPM does not tell.

@@ -82,10 +82,11 @@ fn check_room(report: &mut Report, room: &Room) {
     let objects = format!("{} loaded, {} free", count(room.objects), count(room.objects_free));
     let sessions = format!("{} loaded, {} free", count(room.sessions), count(room.sessions_free));
     let finding = format!("objects: {objects}; sessions: {sessions}");
-    if is_full(room) {
-        let finding = format!("no room for a key and its parent, or for a session: {finding}");
-        let advice = "close other programs that use the TPM, or flush what they left: tpm2_flushcontext -t (objects), -l and -s (sessions)";
-        report.problem("slots", Fault::Other, finding, advice);
+    let advice = "close other programs that use the TPM, or flush what they left: tpm2_flushcontext -t (objects), -l and -s (sessions)";
+    if is_full(room, Room::SESSIONS_NEEDED) {
+        report.problem("slots", Fault::Other, format!("no room for a key and its parent, or for a session: {finding}"), advice);
+    } else if is_full(room, Room::SESSIONS_NEEDED_WITH_POLICY) {
+        report.warning("slots", format!("no room for a key with a policy: {finding}"), advice);
     } else {
         report.ok("slots", finding);
     }
@@ -98,11 +99,9 @@ fn check_room(report: &mut Report, room: &Room) {
 }
 
 /// What the TPM does not tell is no obstacle.
-fn is_full(room: &Room) -> bool {
+fn is_full(room: &Room, sessions: u32) -> bool {
     let lacks = |free: Option<u32>, needed: u32| free.is_some_and(|free| free < needed);
-    lacks(room.objects_free, Room::OBJECTS_NEEDED)
-        || lacks(room.sessions_free, Room::SESSIONS_NEEDED)
-        || lacks(room.active_sessions_free, Room::SESSIONS_NEEDED)
+    lacks(room.objects_free, Room::OBJECTS_NEEDED) || lacks(room.sessions_free, sessions) || lacks(room.active_sessions_free, sessions)
 }
 
 fn check_lockout(report: &mut Report, health: &Health) {
@@ -208,7 +207,7 @@ pub(super) async fn check_key(
     };
     let health = health?;
     // A software TPM is cleared of leftovers when a key is loaded into it: a diagnosis leaves what it has found.
-    if is_full(&health.room) && tcti.to_string().starts_with("swtpm:") {
+    if is_full(&health.room, Room::SESSIONS_NEEDED) && tcti.to_string().starts_with("swtpm:") {
         report.warning("key-tpm", "not looked at: the TPM has no free slot", "see above");
         return None;
     }
@@ -326,5 +325,31 @@ fn not_loaded(error: &TpmError, key: &KeyRef) -> String {
         (TpmError::Full(_), _) => "see slots, above".to_owned(),
         (TpmError::SessionKey { .. }, _) => "compare with `key ek-name` where nobody sits on the TPM's bus".to_owned(),
         _ => "tpm2_load may tell more; a damaged file is made again with `key create` or `key import`".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_tpm_is_known_and_a_silent_one_is_not_full() {
+        let room = |objects, sessions, active| Room {
+            objects_free: objects,
+            sessions_free: sessions,
+            active_sessions_free: active,
+            ..Room::default()
+        };
+        for (room, is_full_at_all, is_full_for_policies) in [
+            (Room::default(), false, false),
+            (room(Some(2), Some(2), Some(2)), false, false),
+            (room(Some(1), Some(2), Some(2)), true, true),
+            (room(Some(2), Some(1), Some(2)), false, true),
+            (room(Some(2), Some(0), Some(2)), true, true),
+            (room(Some(2), Some(2), Some(0)), true, true),
+        ] {
+            assert_eq!(is_full(&room, Room::SESSIONS_NEEDED), is_full_at_all, "{room:?}");
+            assert_eq!(is_full(&room, Room::SESSIONS_NEEDED_WITH_POLICY), is_full_for_policies, "{room:?}");
+        }
     }
 }
