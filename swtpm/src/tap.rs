@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::Swtpm;
+use crate::{Swtpm, two_listeners};
 
 /// Relays connections to a [`Swtpm`] and records them. Ends when dropped.
 pub struct Tap {
@@ -77,17 +77,6 @@ impl Drop for Tap {
             let _ = thread.join();
         }
     }
-}
-
-fn two_listeners() -> (TcpListener, TcpListener) {
-    for _ in 0..100 {
-        let data = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-        let next = data.local_addr().expect("a bound socket has an address").port().checked_add(1);
-        if let Some(Ok(ctrl)) = next.map(|port| TcpListener::bind(("127.0.0.1", port))) {
-            return (data, ctrl);
-        }
-    }
-    panic!("no two free ports side by side");
 }
 
 fn listen(listener: TcpListener, target: u16, recording: Option<Arc<Mutex<Recording>>>, stopped: Arc<AtomicBool>) -> JoinHandle<()> {
