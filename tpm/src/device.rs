@@ -38,6 +38,10 @@ impl Device {
                 self.live = None;
                 if is_new { Err(e) } else { operation(self.live()?).inspect_err(|_| self.live = None) }
             }
+            Err(e @ TpmError::Interrupted(_)) => {
+                self.live = None;
+                Err(e)
+            }
             result => result,
         }
     }
