@@ -30,6 +30,15 @@ impl Device {
 
     /// Runs `operation`; where the connection to the TPM may be at fault, once more on a new one.
     pub(crate) fn run<T>(&mut self, operation: impl Fn(&mut Live) -> Result<T, TpmError>) -> Result<T, TpmError> {
+        self.try_run(operation).map_err(|error| match error {
+            TpmError::Command { operation, code } if error.is_break() => {
+                TpmError::Unreachable { tcti: self.tcti.clone(), why: format!("the connection broke during {operation} [0x{code:x}]") }
+            }
+            other => other,
+        })
+    }
+
+    fn try_run<T>(&mut self, operation: impl Fn(&mut Live) -> Result<T, TpmError>) -> Result<T, TpmError> {
         let is_new = self.live.is_none();
         let result = operation(self.live()?);
         match result {
