@@ -21,11 +21,23 @@ pub(crate) struct Device {
     settings: Settings,
     presence: Option<Presence>,
     live: Option<Live>,
+    /// Whether a connection broke, or was given up, that may have left something in the TPM.
+    has_leftovers: bool,
+}
+
+/// What a broken connection left in a TPM that is ours alone is flushed through another one.
+impl Drop for Device {
+    fn drop(&mut self) {
+        if self.has_leftovers && self.presence.is_some() {
+            self.live = None;
+            let _ = self.live();
+        }
+    }
 }
 
 impl Device {
     pub(crate) fn new(tcti: Tcti, settings: Settings) -> Self {
-        Self { tcti, settings, presence: None, live: None }
+        Self { tcti, settings, presence: None, live: None, has_leftovers: false }
     }
 
     /// Runs `operation`; where the connection to the TPM may be at fault, once more on a new one.
@@ -44,15 +56,25 @@ impl Device {
         match result {
             Err(e) if e.is_worth_a_new_connection() => {
                 tracing::debug!(error = %e, "the TPM's context is dropped");
-                self.live = None;
-                if is_new { Err(e) } else { operation(self.live()?).inspect_err(|_| self.live = None) }
+                self.give_up();
+                if is_new { Err(e) } else { operation(self.live()?).inspect_err(|_| self.give_up()) }
             }
             Err(e @ TpmError::Interrupted(_)) => {
-                self.live = None;
+                self.give_up();
                 Err(e)
             }
-            result => result,
+            result => {
+                if self.live.as_ref().is_some_and(|live| live.is_broken) {
+                    self.give_up();
+                }
+                result
+            }
         }
+    }
+
+    fn give_up(&mut self) {
+        self.live = None;
+        self.has_leftovers = true;
     }
 
     fn live(&mut self) -> Result<&mut Live, TpmError> {
@@ -65,6 +87,7 @@ impl Device {
             if let Some(alone) = self.presence.as_ref().and_then(Presence::alone) {
                 // Nobody else is there: what is loaded now, a killed process left behind (or this one, when its connection broke).
                 live.flush_leftovers()?;
+                self.has_leftovers = false;
                 drop(alone);
             }
             self.live = Some(live);
@@ -121,7 +144,7 @@ impl Device {
     pub(crate) fn unload(&mut self, slot: Slot) {
         if let Some(Err(e)) = self.live.as_mut().map(|live| live.unload(slot)) {
             tracing::debug!(error = %e, "a key could not be flushed");
-            self.live = None;
+            self.give_up();
         }
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Live {
     keys: HashMap<Slot, Loaded>,
     /// Whether wrong passwords of the parent in use are counted.
     parent_is_guarded: bool,
+    /// Whether the connection broke where that is not the error to be told.
+    pub(crate) is_broken: bool,
 }
 
 /// A key in the TPM.
@@ -66,6 +68,7 @@ impl Live {
             policy_session: None,
             keys: HashMap::new(),
             parent_is_guarded: false,
+            is_broken: false,
         };
         if let Some(password) = &settings.owner_password {
             live.set_auth(ObjectHandle::Owner, password)?;
@@ -100,7 +103,7 @@ impl Live {
 
     pub(crate) fn property(&mut self, tag: PropertyTag) -> Option<u32> {
         let answer = self.context.execute_without_session(|c| c.get_capability(CapabilityType::TpmProperties, tag.into(), 1));
-        let answer = answer.ok()?;
+        let answer = answer.map_err(|e| self.is_broken |= TpmError::of("TPM2_GetCapability", e).is_break()).ok()?;
         match answer.0 {
             CapabilityData::TpmProperties(properties) => properties.find(tag).map(|property| property.value()),
             _ => None,
