@@ -3,9 +3,11 @@
 //! swtpm is no protection for a key: whoever reads its state directory has the key. It stands in for a TPM in tests and in the demo.
 
 mod child;
+mod ports;
 mod swtpm;
 mod tap;
 
 pub use child::command;
+pub use ports::two_listeners;
 pub use swtpm::Swtpm;
 pub use tap::{Recording, Tap};

@@ -1,14 +1,14 @@
 //! A private swtpm: its own state directory (mode 0700), free ports, killed and removed on drop.
 
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-use crate::command;
+use crate::{command, two_listeners};
 
 const START_WITHIN: Duration = Duration::from_secs(10);
 
@@ -27,13 +27,13 @@ impl Swtpm {
     #[must_use]
     pub fn start() -> Self {
         let state = tempfile::Builder::new().prefix("ekm-otp-swtpm-").tempdir().expect("a temporary directory");
-        let mut swtpm = Self { state, port: two_free_ports(), process: None };
+        let mut swtpm = Self { state, port: a_free_port(), process: None };
         // Another process may take the ports between the look and the start: then swtpm ends, and other ports are tried.
         for _ in 0..20 {
             if swtpm.try_start() {
                 return swtpm;
             }
-            swtpm.port = two_free_ports();
+            swtpm.port = a_free_port();
         }
         panic!("swtpm found no free ports in 20 tries");
     }
@@ -174,20 +174,6 @@ fn answers(ctrl: u16) -> bool {
 }
 
 /// A port that is free together with the next one.
-fn two_free_ports() -> u16 {
-    for _ in 0..100 {
-        let port = some_port();
-        if [port, port + 1].iter().all(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()) {
-            return port;
-        }
-    }
-    panic!("no two free ports side by side");
-}
-
-/// An even port, below those that connections get (Linux: from 32768): each TPM command is a connection, and after some thousands of them
-/// hardly two of those ports side by side are free.
-pub(crate) fn some_port() -> u16 {
-    use std::hash::{BuildHasher as _, Hasher as _};
-    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
-    10_000 + u16::try_from(random % 11_000).unwrap_or_default() * 2
+fn a_free_port() -> u16 {
+    two_listeners().0.local_addr().expect("a bound socket has an address").port()
 }

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-use crate::Swtpm;
-use crate::swtpm::some_port;
+use crate::{Swtpm, two_listeners};
 
 /// Relays connections to a [`Swtpm`] and records them. Ends when dropped.
 pub struct Tap {
@@ -78,16 +77,6 @@ impl Drop for Tap {
             let _ = thread.join();
         }
     }
-}
-
-fn two_listeners() -> (TcpListener, TcpListener) {
-    for _ in 0..100 {
-        let port = some_port();
-        if let (Ok(data), Ok(ctrl)) = (TcpListener::bind(("127.0.0.1", port)), TcpListener::bind(("127.0.0.1", port + 1))) {
-            return (data, ctrl);
-        }
-    }
-    panic!("no two free ports side by side");
 }
 
 fn listen(listener: TcpListener, target: u16, recording: Option<Arc<Mutex<Recording>>>, stopped: Arc<AtomicBool>) -> JoinHandle<()> {

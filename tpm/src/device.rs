@@ -22,24 +22,54 @@ pub(crate) struct Device {
     settings: Settings,
     presence: Option<Presence>,
     live: Option<Live>,
+    /// Whether a connection broke, or was given up, that may have left something in the TPM.
+    has_leftovers: bool,
+}
+
+/// What a broken connection left in a TPM that is ours alone is flushed through another one.
+impl Drop for Device {
+    fn drop(&mut self) {
+        if self.has_leftovers && self.presence.is_some() {
+            self.live = None;
+            let _ = self.live();
+        }
+    }
 }
 
 impl Device {
     pub(crate) fn new(tcti: Tcti, settings: Settings) -> Self {
-        Self { tcti, settings, presence: None, live: None }
+        Self { tcti, settings, presence: None, live: None, has_leftovers: false }
     }
 
     /// Runs `operation`; where the connection to the TPM may be at fault, once more on a new one.
     pub(crate) fn run<T>(&mut self, operation: impl Fn(&mut Live) -> Result<T, TpmError>) -> Result<T, TpmError> {
+        self.try_run(operation).map_err(|error| match error {
+            TpmError::Command { operation, code } if error.is_break() => {
+                TpmError::Unreachable { tcti: self.tcti.clone(), why: format!("the connection broke during {operation} [0x{code:x}]") }
+            }
+            other => other,
+        })
+    }
+
+    fn try_run<T>(&mut self, operation: impl Fn(&mut Live) -> Result<T, TpmError>) -> Result<T, TpmError> {
         let is_new = self.live.is_none();
         let result = operation(self.live()?);
         match result {
             Err(e) if e.is_worth_a_new_connection() => {
                 tracing::debug!(error = %e, "the TPM's context is dropped");
-                self.live = None;
-                if is_new { Err(e) } else { operation(self.live()?).inspect_err(|_| self.live = None) }
+                self.give_up();
+                if is_new { Err(e) } else { operation(self.live()?).inspect_err(|_| self.give_up()) }
             }
-            result => result,
+            Err(e @ TpmError::Interrupted(_)) => {
+                self.give_up();
+                Err(e)
+            }
+            result => {
+                if self.live.as_ref().is_some_and(|live| live.is_broken) {
+                    self.give_up();
+                }
+                result
+            }
         }
     }
 
@@ -52,6 +82,11 @@ impl Device {
         look(&mut Live::connect(&self.tcti, &Settings::default())?)
     }
 
+    fn give_up(&mut self) {
+        self.live = None;
+        self.has_leftovers = true;
+    }
+
     fn live(&mut self) -> Result<&mut Live, TpmError> {
         if self.live.is_none() {
             let reached = reach(&self.tcti)?;
@@ -62,6 +97,7 @@ impl Device {
             if let Some(alone) = self.presence.as_ref().and_then(Presence::alone) {
                 // Nobody else is there: what is loaded now, a killed process left behind (or this one, when its connection broke).
                 live.flush_leftovers()?;
+                self.has_leftovers = false;
                 drop(alone);
             }
             self.live = Some(live);
@@ -118,7 +154,7 @@ impl Device {
     pub(crate) fn unload(&mut self, slot: Slot) {
         if let Some(Err(e)) = self.live.as_mut().map(|live| live.unload(slot)) {
             tracing::debug!(error = %e, "a key could not be flushed");
-            self.live = None;
+            self.give_up();
         }
     }
 

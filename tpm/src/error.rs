@@ -25,6 +25,15 @@ pub enum TpmError {
     /// The TPM did not answer in time. It may be frozen, or busy with another program's command.
     #[error("the TPM did not answer within {0:?}")]
     Deadline(std::time::Duration),
+    /// The TPM tests itself or starts up (TPM_RC_RETRY, TPM_RC_TESTING, TPM_RC_YIELDED), and went on saying so.
+    #[error("the TPM is not ready: it is testing itself or starting up; try again in a moment [0x{0:x}]")]
+    NotReady(u32),
+    /// The connection broke while a password was shown that is not known to be right. Were it wrong, showing it again would count again.
+    #[error(
+        "the connection to the TPM broke while a password was shown to it, which is not shown twice by itself, since a wrong one counts each \
+         time: try again [0x{0:x}]"
+    )]
+    Interrupted(u32),
     /// More requests wait for the TPM than the queue takes.
     #[error("the TPM is busy: {0} requests wait for it already")]
     Busy(usize),
@@ -47,7 +56,9 @@ pub enum TpmError {
         what: Protected,
         /// Whether one was given.
         was_given: bool,
-        /// How many more wrong ones lock the TPM; `None` where guessing is not counted.
+        /// Whether the TPM counts wrong ones.
+        is_counted: bool,
+        /// How many more wrong ones lock the TPM; `None` where they are not counted, or the TPM did not tell.
         tries_left: Option<u32>,
         /// The TPM's answer.
         code: u32,
@@ -135,7 +146,7 @@ pub enum TpmError {
     /// A persistent handle is taken already.
     #[error("the persistent handle 0x{0:08x} is taken: evict what is there, or use another one")]
     HandleTaken(u32),
-    /// The parent handle that the key file names is not there.
+    /// The persistent handle of a key, or of the parent that a key file names, is empty.
     #[error("there is no usable parent key at the persistent handle 0x{handle:08x} [0x{code:x}]")]
     NoParent {
         /// The persistent handle.
@@ -171,7 +182,8 @@ impl TpmError {
             (0x902 | 0x903, _) => Self::Full(code),
             (0x100, _) => Self::NotStarted(code),
             (0x921, _) => Self::Lockout { seconds: None, code },
-            (_, 0x8e | 0xa2) => Self::Auth { what: Protected::Key, was_given: false, tries_left: None, code },
+            (0x908 | 0x90a | 0x922, _) => Self::NotReady(code),
+            (_, 0x8e | 0xa2) => Self::Auth { what: Protected::Key, was_given: false, is_counted: false, tries_left: None, code },
             // TPM_RC_POLICY_FAIL; TPM_RC_AUTH_UNAVAILABLE: a policy is wanted where none was replayed.
             (_, 0x9d) | (0x12f, _) => Self::Policy(code),
             (_, 0x9f) => Self::OtherTpm(code),
@@ -183,7 +195,20 @@ impl TpmError {
     pub(crate) fn is_worth_a_new_connection(&self) -> bool {
         // A key that was made without a password and is refused for want of one: its handle names another object now. What is protected
         // against guessing is not tried twice: each try may count.
-        matches!(self, Self::Command { .. } | Self::Full(_) | Self::Auth { was_given: false, tries_left: None, .. })
+        matches!(self, Self::Command { .. } | Self::NotReady(_) | Self::Full(_) | Self::Auth { was_given: false, is_counted: false, .. })
+    }
+
+    /// Whether the connection broke: the code is not the TPM's.
+    pub(crate) fn is_break(&self) -> bool {
+        matches!(self, Self::Command { code, .. } if layer(*code) != 0)
+    }
+
+    /// The same, where a password was shown that may be wrong: it must not be shown again.
+    pub(crate) fn with_unproven_password(self) -> Self {
+        match self {
+            Self::Command { code, .. } if layer(code) != 0 => Self::Interrupted(code),
+            other => other,
+        }
     }
 }
 

@@ -26,6 +26,10 @@ pub(crate) struct Live {
     session: Option<AuthSession>,
     policy_session: Option<PolicySession>,
     keys: HashMap<Slot, Loaded>,
+    /// Whether wrong passwords of the parent in use are counted.
+    parent_is_guarded: bool,
+    /// Whether the connection broke where that is not the error to be told.
+    pub(crate) is_broken: bool,
 }
 
 /// A key in the TPM.
@@ -35,6 +39,8 @@ pub(crate) struct Loaded {
     pub(crate) public: Public,
     policy: Policy,
     pub(crate) has_password: bool,
+    /// Whether its password, or that it has none, was found right.
+    is_proven: bool,
     is_persistent: bool,
 }
 
@@ -55,7 +61,15 @@ impl Live {
             };
             TpmError::Unreachable { tcti: tcti.clone(), why: format!("{hint} [0x{:x}]", crate::error::code_of(e)) }
         })?;
-        let mut live = Self { context, settings: settings.clone(), session: None, policy_session: None, keys: HashMap::new() };
+        let mut live = Self {
+            context,
+            settings: settings.clone(),
+            session: None,
+            policy_session: None,
+            keys: HashMap::new(),
+            parent_is_guarded: false,
+            is_broken: false,
+        };
         if let Some(password) = &settings.owner_password {
             live.set_auth(ObjectHandle::Owner, password)?;
         }
@@ -89,7 +103,8 @@ impl Live {
     }
 
     pub(crate) fn property(&mut self, tag: PropertyTag) -> Option<u32> {
-        let answer = self.context.execute_without_session(|c| c.get_capability(CapabilityType::TpmProperties, tag.into(), 1)).ok()?;
+        let answer = self.context.execute_without_session(|c| c.get_capability(CapabilityType::TpmProperties, tag.into(), 1));
+        let answer = answer.map_err(|e| self.is_broken |= TpmError::of("TPM2_GetCapability", e).is_break()).ok()?;
         match answer.0 {
             CapabilityData::TpmProperties(properties) => properties.find(tag).map(|property| property.value()),
             _ => None,
@@ -110,7 +125,7 @@ impl Live {
         match error {
             TpmError::Auth { code, .. } => {
                 let tries_left = is_guarded.then(|| self.tries_left()).flatten();
-                TpmError::Auth { what, was_given, tries_left, code }
+                TpmError::Auth { what, was_given, is_counted: is_guarded, tries_left, code }
             }
             TpmError::Lockout { code, .. } => TpmError::Lockout { seconds: self.property(PropertyTag::LockoutInterval), code },
             other => other,
@@ -130,6 +145,7 @@ impl Live {
     ) -> Result<T, TpmError> {
         match parent {
             Parent::H2Primary => {
+                self.parent_is_guarded = false;
                 let session = self.owner_session()?;
                 let primary = self
                     .context
@@ -140,18 +156,23 @@ impl Live {
                     .map_err(|e| self.explain(Protected::Owner, was_given, false, e))?
                     .key_handle;
                 let result = operation(self, primary);
-                self.flush(primary.into()).and(result)
+                let flushed = self.flush(primary.into());
+                result.and_then(|done| flushed.map(|()| done))
             }
             Parent::Persistent(handle) => {
                 let mut object = self.persistent(handle).map_err(|e| match e {
                     TpmError::NoKey { handle, code } => TpmError::NoParent { handle, code },
                     other => other,
                 })?;
+                let read = self.context.execute_without_session(|c| c.read_public(object.into()));
+                let (public, _, _) = read.map_err(|e| TpmError::of("TPM2_ReadPublic", e))?;
+                self.parent_is_guarded = !public.object_attributes().no_da();
                 if let Some(password) = self.settings.parent_password.clone() {
                     self.set_auth(object, &password)?;
                 }
                 let result = operation(self, KeyHandle::from(object));
-                self.context.tr_close(&mut object).map_err(|e| TpmError::of("closing the parent", e)).and(result)
+                let closed = self.context.tr_close(&mut object).map_err(|e| TpmError::of("closing the parent", e));
+                result.and_then(|done| closed.map(|()| done))
             }
         }
     }
@@ -195,7 +216,8 @@ impl Live {
     /// What fails for want of the parent's password names it.
     pub(crate) fn explain_parent(&mut self, parent: Parent, error: TpmError) -> TpmError {
         let was_given = matches!(parent, Parent::Persistent(_)) && self.settings.parent_password.is_some();
-        self.explain(Protected::Parent, was_given, was_given, error)
+        let error = if self.parent_is_guarded { error.with_unproven_password() } else { error };
+        self.explain(Protected::Parent, was_given, self.parent_is_guarded, error)
     }
 
     pub(crate) fn has_parent_password(&self) -> bool {
@@ -228,7 +250,8 @@ impl Live {
             Some(pinned) if *pinned != name => Err(TpmError::SessionKey { found: hex(&name) }),
             _ => self.start_session(key),
         };
-        self.flush(key.into()).and(session)
+        let flushed = self.flush(key.into());
+        session.and_then(|session| flushed.map(|()| session))
     }
 
     /// The endorsement key (TCG EK Credential Profile, template L-2: ECC P-256) and its name.
@@ -271,7 +294,8 @@ impl Live {
                 // The HMAC session has checked the endorsement key's name.
                 let (key, _) = self.ek()?;
                 let started = self.start(key, SessionType::Policy);
-                self.flush(key.into()).and(started)
+                let flushed = self.flush(key.into());
+                started.and_then(|session| flushed.map(|()| session))
             }
         };
         let session = started?;
@@ -321,7 +345,7 @@ impl Live {
             KeySource::File { file, .. } => {
                 let (handle, policy) = (self.load(file)?, file.policy().clone());
                 let has_password = source.password().is_some();
-                Loaded { handle, public: file.public().clone(), policy, has_password, is_persistent: false }
+                Loaded { handle, public: file.public().clone(), policy, has_password, is_proven: false, is_persistent: false }
             }
             KeySource::Handle { handle, policy, .. } => {
                 let object = self.persistent(*handle)?;
@@ -332,7 +356,7 @@ impl Live {
                 let read = self.context.execute_without_session(|c| c.read_public(object.into()));
                 let (public, _, _) = read.map_err(|e| TpmError::of("TPM2_ReadPublic", e))?;
                 let has_password = source.password().is_some();
-                Loaded { handle: object.into(), public, policy: policy.clone(), has_password, is_persistent: true }
+                Loaded { handle: object.into(), public, policy: policy.clone(), has_password, is_proven: false, is_persistent: true }
             }
         };
         if let Some(password) = source.password() {
@@ -390,11 +414,7 @@ impl Live {
             let result = self.context.execute_with_session(session, |c| command(c, key.handle)).map_err(|e| TpmError::of(operation, e));
             match result {
                 Err(TpmError::Command { code: 0x128, .. }) if !is_last => {}
-                Err(error) => {
-                    let is_guarded = !key.public.object_attributes().no_da();
-                    return Err(self.explain(Protected::Key, key.has_password, is_guarded, error));
-                }
-                done => return done,
+                result => return self.judge(key, result),
             }
         }
         Err(missing)
@@ -408,10 +428,22 @@ impl Live {
         command: impl FnOnce(&mut Context, KeyHandle) -> tss_esapi::Result<T>,
     ) -> Result<T, TpmError> {
         let result = self.context.execute_with_session(self.session, |c| command(c, key.handle)).map_err(|e| TpmError::of(operation, e));
-        result.map_err(|error| {
-            let is_guarded = !key.public.object_attributes().no_da();
-            self.explain(Protected::Key, key.has_password, is_guarded, error)
-        })
+        self.judge(key, result)
+    }
+
+    /// What came of a command for which a key's password was shown, or the empty one.
+    fn judge<T>(&mut self, key: &Loaded, result: Result<T, TpmError>) -> Result<T, TpmError> {
+        let is_guarded = !key.public.object_attributes().no_da();
+        match result {
+            Ok(done) => {
+                self.keys.values_mut().filter(|loaded| loaded.handle == key.handle).for_each(|loaded| loaded.is_proven = true);
+                Ok(done)
+            }
+            Err(error) if is_guarded && !key.is_proven => {
+                Err(self.explain(Protected::Key, key.has_password, is_guarded, error.with_unproven_password()))
+            }
+            Err(error) => Err(self.explain(Protected::Key, key.has_password, is_guarded, error)),
+        }
     }
 
     /// Fulfils the key's policy anew: a policy session is good for one command.
