@@ -29,12 +29,12 @@ enum Command {
     Key(Box<keys::KeyCommand>),
     /// Look for what is wrong: the TPM; with --key, that key; with --url, the server and the way to it.
     ///
-    /// One line for each check: ok, warning or problem, the check's name, what was found; below it, what to do. Nothing is changed, nothing is
-    /// left in the TPM, and no password is asked for or tried that was not given. The server sees requests without a right credential, and the last one with
-    /// it where --kid and --key (or --secret-file) are given.
+    /// One line for each check: ok, warning or problem, the check's name, what was found; below it, what to do. Nothing is changed, nothing
+    /// is left in the TPM, and no password is asked for or tried that was not given. The server sees requests without a right credential,
+    /// and one with it where --kid and --key (or --secret-file) are given.
     ///
-    /// Exit codes: 0 no problem (warnings are none), 69 TPM or server cannot be reached, 77 not permitted or not proven, 1 any other problem,
-    /// 64 wrong usage.
+    /// Exit codes: 0 no problem (warnings are none), 69 TPM or server cannot be reached, 77 not permitted or not proven, 1 any other
+    /// problem, 64 wrong usage.
     Doctor(Box<doctor::DoctorArgs>),
 }
 

@@ -1,5 +1,5 @@
-//! What a TPM says about itself and about a key, for a diagnosis. Nothing here uses a password or a key, nothing is left in the TPM, and what
-//! others left there stays: a diagnosis changes nothing.
+//! What a TPM says about itself and about a key, for a diagnosis. Nothing here uses a key or tries a password that was not given, and nothing
+//! is left in the TPM. Where no connection is open yet, what others left there stays, too.
 
 use std::fmt;
 
