@@ -1,7 +1,6 @@
 //! Where passwords come from: a file, the environment, a helper as ssh has it, or a prompt. Never an argument: everyone sees those.
 
-use std::io::{IsTerminal as _, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io::IsTerminal as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -9,6 +8,7 @@ use ekm_otp_tpm::Password;
 use zeroize::Zeroizing;
 
 use super::CliError;
+use super::secret_file::read_private;
 
 /// Whose password, and how it is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -79,23 +79,7 @@ fn ask_once(asked: Asked<'_>, prompt: &str) -> Result<Zeroizing<Vec<u8>>, CliErr
 }
 
 fn from_file(flag: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, CliError> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(256));
-    let limit = 256;
-    let read = if path == Path::new("-") {
-        std::io::stdin().take(limit).read_to_end(&mut bytes)
-    } else {
-        let file = std::fs::File::open(path).map_err(|e| CliError::io("open", path, &e))?;
-        let mode = file.metadata().map_err(|e| CliError::io("look at", path, &e))?.permissions().mode();
-        if mode & 0o077 != 0 {
-            let shown = path.display();
-            return Err(CliError::NotPermitted(format!(
-                "{flag}: others can read {shown} (mode {:04o}), and it holds a password: chmod 600 {shown}",
-                mode & 0o7777
-            )));
-        }
-        file.take(limit).read_to_end(&mut bytes)
-    };
-    read.map_err(|e| CliError::io("read", path, &e))?;
+    let mut bytes = read_private(path, "a password", 256)?;
     trim_line_end(&mut bytes);
     if bytes.is_empty() { Err(CliError::Usage(format!("{flag}: {} holds no password", path.display()))) } else { Ok(bytes) }
 }

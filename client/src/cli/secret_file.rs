@@ -32,23 +32,7 @@ pub(crate) async fn read(path: &Path, format: SecretFormat, weak: bool) -> Resul
 }
 
 fn read_blocking(path: &Path, format: SecretFormat, weak: bool) -> Result<Secret, CliError> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(4096));
-    let limit = 4096;
-    let read = if path == Path::new("-") {
-        std::io::stdin().take(limit).read_to_end(&mut bytes)
-    } else {
-        let file = File::open(path).map_err(|e| CliError::io("open", path, &e))?;
-        let mode = file.metadata().map_err(|e| CliError::io("look at", path, &e))?.permissions().mode();
-        if mode & 0o077 != 0 {
-            let shown = path.display();
-            return Err(CliError::NotPermitted(format!(
-                "others can read {shown} (mode {:04o}), and it holds a secret: chmod 600 {shown}",
-                mode & 0o7777
-            )));
-        }
-        file.take(limit).read_to_end(&mut bytes)
-    };
-    read.map_err(|e| CliError::io("read", path, &e))?;
+    let bytes = read_private(path, "a secret", 4096)?;
     let shown = path.display();
     let text = || match std::str::from_utf8(&bytes) {
         Ok(text) => Ok(text.trim()),
@@ -70,6 +54,29 @@ fn read_blocking(path: &Path, format: SecretFormat, weak: bool) -> Result<Secret
     };
     let secret = if weak { Secret::weak(bytes) } else { Secret::new(bytes) };
     secret.map_err(|e| CliError::Usage(format!("{shown}: {e}")))
+}
+
+/// Reads at most `limit` bytes of a file that only its owner can read; `-` is standard input. `holds` says what is in it.
+pub(crate) fn read_private(path: &Path, holds: &str, limit: usize) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    // With its final capacity at once: a Vec that grows leaves pieces of the secret behind.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit));
+    let limit = limit as u64;
+    let read = if path == Path::new("-") {
+        std::io::stdin().take(limit).read_to_end(&mut bytes)
+    } else {
+        let file = File::open(path).map_err(|e| CliError::io("open", path, &e))?;
+        let mode = file.metadata().map_err(|e| CliError::io("look at", path, &e))?.permissions().mode();
+        if mode & 0o077 != 0 {
+            let shown = path.display();
+            return Err(CliError::NotPermitted(format!(
+                "others can read {shown} (mode {:04o}), and it holds {holds}: chmod 600 {shown}",
+                mode & 0o7777
+            )));
+        }
+        file.take(limit).read_to_end(&mut bytes)
+    };
+    read.map_err(|e| CliError::io("read", path, &e))?;
+    Ok(bytes)
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {
