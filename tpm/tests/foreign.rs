@@ -356,8 +356,9 @@ mod tpm2_openssl {
         let found = try_openssl(&swtpm, &["list", "-providers", "-provider", "tpm2"]);
         let said = String::from_utf8_lossy(&found.stderr);
         assert!(found.status.success(), "openssl has no provider tpm2: install the Debian package `tpm2-openssl`: {said}");
-        create_primary(&swtpm);
-        swtpm.tool("tpm2_evictcontrol", &["-Q", "-C", "o", "-c", "primary.ctx", &format!("{PARENT:#x}")]);
+        // Another one than the H-2 primary.
+        swtpm.tool("tpm2_createprimary", &["-Q", "-C", "o", "-G", "ecc", "-c", "other.ctx"]);
+        swtpm.tool("tpm2_evictcontrol", &["-Q", "-C", "o", "-c", "other.ctx", &format!("{PARENT:#x}")]);
         swtpm.tool("tpm2_flushcontext", &["-t"]);
         swtpm
     }
