@@ -280,6 +280,11 @@ fn a_key_of_tpm2_tools_is_used_with_the_registers_and_the_password_that_its_file
         run(&bench, &[("TPM_KEY_AUTH", "pw")], "", &args)
     };
     assert_eq!(succeeds(&get("sha256:0,16")), "ok\n");
+    let doctor = ["doctor", "--key", "theirs.pem", "--pcrs", "sha256:0,16", "--json"];
+    let report = text(&run(&bench, &[("TPM_KEY_AUTH", "pw")], "", &doctor).stdout);
+    let report: serde_json::Value = serde_json::from_str(&report).unwrap_or_else(|e| panic!("{e}: {report}"));
+    let policy = report.as_array().and_then(|lines| lines.iter().find(|line| line["check"] == "key-policy")).expect("a line");
+    assert_eq!(policy["status"], "ok", "{policy}");
     let (code, told) = failed(&get("sha256:16"));
     assert!(code == Some(77) && told.contains("not bound to sha256:16 as they are now"), "{code:?} {told}");
     bench.swtpm.tool("tpm2_pcrextend", &[&format!("16:sha256={}", "ab".repeat(32))]);

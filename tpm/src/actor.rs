@@ -233,17 +233,8 @@ impl TpmHandle {
         self.run(move |device| device.policy_now(&pcrs, needs_password, false)).await
     }
 
-    /// As [`policy`](Self::policy), but with one command for all registers: what tpm2-tools make, and put into no file. Where a register
-    /// changes, it cannot be told which.
-    ///
-    /// # Errors
-    /// As [`TpmError`] tells.
-    pub async fn joint_policy(&self, pcrs: PcrSelection, needs_password: bool) -> Result<Policy, TpmError> {
-        self.run(move |device| device.policy_now(&pcrs, needs_password, true)).await
-    }
-
-    /// The policy that a key asks for, if it consists of these registers as they are now (or as they are given), one by one or all
-    /// together, with the key's password or without: for keys whose file does not state their policy. `auth_policy` is the key's
+    /// The policy that a key asks for, if it consists of these registers as they are now (or as they are given), one by one or, as
+    /// tpm2-tools make it, all together, with the key's password or without: for keys whose file does not state their policy. `auth_policy` is the key's
     /// ([`KeyDescription::auth_policy`]).
     ///
     /// # Errors

@@ -2,7 +2,8 @@
 
 use ekm_otp::KeyId;
 use ekm_otp_tpm::{
-    Feature, Health, KeyDescription, KeyHealth, KeyKind, KeySource, Parent, Password, PcrBank, Room, Tcti, TpmError, TpmHandle, TpmKey,
+    Feature, Health, KeyDescription, KeyFile, KeyHealth, KeyKind, KeySource, Parent, Password, PcrBank, PcrSelection, Policy, Room, Tcti,
+    TpmError, TpmHandle, TpmKey,
 };
 
 use super::device::{self, Trouble};
@@ -213,7 +214,7 @@ pub(super) async fn check_key(
     }
     let stated = match asked.pcrs {
         None => None,
-        Some(pcrs) => match tpm.policy(pcrs.clone(), asked.password.is_some()).await {
+        Some(pcrs) => match stated_policy(tpm, pcrs, file.as_ref(), asked.password.is_some()).await {
             Ok(policy) => Some(policy),
             Err(e) => {
                 let e = CliError::from(e);
@@ -326,6 +327,17 @@ fn not_loaded(error: &TpmError, key: &KeyRef) -> String {
         (TpmError::SessionKey { .. }, _) => "compare with `key ek-name` where nobody sits on the TPM's bus".to_owned(),
         _ => "tpm2_load may tell more; a damaged file is made again with `key create` or `key import`".to_owned(),
     }
+}
+
+/// The policy of `--pcrs` that the key asks for; where it asks for another one, that of the registers as they are.
+async fn stated_policy(tpm: &TpmHandle, pcrs: &PcrSelection, file: Option<&KeyFile>, has_password: bool) -> Result<Policy, TpmError> {
+    if let Some(asked) = file.and_then(|file| file.describe().auth_policy) {
+        match tpm.policy_for(pcrs.clone(), &asked).await {
+            Err(TpmError::OtherPolicy(_)) => {}
+            found => return found,
+        }
+    }
+    tpm.policy(pcrs.clone(), has_password).await
 }
 
 #[cfg(test)]
