@@ -334,7 +334,7 @@ fn wrong_usage_is_told_with_its_reason() {
 #[test]
 fn a_created_secret_is_shown_once_and_inspect_tells_the_key() {
     let bench = Bench::new();
-    let made = bench.client(&["key", "create", "--kid", "team/a@b", "--out", "k.pem"]);
+    let made = bench.client(&["key", "create", "--kid", "team/a@b", "--describe", "--out", "k.pem"]);
     let entry = text(&made.stdout);
     assert!(entry.starts_with("[\"team/a@b\"]\nsecret = \""), "{entry}");
     assert!(!text(&made.stderr).contains("secret = "));

@@ -291,3 +291,16 @@ fn a_key_of_tpm2_tools_is_used_with_the_registers_and_the_password_that_its_file
     let (code, told) = failed(&get("sha256:0,16"));
     assert!(code == Some(77) && told.contains("have changed since"), "{code:?} {told}");
 }
+
+#[test]
+fn a_key_file_is_read_by_tpm2_tools_unless_it_has_a_description() {
+    let bench = Bench::new();
+    for (flags, is_read) in [(&[][..], true), (&["--describe"][..], false)] {
+        let out = format!("{is_read}.pem");
+        let create = ["key", "create", "--kid", "mine", "--kind", "p256", "--out", &out];
+        succeeds(&run(&bench, &[], "", &[&create[..], flags].concat()));
+        let load = bench.swtpm.try_tool("tpm2_load", &["-Q", "-r", &out, "-c", "key.ctx"]);
+        assert_eq!(load.status.success(), is_read, "{flags:?}: {}", text(&load.stderr));
+        bench.swtpm.tool("tpm2_flushcontext", &["-t"]);
+    }
+}

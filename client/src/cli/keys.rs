@@ -103,6 +103,9 @@ struct NewKeyArgs {
     /// Ask for a password for the key, twice
     #[arg(long, conflicts_with = "password_file")]
     ask_password: bool,
+    /// Write the key id into the file, for people. Such a file is read here, and not by tpm2-tools 5.4, tpm2-pytss 3.0 and tpm2-openssl 1.1
+    #[arg(long)]
+    describe: bool,
     /// Let the key be moved to another TPM (`key duplicate`). Then whoever may use it can also take it out
     #[arg(long, conflicts_with = "pcrs")]
     movable: bool,
@@ -207,6 +210,10 @@ impl NewKeyArgs {
         self.parent.map_or(Parent::H2Primary, Parent::Persistent)
     }
 
+    fn described(&self, key: KeyFile) -> KeyFile {
+        if self.describe { key.with_description(self.kid.as_str()) } else { key }
+    }
+
     fn new_key(&self, kind: KeyKind) -> Result<NewKey, CliError> {
         let password = if self.ask_password {
             Some(password::required(Self::PASSWORD, None, true)?)
@@ -249,7 +256,7 @@ async fn create(args: CreateArgs) -> Result<(), CliError> {
         }
         let key_out = PrivateFile::create(&args.key.out)?;
         let key = args.key.tpm.open()?.create_key(new).await?;
-        return write_key(key_out, &key.with_description(args.key.kid.as_str()), &args.key);
+        return write_key(key_out, &args.key.described(key), &args.key);
     }
     // Before there is a secret that could be lost.
     let secret_out = args.secret_out.as_deref().map(PrivateFile::create).transpose()?;
@@ -274,7 +281,7 @@ async fn create(args: CreateArgs) -> Result<(), CliError> {
                 .map_err(|e| CliError::Other(format!("cannot show the secret, the key is not kept: {e}")))?;
         }
     }
-    write_key(key_out, &key.with_description(args.key.kid.as_str()), &args.key)
+    write_key(key_out, &args.key.described(key), &args.key)
 }
 
 async fn import(args: ImportArgs) -> Result<(), CliError> {
@@ -282,7 +289,7 @@ async fn import(args: ImportArgs) -> Result<(), CliError> {
         let duplicate = moving::read_duplicate(path)?;
         let key_out = PrivateFile::create(&args.key.out)?;
         let key = args.key.tpm.open()?.import_duplicate(args.key.parent(), duplicate).await?;
-        return write_key(key_out, &key.with_description(args.key.kid.as_str()), &args.key);
+        return write_key(key_out, &args.key.described(key), &args.key);
     }
     let (key_out, key) = match (&args.secret_file, &args.pem) {
         (Some(file), _) => {
@@ -305,7 +312,7 @@ async fn import(args: ImportArgs) -> Result<(), CliError> {
         }
         (None, None) => return Err(CliError::Usage("--secret-file, --pem or --duplicate is missing".into())),
     };
-    write_key(key_out, &key.with_description(args.key.kid.as_str()), &args.key)
+    write_key(key_out, &args.key.described(key), &args.key)
 }
 
 /// 32 bytes of the TPM's randomness, XORed with 32 of the operating system's: as good as the better of the two.
@@ -325,8 +332,10 @@ async fn random_secret(tpm: &TpmHandle, salt_key: Parent) -> Result<Secret, CliE
 fn write_key(file: PrivateFile<'_>, key: &KeyFile, args: &NewKeyArgs) -> Result<(), CliError> {
     file.write(&pem(key)?)?;
     eprintln!("wrote the key {} to {}. It is of use with this TPM only", args.kid, args.out.display());
-    if !key.policy().is_empty() {
-        eprintln!("to use it takes: {}", key.policy());
+    match (key.policy().is_empty(), key.needs_password()) {
+        (false, _) => eprintln!("to use it takes: {}", key.policy()),
+        (true, true) => eprintln!("to use it takes: its password"),
+        (true, false) => {}
     }
     Ok(())
 }
@@ -347,6 +356,10 @@ async fn inspect(args: InspectArgs) -> Result<(), CliError> {
     if let Some(description) = key.description() {
         println!("description: {description}");
     }
+    println!(
+        "movable:     {}",
+        if key.describe().attributes.contains(&"fixedtpm") { "no" } else { "to another TPM, by whoever may use it" }
+    );
     println!("This file is no secret: its private part is encrypted to its TPM.");
     match args.tpm.open()?.load(key).prepare().await {
         Ok(_) => println!("this TPM:    loads it"),
@@ -368,7 +381,8 @@ async fn passwd(args: PasswdArgs) -> Result<(), CliError> {
     let out = PrivateFile::create(&args.out)?;
     let key = tpm.load(source).change_password(new).await?;
     out.write(&pem(&key)?)?;
-    eprintln!("wrote the key with its new password to {}. The old file goes on working with the old one: delete it", args.out.display());
+    let how = if args.remove { "without a password" } else { "with its new password" };
+    eprintln!("wrote the key {how} to {}. The old file goes on working with the old one: delete it", args.out.display());
     Ok(())
 }
 

@@ -68,6 +68,8 @@ impl From<TpmError> for CliError {
             | TpmError::Busy(_)
             | TpmError::Crowded
             | TpmError::NotStarted(_)
+            | TpmError::NotReady(_)
+            | TpmError::Interrupted(_)
             | TpmError::Full(_)
             | TpmError::NoParent { .. }
             | TpmError::NoKey { .. }
@@ -202,7 +204,8 @@ pub(crate) fn key_ref(text: &str) -> Result<KeyRef, String> {
 }
 
 pub(crate) fn persistent_handle(text: &str) -> Result<u32, String> {
-    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let digits = text.strip_prefix("handle:").unwrap_or(text);
+    let digits = digits.strip_prefix("0x").unwrap_or(digits);
     u32::from_str_radix(digits, 16)
         .ok()
         .filter(|handle| (0x8100_0000..=0x81ff_ffff).contains(handle))

@@ -70,7 +70,7 @@ fn ask_once(asked: Asked<'_>, prompt: &str) -> Result<Zeroizing<Vec<u8>>, CliErr
             text.map(|text| Zeroizing::new(text.into_bytes())).map_err(|e| CliError::Unavailable(format!("cannot ask for a password: {e}")))
         }
         None => Err(CliError::NotPermitted(format!(
-            "{} is wanted, and there is no terminal to ask at: give it with {} or {}, or name a helper in $SSH_ASKPASS",
+            "the {} is wanted, and there is no terminal to ask at: give it with {} or {}, or name a helper in $SSH_ASKPASS",
             prompt.to_lowercase(),
             asked.flag,
             asked.variable
