@@ -97,13 +97,15 @@ impl Connection {
                         "it sees another TLS connection than this client: TLS ends somewhere in between"
                     }
                     Some(Challenge { error: Some(error), .. }) if error == "credential" => {
-                        "it wants another kind of credential from this key id (--credential otp, jws or jwe)"
+                        "it wants another kind of credential from this key id, or from all (--credential otp, jws or jwe)"
                     }
                     Some(Challenge { error: Some(error), .. }) if error == "time" => "the two clocks differ too much",
                     Some(Challenge { error: Some(error), .. }) if error == "claims" => {
                         "it sees another request than this client sent: something in between changes the authority or the target"
                     }
-                    Some(_) => "unknown key id, another secret, a revoked key, or a name that the server is not configured for",
+                    Some(_) => {
+                        "unknown key id, another secret, a revoked key, one of the other profile, or a name that the server is not configured for"
+                    }
                     None => {
                         return Err(ConnectError::NotProven(
                             "it answers 401 without an EKM-OTP challenge (is it an EKM-OTP server, of protocol v1?)".into(),

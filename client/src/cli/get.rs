@@ -178,6 +178,11 @@ pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
     }
     match status {
         status if status.is_success() => Ok(()),
+        StatusCode::UNAUTHORIZED if args.profile == Profile::Go => Err(CliError::NotPermitted(
+            "the server answered 401 Unauthorized: unknown key id or one of v1, another secret, a kind that it does not take, or a JWS where it has no \
+             default key id"
+                .into(),
+        )),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST => {
             Err(CliError::NotPermitted(format!("the server answered {status}")))
         }

@@ -103,7 +103,9 @@ pub(super) async fn check(report: &mut Report, asked: Asked<'_>, key: Option<Key
         Proof::Given(kind) => report.ok("credential", format!("the server takes it ({kind}), and has proved that it holds the secret")),
         Proof::Failed(error) => {
             let advice = match &error {
-                ConnectError::Refused { .. } => "compare with the server's registry: the key id, its secret, whether it is active",
+                ConnectError::Refused { .. } => {
+                    "compare with the server's registry: the key id, its secret, its profile; was the server restarted since the entry was added?"
+                }
                 ConnectError::Key(_) => "see the lines about the key and the TPM, above",
                 ConnectError::NotProven(_) => "whoever answers has a valid certificate for this name and does not hold the secret",
                 _ => "try again later",
@@ -115,7 +117,7 @@ pub(super) async fn check(report: &mut Report, asked: Asked<'_>, key: Option<Key
             report.warning("credential", "not tried", "name the key id with --kid");
         }
         Proof::NotTried if asked.was_key_given => {
-            report.warning("credential", "not tried", "see the lines about the key, the TPM and the server, above");
+            report.warning("credential", "not tried", "see the lines above; a key with a password needs --password-file or TPM_KEY_AUTH");
         }
         Proof::NotTried => {}
     }
