@@ -230,7 +230,7 @@ impl TpmHandle {
     /// # Errors
     /// As [`TpmError`] tells.
     pub async fn policy(&self, pcrs: PcrSelection, needs_password: bool) -> Result<Policy, TpmError> {
-        self.run(move |device| device.policy_now(&pcrs, needs_password, false)).await
+        self.run(move |device| device.policy_now(&pcrs, needs_password)).await
     }
 
     /// The policy that a key asks for, if it consists of these registers as they are now (or as they are given), one by one or, as

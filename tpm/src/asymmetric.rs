@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::actor::{KeySource, NewKey, Slot};
 use crate::device::{Device, must_be, policy_of};
+use crate::keyfile::with_size;
 use crate::template::{self, KeyKind, Origin, Unique, name_of};
 use crate::{BusEncryption, KeyFile, TpmError, TpmHandle, TpmKey};
 
@@ -376,16 +377,14 @@ impl Device {
 /// TPM2_Import's inner wrapper (TCG part 1, 23.3.2): AES-128-CFB, IV 0, over the digest of sensitive area and name, then the sensitive area.
 fn inner_wrap(key: &PrivateKey, auth: &[u8], public: &Public) -> Result<(Zeroizing<[u8; 16]>, Vec<u8>), TpmError> {
     let failed = || TpmError::Command { operation: "wrapping the key", code: 0 };
-    let sized = |bytes: &[u8]| -> Option<Vec<u8>> { Some([&u16::try_from(bytes.len()).ok()?.to_be_bytes()[..], bytes].concat()) };
     let kind = if RSA_KEYS.contains(&key.kind) { TPM2_ALG_RSA } else { TPM2_ALG_ECC };
     // TPMT_SENSITIVE (TCG part 2, 12.3.2.4): type, auth value, no seed, the private part.
-    let parts = (sized(auth), sized(&[]), sized(&key.sensitive));
-    let (Some(auth), Some(seed), Some(sensitive), Some(name)) = (parts.0, parts.1, parts.2, name_of(public)) else { return Err(failed()) };
+    let (auth, seed, sensitive) = (Zeroizing::new(with_size(auth)), with_size(&[]), Zeroizing::new(with_size(&key.sensitive)));
     let area = Zeroizing::new([&kind.to_be_bytes()[..], &auth, &seed, &sensitive].concat());
-    drop(Zeroizing::new(sensitive));
-    let area = Zeroizing::new(sized(&area).ok_or_else(failed)?);
+    let area = Zeroizing::new(with_size(&area));
+    let name = name_of(public).ok_or_else(failed)?;
     let integrity = Sha256::new().chain_update(&*area).chain_update(&name).finalize();
-    let mut wrapped = Zeroizing::new([&sized(&integrity).ok_or_else(failed)?[..], &area].concat());
+    let mut wrapped = Zeroizing::new([&with_size(&integrity)[..], &area].concat());
 
     let mut wrapping_key = Zeroizing::new([0; 16]);
     getrandom::fill(&mut *wrapping_key).map_err(|_| failed())?;

@@ -185,18 +185,16 @@ impl Device {
     }
 
     pub(crate) fn policy_for(&mut self, selection: &PcrSelection, auth_policy: &[u8]) -> Result<Policy, TpmError> {
-        for (needs_password, is_joint) in [(false, false), (true, false), (false, true), (true, true)] {
-            let policy = self.policy_now(selection, needs_password, is_joint)?;
-            if policy.digest() == *auth_policy {
-                return Ok(policy);
-            }
-        }
-        Err(TpmError::OtherPolicy(selection.to_string()))
+        let values = self.run(|live| values_of(live, selection))?;
+        let candidates = [(false, false), (true, false), (false, true), (true, true)];
+        let mut policies =
+            candidates.map(|(needs_password, is_joint)| policy_over(selection, &values, needs_password, is_joint)).into_iter();
+        policies.find(|policy| policy.digest() == *auth_policy).ok_or_else(|| TpmError::OtherPolicy(selection.to_string()))
     }
 
     /// The values of registers now.
-    pub(crate) fn policy_now(&mut self, selection: &PcrSelection, needs_password: bool, is_joint: bool) -> Result<Policy, TpmError> {
-        self.run(|live| policy_from(live, selection, needs_password, is_joint))
+    pub(crate) fn policy_now(&mut self, selection: &PcrSelection, needs_password: bool) -> Result<Policy, TpmError> {
+        self.run(|live| Ok(policy_over(selection, &values_of(live, selection)?, needs_password, false)))
     }
 
     pub(crate) fn ek_name(&mut self) -> Result<String, TpmError> {
@@ -216,32 +214,33 @@ pub(crate) fn policy_of(live: &mut Live, new: &NewKey) -> Result<(Policy, AuthPo
             Err(TpmError::NotForThis { kind: "movable".into(), operation: "be bound to registers (PCR): leave one of the two out" })
         }
         Some(selection) => {
-            let policy = policy_from(live, selection, new.password.is_some(), false)?;
+            let policy = policy_over(selection, &values_of(live, selection)?, new.password.is_some(), false);
             let digest = policy.digest();
             Ok((policy, AuthPolicy::Use(digest)))
         }
     }
 }
 
+/// The registers' values: those that are given, and the others as they are now.
+fn values_of(live: &mut Live, selection: &PcrSelection) -> Result<Vec<(u8, Vec<u8>)>, TpmError> {
+    let value = |(register, value): (u8, Option<&[u8]>)| match value {
+        Some(value) => Ok((register, value.to_vec())),
+        None => live.read_pcr(selection.bank(), register).map(|value| (register, value)),
+    };
+    selection.registers().map(value).collect()
+}
+
 /// One command for each register, so that the one that changes can be named; or one for all, as others make it.
-fn policy_from(live: &mut Live, selection: &PcrSelection, needs_password: bool, is_joint: bool) -> Result<Policy, TpmError> {
-    let mut values = Vec::new();
-    for (register, value) in selection.registers() {
-        let value = match value {
-            Some(value) => value.to_vec(),
-            None => live.read_pcr(selection.bank(), register)?,
-        };
-        values.push((register, value));
-    }
+fn policy_over(selection: &PcrSelection, values: &[(u8, Vec<u8>)], needs_password: bool, is_joint: bool) -> Policy {
     let bank = selection.bank();
     let mut commands: Vec<_> = match is_joint {
-        true => vec![PolicyCommand::Pcr(PcrCommand::of_all(bank, &values))],
+        true => vec![PolicyCommand::Pcr(PcrCommand::of_all(bank, values))],
         false => values.chunks(1).map(|one| PolicyCommand::Pcr(PcrCommand::of_all(bank, one))).collect(),
     };
     if needs_password {
         commands.push(PolicyCommand::AuthValue);
     }
-    Ok(Policy(commands))
+    Policy(commands)
 }
 
 pub(crate) fn must_be(key: &Loaded, kinds: &[KeyKind], operation: &'static str) -> Result<(), TpmError> {

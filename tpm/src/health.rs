@@ -6,7 +6,7 @@ use std::fmt;
 use tss_esapi::constants::{AlgorithmIdentifier, CapabilityType, CommandCode, PropertyTag, tss};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::structures::{
-    CapabilityData, Public, PublicParameters, SymmetricCipherParameters, SymmetricDefinitionObject, TaggedTpmPropertyList,
+    CapabilityData, PublicParameters, SymmetricCipherParameters, SymmetricDefinitionObject, TaggedTpmPropertyList,
 };
 
 use crate::actor::{KeySource, Slot};
@@ -387,9 +387,9 @@ impl Live {
             return Ok(true);
         }
         let mut object = self.persistent(handle)?;
-        let read = self.context.execute_without_session(|c| c.read_public(object.into()));
+        let read = self.read_public(object.into());
         let closed = self.context.tr_close(&mut object).map_err(|e| TpmError::of("closing the parent", e));
-        let (public, _, _): (Public, _, _) = read.map_err(|e| TpmError::of("TPM2_ReadPublic", e))?;
+        let public = read?;
         closed.map(|()| public.object_attributes().no_da())
     }
 }

@@ -26,8 +26,8 @@ pub(crate) struct Live {
     session: Option<AuthSession>,
     policy_session: Option<PolicySession>,
     keys: HashMap<Slot, Loaded>,
-    /// Whether wrong passwords of the parent in use are counted.
-    parent_is_guarded: bool,
+    /// The public area of the persistent parent in use; a primary's is known.
+    pub(crate) parent_public: Option<Public>,
     /// Whether the connection broke where that is not the error to be told.
     pub(crate) is_broken: bool,
 }
@@ -67,7 +67,7 @@ impl Live {
             session: None,
             policy_session: None,
             keys: HashMap::new(),
-            parent_is_guarded: false,
+            parent_public: None,
             is_broken: false,
         };
         if let Some(password) = &settings.owner_password {
@@ -145,7 +145,7 @@ impl Live {
     ) -> Result<T, TpmError> {
         match parent {
             Parent::H2Primary => {
-                self.parent_is_guarded = false;
+                self.parent_public = None;
                 let session = self.owner_session()?;
                 let primary = self
                     .context
@@ -164,9 +164,7 @@ impl Live {
                     TpmError::NoKey { handle, code } => TpmError::NoParent { handle, code },
                     other => other,
                 })?;
-                let read = self.context.execute_without_session(|c| c.read_public(object.into()));
-                let (public, _, _) = read.map_err(|e| TpmError::of("TPM2_ReadPublic", e))?;
-                self.parent_is_guarded = !public.object_attributes().no_da();
+                self.parent_public = Some(self.read_public(object.into())?);
                 if let Some(password) = self.settings.parent_password.clone() {
                     self.set_auth(object, &password)?;
                 }
@@ -216,8 +214,10 @@ impl Live {
     /// What fails for want of the parent's password names it.
     pub(crate) fn explain_parent(&mut self, parent: Parent, error: TpmError) -> TpmError {
         let was_given = matches!(parent, Parent::Persistent(_)) && self.settings.parent_password.is_some();
-        let error = if self.parent_is_guarded { error.with_unproven_password() } else { error };
-        self.explain(Protected::Parent, was_given, self.parent_is_guarded, error)
+        // Whether its wrong passwords are counted.
+        let is_guarded = self.parent_public.as_ref().is_some_and(|public| !public.object_attributes().no_da());
+        let error = if is_guarded { error.with_unproven_password() } else { error };
+        self.explain(Protected::Parent, was_given, is_guarded, error)
     }
 
     pub(crate) fn has_parent_password(&self) -> bool {
@@ -353,8 +353,7 @@ impl Live {
                 if !policy.is_empty() {
                     self.policy_session_for(source)?;
                 }
-                let read = self.context.execute_without_session(|c| c.read_public(object.into()));
-                let (public, _, _) = read.map_err(|e| TpmError::of("TPM2_ReadPublic", e))?;
+                let public = self.read_public(object.into())?;
                 let has_password = source.password().is_some();
                 Loaded { handle: object.into(), public, policy: policy.clone(), has_password, is_proven: false, is_persistent: true }
             }

@@ -19,8 +19,8 @@ impl Live {
     /// A session in which the parent can be used, for one command. Salted, with both ways encrypted.
     pub(crate) fn parent_session(&mut self, parent: Parent, handle: KeyHandle) -> Result<AuthSession, TpmError> {
         let session = self.session(handle)?;
-        let Parent::Persistent(number) = parent else { return Ok(session) };
-        let public = self.read_public(handle)?;
+        // Read when the parent was reached.
+        let (Parent::Persistent(number), Some(public)) = (parent, &self.parent_public) else { return Ok(session) };
         if public.object_attributes().user_with_auth() {
             return Ok(session);
         }

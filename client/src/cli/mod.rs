@@ -147,11 +147,8 @@ pub(crate) struct TpmArgs {
 struct Name(Vec<u8>);
 
 fn name(text: &str) -> Result<Name, String> {
-    let bytes = (text.len() == 68 && text.is_ascii())
-        .then(|| (0..text.len()).step_by(2).map(|i| u8::from_str_radix(&text[i..i + 2], 16)).collect::<Result<Vec<_>, _>>().ok());
-    bytes
-        .flatten()
-        .filter(|bytes| bytes.starts_with(&[0, 0x0b]))
+    secret_file::unhex(text)
+        .filter(|bytes| bytes.len() == 34 && bytes.starts_with(&[0, 0x0b]))
         .map(Name)
         .ok_or_else(|| "a name is 000b and 64 more hexadecimal digits".to_owned())
 }

@@ -79,7 +79,7 @@ pub(crate) fn read_private(path: &Path, holds: &str, limit: usize) -> Result<Zer
     Ok(bytes)
 }
 
-fn unhex(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }
