@@ -7,9 +7,11 @@ mod authentication_info;
 mod authorization;
 mod challenge;
 mod grammar;
+mod presented;
 
 pub use authentication_info::AuthenticationInfo;
 #[cfg(feature = "jose")]
 pub use authorization::TooLong;
-pub use authorization::{Credential, CredentialError, CredentialKind, Presented, PresentedToken, UnknownKind};
+pub use authorization::{Credential, CredentialError};
 pub use challenge::{Challenge, ChallengeError};
+pub use presented::{CredentialKind, Presented, PresentedToken, UnknownKind};
