@@ -99,7 +99,8 @@ pub struct Server {
 
 impl Server {
     pub fn start(bench: &Bench, flags: &[&str]) -> Self {
-        let mut process = Command::new(server_binary())
+        let mut command = Command::new(server_binary());
+        command
             .args([
                 "run",
                 "--listen",
@@ -113,11 +114,13 @@ impl Server {
             ])
             .args(["--server-name", "localhost"])
             .args(flags)
-            .current_dir(bench.swtpm.dir())
-            .stdin(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the server");
+            .current_dir(bench.swtpm.dir());
+        Self::of(&mut command)
+    }
+
+    /// Runs a command that becomes the server.
+    pub fn of(command: &mut Command) -> Self {
+        let mut process = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the server");
         let mut lines = BufReader::new(process.stderr.take().expect("its log")).lines();
         let log = Arc::new(Mutex::new(String::new()));
         let port = loop {

@@ -1,0 +1,78 @@
+//! What the documents tell people to type works as printed, in its order.
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use common::{Bench, text};
+
+/// The shell blocks of a document between two lines that begin so.
+fn examples(document: &str, from: &str, to: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document);
+    let whole = fs::read_to_string(path).expect("the document");
+    let from = whole.find(&format!("\n{from}")).unwrap_or_else(|| panic!("{document} has no {from}"));
+    let to = whole.find(&format!("\n{to}")).unwrap_or_else(|| panic!("{document} has no {to}"));
+    let mut blocks = whole[from..to].split("```sh\n");
+    blocks.next();
+    // In a list, blocks are indented.
+    let block = |text: &str| text.lines().map(str::trim).take_while(|line| !line.starts_with("```")).collect::<Vec<_>>().join("\n");
+    blocks.map(block).collect()
+}
+
+/// A shell line, as somebody would type it: both binaries are on the PATH, and the TPM is the software one.
+fn shell(bench: &Bench, folder: &Path, line: &str) -> Command {
+    let mut bash = Command::new("bash");
+    let binaries = common::server_binary().parent().expect("a folder").to_owned();
+    let others = std::env::var_os("PATH").expect("PATH");
+    let path = std::env::join_paths(std::iter::once(binaries).chain(std::env::split_paths(&others)));
+    bash.args(["-euc", line]).current_dir(folder).stdin(Stdio::null()).env("PATH", path.expect("a PATH"));
+    bash.env("TPM2TOOLS_TCTI", bench.swtpm.tcti());
+    bash
+}
+
+fn run(mut command: Command, line: &str) -> Output {
+    let output = command.output().expect("bash");
+    assert!(output.status.success(), "{line}\n{}{}", text(&output.stdout), text(&output.stderr));
+    output
+}
+
+#[test]
+fn the_readme_s_steps_work_in_their_order() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let steps = examples("README.md", "## Run it", "**Then**");
+    assert_eq!(steps.len(), 6, "{steps:#?}");
+    assert!(steps[0].starts_with("cargo build"), "the test's binaries stand for it: {}", steps[0]);
+    for step in &steps[1..4] {
+        run(shell(&bench, folder.path(), step), step);
+    }
+    // The steps' port may be taken here: any other one.
+    assert!(steps[4].contains(":8443 ") && steps[5].contains(":8443/"), "{steps:#?}");
+    let mut server = shell(&bench, folder.path(), &format!("exec {}", steps[4].replace(":8443", ":0")));
+    let server = common::Server::of(&mut server);
+    let request = steps[5].replace(":8443", &format!(":{}", server.port));
+    let answer = run(shell(&bench, folder.path(), &request), &request);
+    assert!(text(&answer.stdout).contains(r#""client":"Alice's laptop""#), "{}", text(&answer.stdout));
+}
+
+#[test]
+fn the_tpm_page_s_examples_work_in_their_order() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let askpass = folder.path().join("askpass");
+    fs::write(&askpass, "#!/bin/sh\necho correct horse\n").expect("writing");
+    fs::set_permissions(&askpass, fs::Permissions::from_mode(0o700)).expect("chmod");
+    let examples = examples("docs/tpm.md", "## 2. A key", "## 7. What goes wrong");
+    assert!(examples.len() >= 8, "{examples:#?}");
+    for example in &examples {
+        // The request needs a server: the README's steps show it.
+        for line in example.replace("\\\n", " ").lines().filter(|line| !line.contains(" get https://…")) {
+            let mut command = shell(&bench, folder.path(), line);
+            command.env("SSH_ASKPASS", &askpass).env("SSH_ASKPASS_REQUIRE", "force");
+            run(command, line);
+        }
+    }
+}
