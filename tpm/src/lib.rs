@@ -15,29 +15,16 @@
 //! ```
 
 mod actor;
-mod asymmetric;
-mod device;
-mod duplicate;
+mod connection;
 mod error;
-mod health;
-mod keyfile;
-mod live;
-mod parent;
-mod password;
-mod persistent;
-mod policy;
-mod presence;
-mod tcti;
-mod template;
+mod object;
+mod operation;
 
-pub use actor::{BusEncryption, KeySource, NewKey, Settings, TpmHandle, TpmKey};
-pub use asymmetric::{DigestAlgorithm, PrivateKey, PrivateKeyError, SignatureScheme};
-pub use duplicate::DuplicatedKey;
+pub use actor::{TpmHandle, TpmKey};
+pub use connection::{Settings, Tcti, TctiError};
 pub use error::{Protected, TpmError};
-pub use health::{BankState, Feature, Health, HierarchyState, KeyHealth, LockoutState, Room};
-pub use keyfile::{KeyFile, KeyFileError, Parent};
-pub use password::{Password, PasswordError};
-pub use persistent::PersistentKey;
-pub use policy::{PcrBank, PcrSelection, PcrSelectionError, Policy};
-pub use tcti::{Tcti, TctiError};
-pub use template::{KeyDescription, KeyKind, UnknownKeyKind};
+pub use object::{
+    BusEncryption, DigestAlgorithm, DuplicatedKey, KeyDescription, KeyFile, KeyFileError, KeyKind, KeySource, NewKey, Parent, Password,
+    PasswordError, PcrBank, PcrSelection, PcrSelectionError, Policy, PrivateKey, PrivateKeyError, SignatureScheme, UnknownKeyKind,
+};
+pub use operation::{BankState, Feature, Health, HierarchyState, KeyHealth, LockoutState, PersistentKey, Room};

@@ -1,125 +1,18 @@
-//! Keys on their way from one TPM to another (TCG part 1, 23: duplication; "ASN.1 Specification for TPM 2.0 Key Files", importable keys).
+//! TPM2_Duplicate and TPM2_Import: keys from one TPM to another (TCG part 1, 23).
 
-use sha2::{Digest as _, Sha256};
 use tss_esapi::constants::CommandCode;
 use tss_esapi::handles::KeyHandle;
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{EncryptedSecret, Private, Public, SymmetricDefinitionObject};
 
-use crate::actor::{KeySource, Slot};
-use crate::device::Device;
+use crate::connection::device::Device;
+use crate::connection::keys::{Loaded, Slot};
+use crate::connection::live::Live;
 use crate::error::Protected;
-use crate::keyfile::{self, Boolean, IMPORTABLE_KEY, RH_OWNER, TpmKeyAsn1, octets, sized, with_size};
-use crate::live::{Live, Loaded};
-use crate::{KeyDescription, KeyFile, KeyFileError, Parent, Policy, TpmError, TpmHandle, TpmKey};
-
-/// TPM_CC_PolicyAuthValue, TPM_CC_PolicyCommandCode, TPM_CC_Duplicate (TCG part 2, 6.5.2)
-const CC_POLICY_AUTH_VALUE: u32 = 0x16b;
-const CC_POLICY_COMMAND_CODE: u32 = 0x16c;
-const CC_DUPLICATE: u32 = 0x14b;
-
-/// The authPolicy of a movable key: TPM2_PolicyCommandCode(TPM2_Duplicate). Ours ask for TPM2_PolicyAuthValue before: TPM2_Duplicate by
-/// itself takes no password, so that who has the file and the TPM could take a password's key out without it. Key files do not
-/// state it: what they state is replayed for each use, which this policy forbids.
-pub(crate) fn duplication_digest(with_auth_value: bool) -> [u8; 32] {
-    let mut digest = [0; 32];
-    if with_auth_value {
-        digest = Sha256::new().chain_update(digest).chain_update(CC_POLICY_AUTH_VALUE.to_be_bytes()).finalize().into();
-    }
-    let command = Sha256::new().chain_update(digest).chain_update(CC_POLICY_COMMAND_CODE.to_be_bytes());
-    command.chain_update(CC_DUPLICATE.to_be_bytes()).finalize().into()
-}
-
-/// A key on its way to another TPM, encrypted to a storage key of that one: of use nowhere else, and no secret by itself. It is not
-/// signed: whoever knows the storage key's public part can make one, of a secret that they know.
-#[derive(Clone, Debug)]
-pub struct DuplicatedKey {
-    public: Public,
-    duplicate: Private,
-    secret: EncryptedSecret,
-    empty_auth: bool,
-    policy: Policy,
-    description: Option<String>,
-}
-
-impl DuplicatedKey {
-    /// Reads a `-----BEGIN TSS2 PRIVATE KEY-----` file with an importable key (2.23.133.10.1.4).
-    ///
-    /// # Errors
-    /// When the text is no such file, or its key is not encrypted to a storage key.
-    pub fn from_pem(text: &str) -> Result<Self, KeyFileError> {
-        let key = TpmKeyAsn1::read(text)?;
-        if key.oid != IMPORTABLE_KEY {
-            return Err(KeyFileError::NotImportable(key.oid.to_string()));
-        }
-        let secret = key.secret.as_ref().ok_or(KeyFileError::Secret)?;
-        let read = Self::from_blobs(key.public.as_bytes(), key.private.as_bytes(), secret.as_bytes())?;
-        let (policy, empty_auth) = (key.policy()?, key.empty_auth.is_some_and(|empty| empty.0));
-        Ok(Self { policy, empty_auth, description: key.description, ..read })
-    }
-
-    /// Writes the file's text. The parent that it notes is the owner's primary: where it goes is said when it is imported.
-    ///
-    /// # Errors
-    /// When the key cannot be encoded.
-    pub fn to_pem(&self) -> Result<String, KeyFileError> {
-        let mut key = TpmKeyAsn1::new(IMPORTABLE_KEY, RH_OWNER, self.public_blob()?, self.duplicate_blob(), &self.policy)?;
-        key.empty_auth = Some(Boolean(self.empty_auth));
-        key.description.clone_from(&self.description);
-        key.secret = Some(octets(self.secret_blob())?);
-        key.write()
-    }
-
-    /// What `tpm2_duplicate -G null` makes of a key: its TPM2B_PUBLIC, the TPM2B_PRIVATE (`-r`) and the TPM2B_ENCRYPTED_SECRET (`-s`; TCG
-    /// part 2, 11.4.33).
-    ///
-    /// # Errors
-    /// When a blob is damaged, or not of the length that it states; when the secret is empty, so that the key is in clear.
-    pub fn from_blobs(public: &[u8], duplicate: &[u8], secret: &[u8]) -> Result<Self, KeyFileError> {
-        let secret = sized(secret).filter(|bytes| !bytes.is_empty()).and_then(|bytes| EncryptedSecret::try_from(bytes.to_vec()).ok());
-        Ok(Self {
-            public: keyfile::public_from(public)?,
-            duplicate: keyfile::private_from(duplicate)?,
-            secret: secret.ok_or(KeyFileError::Secret)?,
-            empty_auth: false,
-            policy: Policy::default(),
-            description: None,
-        })
-    }
-
-    /// TPM2B_PUBLIC, as `tpm2_import -u` takes it.
-    ///
-    /// # Errors
-    /// When the public area cannot be encoded.
-    pub fn public_blob(&self) -> Result<Vec<u8>, KeyFileError> {
-        keyfile::public_blob(&self.public)
-    }
-
-    /// TPM2B_PRIVATE, as `tpm2_import -i` takes it. Encrypted with the secret's seed.
-    #[must_use]
-    pub fn duplicate_blob(&self) -> Vec<u8> {
-        with_size(self.duplicate.value())
-    }
-
-    /// TPM2B_ENCRYPTED_SECRET, as `tpm2_import -s` takes it. The seed, encrypted to the new parent.
-    #[must_use]
-    pub fn secret_blob(&self) -> Vec<u8> {
-        with_size(self.secret.value())
-    }
-
-    /// What the public area says. Needs no TPM.
-    #[must_use]
-    pub fn describe(&self) -> KeyDescription {
-        KeyDescription::of(&self.public)
-    }
-
-    /// The text for people, if there is one.
-    #[must_use]
-    pub fn description(&self) -> Option<&str> {
-        self.description.as_deref()
-    }
-}
+use crate::object::blob;
+use crate::object::policy::duplication_digest;
+use crate::{DuplicatedKey, KeyFile, KeySource, Parent, TpmError, TpmHandle, TpmKey};
 
 impl TpmHandle {
     /// A storage key's public area (TPM2B_PUBLIC): what another TPM needs to send a key here ([`TpmKey::duplicate`]). Compare its name
@@ -150,7 +43,7 @@ impl TpmKey {
     /// key's password is missing or wrong.
     pub async fn duplicate(&self, new_parent: &[u8]) -> Result<DuplicatedKey, TpmError> {
         let new_parent =
-            keyfile::public_from(new_parent).map_err(|_| TpmError::NewParent("its public area is damaged, or of an unknown kind"))?;
+            blob::public_from(new_parent).map_err(|_| TpmError::NewParent("its public area is damaged, or of an unknown kind"))?;
         must_be_storage_key(&new_parent)?;
         self.run(move |device, slot, source| device.duplicate(slot, source, &new_parent)).await
     }
@@ -169,7 +62,7 @@ impl Device {
         self.run(|live| {
             let public = live.with_parent(parent, Live::read_public)?;
             must_be_storage_key(&public)?;
-            Ok(keyfile::public_blob(&public)?)
+            Ok(blob::public_blob(&public)?)
         })
     }
 

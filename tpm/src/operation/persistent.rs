@@ -7,8 +7,8 @@ use tss_esapi::handles::{KeyHandle, ObjectHandle, PersistentTpmHandle, TpmHandle
 use tss_esapi::interface_types::dynamic_handles::Persistent;
 use tss_esapi::interface_types::resource_handles::Provision;
 
-use crate::device::Device;
-use crate::live::Live;
+use crate::connection::device::Device;
+use crate::connection::live::Live;
 use crate::{KeyDescription, KeyFile, TpmError, TpmHandle};
 
 /// The handles that the owner may use (TCG "Registry of Reserved TPM 2.0 Handles and Localities", 2.3). Those above are the platform's.

@@ -1,0 +1,151 @@
+//! Keys in the TPM: loaded once, used in a session that shows what their use wants.
+
+use tss_esapi::Context;
+use tss_esapi::handles::KeyHandle;
+use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::structures::Public;
+
+use super::live::Live;
+use super::sessions::EMPTY_PASSWORD;
+use crate::error::Protected;
+use crate::{BusEncryption, KeyDescription, KeyKind, KeySource, Policy, TpmError};
+
+/// Names a key that is to be loaded, over the lifetime of an actor.
+pub(crate) type Slot = u64;
+
+/// A key in the TPM.
+#[derive(Clone, Debug)]
+pub(crate) struct Loaded {
+    pub(crate) handle: KeyHandle,
+    pub(crate) public: Public,
+    pub(super) policy: Policy,
+    pub(crate) has_password: bool,
+    /// Whether its password, or that it has none, was found right.
+    is_proven: bool,
+    is_persistent: bool,
+}
+
+impl Loaded {
+    pub(crate) fn kind(&self) -> Option<KeyKind> {
+        KeyKind::of(&self.public)
+    }
+
+    /// What is asked of a key that cannot do it is refused before it is tried.
+    pub(crate) fn must_be(&self, kinds: &[KeyKind], operation: &'static str) -> Result<(), TpmError> {
+        match self.kind() {
+            Some(kind) if kinds.contains(&kind) => Ok(()),
+            _ => Err(TpmError::NotForThis { kind: KeyDescription::of(&self.public).algorithm, operation }),
+        }
+    }
+}
+
+impl Live {
+    /// The key of `slot`, which is loaded first where it is not yet.
+    pub(crate) fn loaded(&mut self, slot: Slot, source: &KeySource) -> Result<Loaded, TpmError> {
+        if let Some(key) = self.keys.get(&slot) {
+            return Ok(key.clone());
+        }
+        let key = match source {
+            KeySource::File { file, .. } => {
+                let (handle, policy) = (self.load(file)?, file.policy().clone());
+                let has_password = source.password().is_some();
+                Loaded { handle, public: file.public().clone(), policy, has_password, is_proven: false, is_persistent: false }
+            }
+            KeySource::Handle { handle, policy, .. } => {
+                let object = self.persistent(*handle)?;
+                self.session_without_parent()?;
+                if !policy.is_empty() {
+                    self.policy_session_for(source)?;
+                }
+                let public = self.read_public(object.into())?;
+                let has_password = source.password().is_some();
+                Loaded { handle: object.into(), public, policy: policy.clone(), has_password, is_proven: false, is_persistent: true }
+            }
+        };
+        if let Some(password) = source.password() {
+            self.set_auth(key.handle.into(), password)?;
+        }
+        self.keys.insert(slot, key.clone());
+        Ok(key)
+    }
+
+    /// TPM2_Load, and a policy session where the key's use wants one. The caller flushes the key.
+    pub(crate) fn load(&mut self, file: &crate::KeyFile) -> Result<KeyHandle, TpmError> {
+        self.with_parent(file.parent(), |live, parent| {
+            if !file.policy().is_empty() {
+                live.session(parent)?;
+                live.start_policy_session(parent)?;
+            }
+            let session = live.parent_session(file.parent(), parent)?;
+            let load = |c: &mut Context| c.load(parent, file.private().clone(), file.public().clone());
+            let loaded = live.context.execute_with_session(Some(session), load).map_err(|e| TpmError::of("TPM2_Load", e));
+            loaded.map_err(|e| live.explain_parent(file.parent(), e))
+        })
+    }
+
+    pub(crate) fn unload(&mut self, slot: Slot) -> Result<(), TpmError> {
+        match self.keys.remove(&slot) {
+            None => Ok(()),
+            Some(key) if key.is_persistent => {
+                self.context.tr_close(&mut key.handle.into()).map_err(|e| TpmError::of("closing a persistent key", e))
+            }
+            Some(key) => self.flush(key.handle.into()),
+        }
+    }
+
+    /// Runs a command that the key's user may run, in a session that fulfils its policy.
+    pub(crate) fn with_key<T>(
+        &mut self,
+        key: &Loaded,
+        bus: BusEncryption,
+        operation: &'static str,
+        command: impl Fn(&mut Context, KeyHandle) -> tss_esapi::Result<T>,
+    ) -> Result<T, TpmError> {
+        let missing = TpmError::Command { operation, code: 0 };
+        // A register may change between the policy's command and the key's: then once more.
+        for is_last in [false, true] {
+            let session = match (self.policy_session, self.session, bus) {
+                (Some(session), _, _) if !key.policy.is_empty() => {
+                    self.replay(session, key)?;
+                    Some(AuthSession::PolicySession(session))
+                }
+                // A password never travels in clear, so with one the session stays.
+                (_, _, BusEncryption::Off) if !key.has_password => EMPTY_PASSWORD,
+                (_, Some(session), _) => Some(session),
+                _ => return Err(missing),
+            };
+            let result = self.context.execute_with_session(session, |c| command(c, key.handle)).map_err(|e| TpmError::of(operation, e));
+            match result {
+                Err(TpmError::Command { code: 0x128, .. }) if !is_last => {}
+                result => return self.judge(key, result),
+            }
+        }
+        Err(missing)
+    }
+
+    /// Runs a command that only the key's administrator may run: with its password, whatever its policy (adminWithPolicy is clear).
+    pub(crate) fn as_admin<T>(
+        &mut self,
+        key: &Loaded,
+        operation: &'static str,
+        command: impl FnOnce(&mut Context, KeyHandle) -> tss_esapi::Result<T>,
+    ) -> Result<T, TpmError> {
+        let result = self.context.execute_with_session(self.session, |c| command(c, key.handle)).map_err(|e| TpmError::of(operation, e));
+        self.judge(key, result)
+    }
+
+    /// What came of a command for which a key's password was shown, or the empty one.
+    fn judge<T>(&mut self, key: &Loaded, result: Result<T, TpmError>) -> Result<T, TpmError> {
+        let is_guarded = !key.public.object_attributes().no_da();
+        match result {
+            Ok(done) => {
+                self.keys.values_mut().filter(|loaded| loaded.handle == key.handle).for_each(|loaded| loaded.is_proven = true);
+                Ok(done)
+            }
+            Err(error) if is_guarded && !key.is_proven => {
+                Err(self.explain(Protected::Key, key.has_password, is_guarded, error.with_unproven_password()))
+            }
+            Err(error) => Err(self.explain(Protected::Key, key.has_password, is_guarded, error)),
+        }
+    }
+}

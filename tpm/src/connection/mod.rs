@@ -1,0 +1,14 @@
+//! How the TPM is reached: the connection, its sessions, parents and loaded keys.
+
+pub(crate) mod device;
+pub(crate) mod keys;
+pub(crate) mod live;
+mod parents;
+mod presence;
+mod replay;
+pub(crate) mod sessions;
+mod settings;
+mod tcti;
+
+pub use settings::Settings;
+pub use tcti::{Tcti, TctiError};

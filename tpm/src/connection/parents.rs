@@ -1,0 +1,106 @@
+//! Parents: how they are reached, and what it takes to use one: its password, or, for an endorsement key, the endorsement hierarchy.
+
+use tss_esapi::handles::{AuthHandle, KeyHandle, ObjectHandle, PersistentTpmHandle, TpmHandle};
+use tss_esapi::interface_types::resource_handles::Hierarchy;
+use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
+use tss_esapi::structures::{Digest, Nonce};
+
+use super::live::Live;
+use super::sessions::EMPTY_PASSWORD;
+use crate::error::Protected;
+use crate::object::template;
+use crate::{Parent, TpmError};
+
+/// TPM2_PolicySecret(TPM_RH_ENDORSEMENT), as SHA-256 (TCG EK Credential Profile, B.6.2: PolicyA).
+const ENDORSEMENT_POLICY: [u8; 32] = [
+    0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xb3, 0xf8, 0x1a, 0x90, 0xcc, 0x8d, 0x46, 0xa5, 0xd7, 0x24, 0xfd, 0x52, 0xd7, 0x6e, 0x06, 0x52,
+    0x0b, 0x64, 0xf2, 0xa1, 0xda, 0x1b, 0x33, 0x14, 0x69, 0xaa,
+];
+
+impl Live {
+    /// Runs `operation` with the parent's handle; a primary is flushed afterwards, whatever happens.
+    pub(crate) fn with_parent<T>(
+        &mut self,
+        parent: Parent,
+        operation: impl FnOnce(&mut Self, KeyHandle) -> Result<T, TpmError>,
+    ) -> Result<T, TpmError> {
+        match parent {
+            Parent::H2Primary => {
+                self.parent_public = None;
+                let session = self.owner_session()?;
+                let primary = self
+                    .context
+                    .execute_with_session(session, |c| c.create_primary(Hierarchy::Owner, template::h2_parent()?, None, None, None, None));
+                let was_given = self.settings.owner_password.is_some();
+                let primary = primary
+                    .map_err(|e| TpmError::of("TPM2_CreatePrimary", e))
+                    .map_err(|e| self.explain(Protected::Owner, was_given, false, e))?
+                    .key_handle;
+                let result = operation(self, primary);
+                let flushed = self.flush(primary.into());
+                result.and_then(|done| flushed.map(|()| done))
+            }
+            Parent::Persistent(handle) => {
+                let mut object = self.persistent(handle).map_err(|e| match e {
+                    TpmError::NoKey { handle, code } => TpmError::NoParent { handle, code },
+                    other => other,
+                })?;
+                self.parent_public = Some(self.read_public(object.into())?);
+                if let Some(password) = self.settings.parent_password.clone() {
+                    self.set_auth(object, &password)?;
+                }
+                let result = operation(self, KeyHandle::from(object));
+                let closed = self.context.tr_close(&mut object).map_err(|e| TpmError::of("closing the parent", e));
+                result.and_then(|done| closed.map(|()| done))
+            }
+        }
+    }
+
+    /// What is at a persistent handle.
+    pub(crate) fn persistent(&mut self, handle: u32) -> Result<ObjectHandle, TpmError> {
+        let not_there = |e| match TpmError::of("TPM2_ReadPublic", e) {
+            TpmError::Command { code, .. } if code >> 16 == 0 => TpmError::NoKey { handle, code },
+            other => other,
+        };
+        let tpm_handle = PersistentTpmHandle::new(handle).map_err(not_there)?;
+        self.context.execute_without_session(|c| c.tr_from_tpm_public(TpmHandle::Persistent(tpm_handle))).map_err(not_there)
+    }
+
+    /// What fails for want of the parent's password names it.
+    pub(crate) fn explain_parent(&mut self, parent: Parent, error: TpmError) -> TpmError {
+        let was_given = matches!(parent, Parent::Persistent(_)) && self.settings.parent_password.is_some();
+        // Whether its wrong passwords are counted.
+        let is_guarded = self.parent_public.as_ref().is_some_and(|public| !public.object_attributes().no_da());
+        let error = if is_guarded { error.with_unproven_password() } else { error };
+        self.explain(Protected::Parent, was_given, is_guarded, error)
+    }
+
+    pub(crate) fn has_parent_password(&self) -> bool {
+        self.settings.parent_password.is_some()
+    }
+
+    /// A session in which the parent can be used, for one command. Salted, with both ways encrypted.
+    pub(crate) fn parent_session(&mut self, parent: Parent, handle: KeyHandle) -> Result<AuthSession, TpmError> {
+        let session = self.session(handle)?;
+        // Read when the parent was reached.
+        let (Parent::Persistent(number), Some(public)) = (parent, &self.parent_public) else { return Ok(session) };
+        if public.object_attributes().user_with_auth() {
+            return Ok(session);
+        }
+        if public.auth_policy().value() != ENDORSEMENT_POLICY {
+            return Err(TpmError::ParentPolicy(number));
+        }
+        let policy = self.start_policy_session(handle)?;
+        self.prove_endorsement(policy)?;
+        Ok(AuthSession::PolicySession(policy))
+    }
+
+    fn prove_endorsement(&mut self, policy: PolicySession) -> Result<(), TpmError> {
+        self.restart(policy)?;
+        let proven = self.context.execute_with_session(EMPTY_PASSWORD, |c| {
+            c.policy_secret(policy, AuthHandle::Endorsement, Nonce::default(), Digest::default(), Nonce::default(), None)
+        });
+        let proven = proven.map(|_| ()).map_err(|e| TpmError::of("TPM2_PolicySecret", e));
+        proven.map_err(|e| self.explain(Protected::Endorsement, false, false, e))
+    }
+}

@@ -1,0 +1,171 @@
+//! TSS2 PEM key files ("ASN.1 Specification for TPM 2.0 Key Files", draft-bottomley-tpm2-keys).
+//!
+//! Such a file is no secret by itself: the private part is encrypted to its parent inside one TPM.
+
+use tss_esapi::structures::{Private, Public};
+
+use super::blob::{self, private_from, public_from, with_size};
+use super::file_syntax::{Boolean, IMPORTABLE_KEY, LOADABLE_KEY, RH_OWNER, TpmKeyAsn1};
+use super::{KeyDescription, KeyFileError, Policy};
+
+/// A loadable key, as a TSS2 PEM file holds it.
+#[derive(Clone, Debug)]
+pub struct KeyFile {
+    parent: Parent,
+    public: Public,
+    private: Private,
+    /// As the file says it. Never trusted: tpm2-tools 5.4 writes FALSE whether there is a password or not.
+    empty_auth: bool,
+    policy: Policy,
+    description: Option<String>,
+}
+
+/// Under which key of the TPM the private part is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parent {
+    /// The H-2 storage primary, made anew from the owner hierarchy's seed when needed.
+    H2Primary,
+    /// A persistent key of this TPM (0x81000000 to 0x81ffffff).
+    Persistent(u32),
+}
+
+impl KeyFile {
+    pub(crate) fn new(parent: Parent, public: Public, private: Private, empty_auth: bool, policy: Policy) -> Self {
+        Self { parent, public, private, empty_auth, policy, description: None }
+    }
+
+    /// The same key with another private part, as TPM2_ObjectChangeAuth makes it.
+    pub(crate) fn with_private(mut self, private: Private, empty_auth: bool) -> Self {
+        (self.private, self.empty_auth) = (private, empty_auth);
+        self
+    }
+
+    /// Adds a text for people, such as the key id.
+    #[must_use]
+    pub fn with_description(mut self, description: &str) -> Self {
+        self.description = Some(description.to_owned());
+        self
+    }
+
+    /// Reads a `-----BEGIN TSS2 PRIVATE KEY-----` file.
+    ///
+    /// # Errors
+    /// When the text is no such file, or the key in it is of a kind that is not read here.
+    pub fn from_pem(text: &str) -> Result<Self, KeyFileError> {
+        let key = TpmKeyAsn1::read(text)?;
+        if key.oid == IMPORTABLE_KEY {
+            return Err(KeyFileError::Importable);
+        }
+        if key.oid != LOADABLE_KEY {
+            return Err(KeyFileError::NotLoadable(key.oid.to_string()));
+        }
+        let policy = key.policy()?;
+        if key.rsa_parent.is_some_and(|is_rsa| is_rsa.0) {
+            return Err(KeyFileError::RsaParent);
+        }
+        let parent = match key.parent {
+            0x8100_0000..=0x81ff_ffff => Parent::Persistent(key.parent),
+            // Some writers note the transient handle (0x80ffffff and below) that the primary had when the key was made.
+            RH_OWNER | 0x8000_0000..=0x80ff_ffff => Parent::H2Primary,
+            other => return Err(KeyFileError::Parent(other)),
+        };
+        let (public, private) = (public_from(key.public.as_bytes())?, private_from(key.private.as_bytes())?);
+        let empty_auth = key.empty_auth.is_some_and(|empty| empty.0);
+        Ok(Self { parent, public, private, empty_auth, policy, description: key.description })
+    }
+
+    /// Writes the file's text.
+    ///
+    /// # Errors
+    /// When the key cannot be encoded.
+    pub fn to_pem(&self) -> Result<String, KeyFileError> {
+        let parent = match self.parent {
+            Parent::H2Primary => RH_OWNER,
+            Parent::Persistent(handle) => handle,
+        };
+        let mut key = TpmKeyAsn1::new(LOADABLE_KEY, parent, self.public_blob()?, self.private_blob(), &self.policy)?;
+        key.empty_auth = Some(Boolean(self.empty_auth));
+        key.description = self.description.clone();
+        key.write()
+    }
+
+    /// A key that tpm2-tools keep in two files, `.pub` and `.priv` (TPM2B_PUBLIC and TPM2B_PRIVATE; TCG part 2, 12.2.5 and 12.3.7). They
+    /// tell neither whether it has a password ([`with_empty_auth`](Self::with_empty_auth)) nor its policy's commands
+    /// ([`with_policy`](Self::with_policy)).
+    ///
+    /// # Errors
+    /// When a blob is damaged, or not of the length that it states.
+    pub fn from_blobs(parent: Parent, public: &[u8], private: &[u8]) -> Result<Self, KeyFileError> {
+        Ok(Self::new(parent, public_from(public)?, private_from(private)?, false, Policy::default()))
+    }
+
+    /// States whether the key is without a password, where its source does not tell.
+    #[must_use]
+    pub fn with_empty_auth(mut self, empty_auth: bool) -> Self {
+        self.empty_auth = empty_auth;
+        self
+    }
+
+    /// Where the private part can be decrypted.
+    #[must_use]
+    pub fn parent(&self) -> Parent {
+        self.parent
+    }
+
+    /// The text for people, if there is one.
+    #[must_use]
+    pub fn description(&self) -> Option<&str> {
+        self.description.as_deref()
+    }
+
+    /// What must be fulfilled to use it.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// States the policy of a file that lacks it: tpm2-tools write none.
+    #[must_use]
+    pub fn with_policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Whether it is known to need a password. A file of tpm2-tools does not tell.
+    #[must_use]
+    pub fn needs_password(&self) -> bool {
+        self.policy.needs_password() || !self.empty_auth && self.policy.is_empty() && !self.public.object_attributes().no_da()
+    }
+
+    /// What the public area says. Needs no TPM.
+    #[must_use]
+    pub fn describe(&self) -> KeyDescription {
+        KeyDescription::of(&self.public)
+    }
+
+    /// TPM2B_PUBLIC, as tpm2-tools keeps it in a `.pub` file.
+    ///
+    /// # Errors
+    /// When the public area cannot be encoded.
+    pub fn public_blob(&self) -> Result<Vec<u8>, KeyFileError> {
+        blob::public_blob(&self.public)
+    }
+
+    /// TPM2B_PRIVATE, as tpm2-tools keeps it in a `.priv` file. Encrypted to the parent.
+    #[must_use]
+    pub fn private_blob(&self) -> Vec<u8> {
+        with_size(self.private.value())
+    }
+
+    pub(crate) fn empty_auth(&self) -> bool {
+        self.empty_auth
+    }
+
+    pub(crate) fn public(&self) -> &Public {
+        &self.public
+    }
+
+    pub(crate) fn private(&self) -> &Private {
+        &self.private
+    }
+}

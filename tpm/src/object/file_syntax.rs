@@ -1,0 +1,126 @@
+//! The ASN.1 of key files ("ASN.1 Specification for TPM 2.0 Key Files", TPMKey).
+
+use der::asn1::{Any, ObjectIdentifier, OctetString};
+use der::{DecodePem as _, DecodeValue, EncodePem as _, EncodeValue, FixedTag, Header, Length, Reader, Sequence, Tag, Writer, pem};
+
+use super::{KeyFileError, Policy};
+
+/// id-loadablekey
+pub(super) const LOADABLE_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.10.1.3");
+
+/// id-importablekey
+pub(super) const IMPORTABLE_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.10.1.4");
+
+/// TPM_RH_OWNER: the parent is the primary key that the format defines (template H-2 for ECC).
+pub(super) const RH_OWNER: u32 = 0x4000_0001;
+
+/// TPMKey
+#[derive(Sequence)]
+pub(crate) struct TpmKeyAsn1 {
+    pub(crate) oid: ObjectIdentifier,
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
+    pub(crate) empty_auth: Option<Boolean>,
+    #[asn1(context_specific = "1", tag_mode = "EXPLICIT", optional = "true")]
+    policy: Option<Vec<PolicyAsn1>>,
+    #[asn1(context_specific = "2", tag_mode = "EXPLICIT", optional = "true")]
+    pub(crate) secret: Option<OctetString>,
+    #[asn1(context_specific = "3", tag_mode = "EXPLICIT", optional = "true")]
+    auth_policy: Option<Any>,
+    #[asn1(context_specific = "4", tag_mode = "EXPLICIT", optional = "true")]
+    pub(crate) description: Option<String>,
+    #[asn1(context_specific = "5", tag_mode = "EXPLICIT", optional = "true")]
+    pub(super) rsa_parent: Option<Boolean>,
+    pub(super) parent: u32,
+    pub(crate) public: OctetString,
+    pub(crate) private: OctetString,
+}
+
+impl TpmKeyAsn1 {
+    pub(crate) fn new(
+        oid: ObjectIdentifier,
+        parent: u32,
+        public: Vec<u8>,
+        private: Vec<u8>,
+        policy: &Policy,
+    ) -> Result<Self, KeyFileError> {
+        let command = |(code, parameters)| octets(parameters).map(|parameters| PolicyAsn1 { code, parameters });
+        let commands = policy.to_commands().into_iter().map(command).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            oid,
+            empty_auth: None,
+            policy: (!policy.is_empty()).then_some(commands),
+            secret: None,
+            auth_policy: None,
+            description: None,
+            rsa_parent: None,
+            parent,
+            public: octets(public)?,
+            private: octets(private)?,
+        })
+    }
+
+    pub(crate) fn read(text: &str) -> Result<Self, KeyFileError> {
+        let text = text.trim();
+        if !text.starts_with("-----BEGIN TSS2 PRIVATE KEY-----") || !text.ends_with("-----END TSS2 PRIVATE KEY-----") {
+            return Err(KeyFileError::Syntax("it holds no whole -----BEGIN TSS2 PRIVATE KEY----- block".into()));
+        }
+        Self::from_pem(text.as_bytes()).map_err(|e| KeyFileError::Syntax(e.to_string()))
+    }
+
+    pub(crate) fn write(&self) -> Result<String, KeyFileError> {
+        self.to_pem(pem::LineEnding::LF).map_err(|e| KeyFileError::Syntax(e.to_string()))
+    }
+
+    pub(crate) fn policy(&self) -> Result<Policy, KeyFileError> {
+        if self.auth_policy.is_some() {
+            return Err(KeyFileError::AuthPolicy);
+        }
+        let commands = self.policy.iter().flatten().map(|command| (command.code, command.parameters.as_bytes()));
+        Policy::from_commands(commands).map_err(KeyFileError::Policy)
+    }
+}
+
+pub(crate) fn octets(bytes: Vec<u8>) -> Result<OctetString, KeyFileError> {
+    OctetString::new(bytes).map_err(|e| KeyFileError::Syntax(e.to_string()))
+}
+
+/// TPMPolicy
+#[derive(Sequence)]
+struct PolicyAsn1 {
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT")]
+    code: u32,
+    #[asn1(context_specific = "1", tag_mode = "EXPLICIT")]
+    parameters: OctetString,
+}
+
+impl pem::PemLabel for TpmKeyAsn1 {
+    const PEM_LABEL: &'static str = "TSS2 PRIVATE KEY";
+}
+
+/// BOOLEAN as tpm2-tools writes it: TRUE is any non-zero byte, where DER wants 0xff. We write DER.
+pub(crate) struct Boolean(pub(crate) bool);
+
+impl FixedTag for Boolean {
+    const TAG: Tag = Tag::Boolean;
+}
+
+impl<'a> DecodeValue<'a> for Boolean {
+    type Error = der::Error;
+
+    fn decode_value<R: Reader<'a>>(reader: &mut R, header: Header) -> der::Result<Self> {
+        if header.length() != Length::ONE {
+            return Err(reader.error(der::ErrorKind::Length { tag: Tag::Boolean }));
+        }
+        reader.read_byte().map(|byte| Self(byte != 0))
+    }
+}
+
+impl EncodeValue for Boolean {
+    fn value_len(&self) -> der::Result<Length> {
+        self.0.value_len()
+    }
+
+    fn encode_value(&self, writer: &mut impl Writer) -> der::Result<()> {
+        self.0.encode_value(writer)
+    }
+}

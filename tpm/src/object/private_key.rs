@@ -1,0 +1,121 @@
+//! Private keys from PEM, on their way into a TPM (RFC 5958, RFC 8017, RFC 5915).
+
+use der::asn1::ObjectIdentifier;
+use der::{Decode as _, pem};
+use pkcs8::PrivateKeyInfoRef;
+use tss_esapi::structures::{EccParameter, EccPoint, PublicKeyRsa, RsaExponent};
+use zeroize::Zeroizing;
+
+use super::KeyKind;
+use super::oid::{EC_PUBLIC_KEY, RSA_ENCRYPTION, SECP256R1, SECP384R1};
+use super::template::Unique;
+
+/// A private key outside of a TPM, on its way into one. Wiped when dropped.
+pub struct PrivateKey {
+    pub(crate) kind: KeyKind,
+    pub(crate) unique: Unique,
+    /// One prime of an RSA key, the scalar of an ECC key.
+    pub(crate) sensitive: Zeroizing<Vec<u8>>,
+}
+
+impl PrivateKey {
+    /// Reads PKCS#8 (`PRIVATE KEY`), PKCS#1 (`RSA PRIVATE KEY`) or SEC 1 (`EC PRIVATE KEY`): RSA of 2048 or 3072 bits, or P-256 or P-384.
+    ///
+    /// # Errors
+    /// When it is none of these.
+    pub fn from_pem(text: &str) -> Result<Self, PrivateKeyError> {
+        let (label, der) = pem::decode_vec(text.trim().as_bytes()).map_err(|_| PrivateKeyError::NotPem)?;
+        let der = Zeroizing::new(der);
+        match label {
+            "PRIVATE KEY" => {
+                let info = PrivateKeyInfoRef::from_der(&der).map_err(|_| PrivateKeyError::Damaged)?;
+                match info.algorithm.oid {
+                    RSA_ENCRYPTION => Self::from_pkcs1(info.private_key.as_bytes()),
+                    EC_PUBLIC_KEY => {
+                        let curve = info.algorithm.parameters_oid().map_err(|_| PrivateKeyError::Damaged)?;
+                        Self::from_sec1(info.private_key.as_bytes(), Some(curve))
+                    }
+                    _ => Err(PrivateKeyError::Algorithm),
+                }
+            }
+            "RSA PRIVATE KEY" => Self::from_pkcs1(&der),
+            "EC PRIVATE KEY" => Self::from_sec1(&der, None),
+            "ENCRYPTED PRIVATE KEY" => Err(PrivateKeyError::Encrypted),
+            other => Err(PrivateKeyError::Label(other.to_owned())),
+        }
+    }
+
+    fn from_pkcs1(der: &[u8]) -> Result<Self, PrivateKeyError> {
+        let key = pkcs1::RsaPrivateKeyRef::from_der(der).map_err(|_| PrivateKeyError::Damaged)?;
+        let modulus = key.modulus.as_bytes();
+        let kind = match modulus.len() {
+            256 => KeyKind::Rsa2048,
+            384 => KeyKind::Rsa3072,
+            _ => return Err(PrivateKeyError::Algorithm),
+        };
+        if key.public_exponent.as_bytes() != [1, 0, 1] || key.prime1.as_bytes().len() * 2 != modulus.len() {
+            return Err(PrivateKeyError::Algorithm);
+        }
+        let modulus = PublicKeyRsa::try_from(modulus.to_vec()).map_err(|_| PrivateKeyError::Damaged)?;
+        let sensitive = Zeroizing::new(key.prime1.as_bytes().to_vec());
+        Ok(Self { kind, unique: Unique::Rsa(modulus, RsaExponent::default()), sensitive })
+    }
+
+    fn from_sec1(der: &[u8], curve: Option<ObjectIdentifier>) -> Result<Self, PrivateKeyError> {
+        let key = sec1::EcPrivateKey::from_der(der).map_err(|_| PrivateKeyError::Damaged)?;
+        let curve = curve.or_else(|| key.parameters.and_then(|parameters| parameters.named_curve())).ok_or(PrivateKeyError::Algorithm)?;
+        let (kind, len) = match curve {
+            SECP256R1 => (KeyKind::EccP256, 32),
+            SECP384R1 => (KeyKind::EccP384, 48),
+            _ => return Err(PrivateKeyError::Algorithm),
+        };
+        // Uncompressed (SEC 1, 2.3.3): 04, x, y.
+        let point = key.public_key.ok_or(PrivateKeyError::NoPublicKey)?;
+        let (x, y) = match point.split_first() {
+            Some((4, coordinates)) if coordinates.len() == 2 * len => coordinates.split_at(len),
+            _ => return Err(PrivateKeyError::NoPublicKey),
+        };
+        if key.private_key.len() != len {
+            return Err(PrivateKeyError::Damaged);
+        }
+        let parameter = |bytes: &[u8]| EccParameter::try_from(bytes.to_vec()).map_err(|_| PrivateKeyError::Damaged);
+        let unique = Unique::Ecc(EccPoint::new(parameter(x)?, parameter(y)?));
+        Ok(Self { kind, unique, sensitive: Zeroizing::new(key.private_key.to_vec()) })
+    }
+
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> KeyKind {
+        self.kind
+    }
+}
+
+impl std::fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PrivateKey").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// Why a text is no private key that can be put into a TPM. Shows nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PrivateKeyError {
+    /// Not one PEM block.
+    #[error("it is not one PEM block")]
+    NotPem,
+    /// PEM of something else.
+    #[error("it holds {0:?}: PRIVATE KEY (PKCS#8), RSA PRIVATE KEY (PKCS#1) and EC PRIVATE KEY (SEC 1) are read")]
+    Label(String),
+    /// Encrypted with a password.
+    #[error("it is encrypted: decrypt it first, where nobody reads along (openssl pkey -in FILE)")]
+    Encrypted,
+    /// Not the structure that the label promises.
+    #[error("it is damaged")]
+    Damaged,
+    /// Another algorithm, size, exponent or curve.
+    #[error("only RSA of 2048 or 3072 bits with two primes and the exponent 65537, P-256 and P-384 are taken")]
+    Algorithm,
+    /// An ECC key without its public part.
+    #[error("it does not hold its public key, uncompressed: `openssl pkey -in FILE` writes it so")]
+    NoPublicKey,
+}

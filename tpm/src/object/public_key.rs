@@ -1,0 +1,49 @@
+//! Public keys to PEM (RFC 5280 §4.1.2.7, RFC 3279, RFC 5480).
+
+use der::asn1::{AnyRef, BitStringRef, UintRef};
+use der::{EncodePem as _, pem};
+use pkcs8::spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
+use tss_esapi::structures::Public;
+
+use super::oid::{EC_PUBLIC_KEY, RSA_ENCRYPTION, SECP256R1, SECP384R1};
+use super::{KeyFile, KeyKind};
+
+impl KeyFile {
+    /// The public key as PEM (SubjectPublicKeyInfo, RFC 5280 §4.1.2.7). Needs no TPM. `None` for keys that have none.
+    #[must_use]
+    pub fn public_pem(&self) -> Option<String> {
+        public_pem(self.public())
+    }
+}
+
+pub(crate) fn public_pem(public: &Public) -> Option<String> {
+    let pem = |oid, parameters: AnyRef<'_>, key: &[u8]| {
+        let algorithm = AlgorithmIdentifierRef { oid, parameters: Some(parameters) };
+        let info = SubjectPublicKeyInfoRef { algorithm, subject_public_key: BitStringRef::from_bytes(key).ok()? };
+        info.to_pem(pem::LineEnding::LF).ok()
+    };
+    match public {
+        Public::Rsa { unique, parameters, .. } => {
+            let exponent = match parameters.exponent().value() {
+                0 => 65537_u32,
+                exponent => exponent,
+            };
+            let exponent = exponent.to_be_bytes();
+            let key = pkcs1::RsaPublicKey { modulus: UintRef::new(unique.value()).ok()?, public_exponent: UintRef::new(&exponent).ok()? };
+            pem(RSA_ENCRYPTION, AnyRef::NULL, &der::Encode::to_der(&key).ok()?)
+        }
+        Public::Ecc { unique, parameters, .. } => {
+            let (curve, len) = match KeyKind::of(public)? {
+                KeyKind::EccP256 => (SECP256R1, 32),
+                KeyKind::EccP384 => (SECP384R1, 48),
+                _ => return None,
+            };
+            let _ = parameters;
+            // A TPM may leave leading zeros out.
+            let padded = |coordinate: &[u8]| [&vec![0; len - coordinate.len().min(len)][..], coordinate].concat();
+            let point = [&[4][..], &padded(unique.x().value()), &padded(unique.y().value())].concat();
+            pem(EC_PUBLIC_KEY, AnyRef::from(&curve), &point)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,139 @@
+//! The public areas that this crate asks a TPM to make.
+
+use tss_esapi::Error;
+use tss_esapi::attributes::ObjectAttributesBuilder;
+use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
+use tss_esapi::interface_types::ecc::EccCurve;
+use tss_esapi::interface_types::key_bits::{AesKeyBits, RsaKeyBits};
+use tss_esapi::structures::{
+    Digest, EccPoint, EccScheme, KeyDerivationFunctionScheme, Public, PublicBuilder, PublicEccParametersBuilder, PublicKeyRsa,
+    PublicRsaParametersBuilder, RsaExponent, RsaScheme, SymmetricDefinitionObject,
+};
+
+use super::kind::{KeyKind, hmac_sha256};
+
+/// The H-2 storage primary (TCG EK Credential Profile, template H-2; named as the default parent by "ASN.1 Specification for TPM 2.0
+/// Key Files"): ECC P-256, AES-128-CFB, under the owner hierarchy, `unique` empty.
+pub(crate) fn h2_parent() -> Result<Public, Error> {
+    let attributes = ObjectAttributesBuilder::new()
+        .with_fixed_tpm(true)
+        .with_fixed_parent(true)
+        .with_sensitive_data_origin(true)
+        .with_user_with_auth(true)
+        .with_no_da(true)
+        .with_restricted(true)
+        .with_decrypt(true)
+        .build()?;
+    PublicBuilder::new()
+        .with_public_algorithm(PublicAlgorithm::Ecc)
+        .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
+        .with_object_attributes(attributes)
+        .with_ecc_parameters(
+            PublicEccParametersBuilder::new()
+                .with_restricted(true)
+                .with_is_decryption_key(true)
+                .with_symmetric(SymmetricDefinitionObject::Aes {
+                    key_bits: AesKeyBits::Aes128,
+                    mode: tss_esapi::interface_types::algorithm::SymmetricMode::Cfb,
+                })
+                .with_ecc_scheme(EccScheme::Null)
+                .with_curve(EccCurve::NistP256)
+                .with_key_derivation_function_scheme(KeyDerivationFunctionScheme::Null)
+                .build()?,
+        )
+        .with_ecc_unique_identifier(EccPoint::default())
+        .build()
+}
+
+/// Where a key's private part comes from, which decides what its attributes may say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    /// The TPM makes it.
+    Tpm,
+    /// It is handed to TPM2_Create, and fixed to this TPM from then on.
+    Given,
+    /// It is handed to TPM2_Import, which takes none that is fixed to a TPM.
+    Imported,
+}
+
+/// What a key's authPolicy is for (TCG part 1, 19.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AuthPolicy {
+    /// There is none.
+    None,
+    /// To use it. The password alone must not do (userWithAuth clear).
+    Use([u8; 32]),
+    /// To move it to another TPM: it is not fixed to this one. Used with its password, as one without a policy.
+    Duplicate([u8; 32]),
+}
+
+/// What is to be known of a key's secret and public part to make its public area.
+#[derive(Clone, Debug)]
+pub(crate) enum Unique {
+    Unknown,
+    Rsa(PublicKeyRsa, RsaExponent),
+    Ecc(EccPoint),
+}
+
+/// A key that signs. Without a password there is nothing to guess, so it is kept out of the dictionary-attack protection: else another
+/// program's mistyped passwords lock this key out.
+pub(crate) fn key(kind: KeyKind, origin: Origin, has_password: bool, policy: AuthPolicy, unique: Unique) -> Result<Public, Error> {
+    let is_fixed = origin != Origin::Imported && !matches!(policy, AuthPolicy::Duplicate(_));
+    let attributes = ObjectAttributesBuilder::new()
+        .with_fixed_tpm(is_fixed)
+        .with_fixed_parent(is_fixed)
+        .with_sensitive_data_origin(origin == Origin::Tpm)
+        .with_user_with_auth(!matches!(policy, AuthPolicy::Use(_)))
+        .with_no_da(!has_password)
+        .with_sign_encrypt(true)
+        .build()?;
+    let builder = PublicBuilder::new()
+        .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
+        .with_object_attributes(attributes)
+        .with_auth_policy(match policy {
+            AuthPolicy::None => Digest::default(),
+            AuthPolicy::Use(digest) | AuthPolicy::Duplicate(digest) => Digest::try_from(digest.to_vec())?,
+        });
+    match kind {
+        KeyKind::HmacSha256 => builder
+            .with_public_algorithm(PublicAlgorithm::KeyedHash)
+            .with_keyed_hash_parameters(hmac_sha256())
+            .with_keyed_hash_unique_identifier(Digest::default())
+            .build(),
+        KeyKind::Rsa2048 | KeyKind::Rsa3072 => {
+            let (modulus, exponent) = match unique {
+                Unique::Rsa(modulus, exponent) => (modulus, exponent),
+                _ => (PublicKeyRsa::default(), RsaExponent::default()),
+            };
+            let parameters = PublicRsaParametersBuilder::new()
+                .with_symmetric(SymmetricDefinitionObject::Null)
+                .with_scheme(RsaScheme::Null)
+                .with_key_bits(if kind == KeyKind::Rsa2048 { RsaKeyBits::Rsa2048 } else { RsaKeyBits::Rsa3072 })
+                .with_exponent(exponent)
+                .with_is_signing_key(true)
+                .with_is_decryption_key(false)
+                .with_restricted(false);
+            builder
+                .with_public_algorithm(PublicAlgorithm::Rsa)
+                .with_rsa_parameters(parameters.build()?)
+                .with_rsa_unique_identifier(modulus)
+                .build()
+        }
+        KeyKind::EccP256 | KeyKind::EccP384 => {
+            let parameters = PublicEccParametersBuilder::new()
+                .with_symmetric(SymmetricDefinitionObject::Null)
+                .with_ecc_scheme(EccScheme::Null)
+                .with_curve(if kind == KeyKind::EccP256 { EccCurve::NistP256 } else { EccCurve::NistP384 })
+                // Not said to be a signing key: tss-esapi would insist on a fixed scheme. The object's attributes say it.
+                .with_key_derivation_function_scheme(KeyDerivationFunctionScheme::Null);
+            builder
+                .with_public_algorithm(PublicAlgorithm::Ecc)
+                .with_ecc_parameters(parameters.build()?)
+                .with_ecc_unique_identifier(match unique {
+                    Unique::Ecc(point) => point,
+                    _ => EccPoint::default(),
+                })
+                .build()
+        }
+    }
+}

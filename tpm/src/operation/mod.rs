@@ -1,0 +1,19 @@
+//! What is done with a TPM, one file for each thing: its public face and its commands.
+
+mod capabilities;
+mod create;
+mod duplicate;
+mod ek;
+mod health;
+mod hmac;
+mod import;
+mod password;
+mod persistent;
+mod policy;
+mod prepare;
+mod random;
+mod sign;
+
+pub use capabilities::{BankState, Feature};
+pub use health::{Health, HierarchyState, KeyHealth, LockoutState, Room};
+pub use persistent::PersistentKey;
