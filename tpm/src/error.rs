@@ -101,6 +101,23 @@ pub enum TpmError {
         /// The name of the key that the TPM showed, in hexadecimal digits.
         found: String,
     },
+    /// What the TPM says about a key in one answer is not what it says in another, or what it was asked for.
+    #[error(
+        "the TPM's answers about {0} contradict each other, or what was asked for: something sits between it and this program; nothing secret \
+         was sent"
+    )]
+    Contradiction(&'static str),
+    /// Another key is at the persistent handle than the one whose name is pinned.
+    #[error("the key at the persistent handle 0x{handle:08x} is not the pinned one: its name is {found}")]
+    OtherKey {
+        /// The persistent handle.
+        handle: u32,
+        /// The name of the key that is there, in hexadecimal digits.
+        found: String,
+    },
+    /// A key that was named as a parent is none.
+    #[error("the key at the persistent handle 0x{0:08x} is no storage key of this TPM (fixedtpm|restricted|decrypt): name another parent")]
+    NotAParent(u32),
     /// The TPM has no such bank of registers, or it is switched off.
     #[error("the TPM has no PCR bank {0}, or it is switched off in the firmware")]
     NoBank(crate::PcrBank),

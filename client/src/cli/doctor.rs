@@ -20,7 +20,7 @@ use super::{CliError, KeyRef, UseKeyArgs, key_ref, password};
 
 #[derive(Args, Debug)]
 pub(crate) struct DoctorArgs {
-    /// The key: a file (TSS2 PEM) or a persistent handle, handle:0x81008001
+    /// The key: a file (TSS2 PEM) or a persistent handle, handle:0x81008001[=NAME]
     #[arg(long, visible_alias = "key-file", value_name = "KEY", value_parser = key_ref, conflicts_with = "secret_file")]
     key: Option<KeyRef>,
     /// The key id that the server knows the secret by

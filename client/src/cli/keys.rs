@@ -144,7 +144,7 @@ pub(crate) struct PasswdArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct PublicArgs {
-    /// The key: a file (TSS2 PEM) or handle:0x81…
+    /// The key: a file (TSS2 PEM), handle:0x81…, or handle:0x81…=NAME, with the name that `key list` shows
     #[arg(long, visible_alias = "key-file", value_name = "KEY", value_parser = key_ref)]
     key: KeyRef,
     #[command(flatten)]
@@ -153,7 +153,7 @@ pub(crate) struct PublicArgs {
 
 #[derive(Args, Debug)]
 struct SchemeArgs {
-    /// The key: a file (TSS2 PEM) or handle:0x81…
+    /// The key: a file (TSS2 PEM), handle:0x81…, or handle:0x81…=NAME, with the name that `key list` shows
     #[arg(long, visible_alias = "key-file", value_name = "KEY", value_parser = key_ref)]
     key: KeyRef,
     /// How to sign
@@ -393,7 +393,9 @@ async fn public(args: PublicArgs) -> Result<(), CliError> {
             file.public_pem()
                 .ok_or_else(|| CliError::Usage(format!("{}: {} keys have no public key", path.display(), file.describe().algorithm)))?
         }
-        KeyRef::Handle(handle) => args.tpm.open()?.load(KeySource::handle(*handle, Default::default())).public_pem().await?,
+        KeyRef::Handle(handle, name) => {
+            args.tpm.open()?.load(KeySource::handle(*handle, Default::default()).with_name(name.clone())).public_pem().await?
+        }
     };
     print!("{pem}");
     Ok(())
@@ -448,7 +450,7 @@ async fn verify(args: VerifyArgs) -> Result<(), CliError> {
     // To verify takes no password: none is asked for.
     let key = match &args.how.key {
         KeyRef::File(path) => tpm.load(read_key_file(path)?),
-        KeyRef::Handle(handle) => tpm.load(KeySource::handle(*handle, Default::default())),
+        KeyRef::Handle(handle, name) => tpm.load(KeySource::handle(*handle, Default::default()).with_name(name.clone())),
     };
     let (algorithm, digest) = args.how.digest().await?;
     if key.verify(args.how.scheme(), algorithm, &digest, &signature).await? {

@@ -186,16 +186,20 @@ pub(crate) struct UseKeyArgs {
     pub(crate) tpm: TpmArgs,
 }
 
-/// `--key`: a file, or `handle:0x81…`.
+/// `--key`: a file, `handle:0x81…`, or `handle:0x81…=NAME`.
 #[derive(Clone, Debug)]
 pub(crate) enum KeyRef {
     File(PathBuf),
-    Handle(u32),
+    /// With the key's name, where it is pinned.
+    Handle(u32, Option<Vec<u8>>),
 }
 
 pub(crate) fn key_ref(text: &str) -> Result<KeyRef, String> {
     match text.strip_prefix("handle:") {
-        Some(handle) => persistent_handle(handle).map(KeyRef::Handle),
+        Some(handle) => {
+            let (handle, pinned) = handle.split_once('=').map_or((handle, None), |(handle, pinned)| (handle, Some(pinned)));
+            Ok(KeyRef::Handle(persistent_handle(handle)?, pinned.map(name).transpose()?.map(|name| name.0)))
+        }
         None => Ok(KeyRef::File(text.into())),
     }
 }
@@ -221,11 +225,12 @@ impl UseKeyArgs {
     pub(crate) async fn source(&self, key: &KeyRef, tpm: &TpmHandle) -> Result<KeySource, CliError> {
         let given = password::given(Self::PASSWORD, self.password_file.as_deref())?;
         match key {
-            KeyRef::Handle(handle) => {
+            KeyRef::Handle(handle, name) => {
                 let policy = match &self.pcrs {
                     None => Policy::default(),
                     Some(pcrs) => {
-                        let description = tpm.load(KeySource::handle(*handle, Policy::default())).prepare().await?;
+                        let key = KeySource::handle(*handle, Policy::default()).with_name(name.clone());
+                        let description = tpm.load(key).prepare().await?;
                         tpm.policy_for(pcrs.clone(), description.auth_policy.as_deref().unwrap_or_default()).await?
                     }
                 };
@@ -233,7 +238,7 @@ impl UseKeyArgs {
                     None if policy.needs_password() => Some(password::required(Self::PASSWORD, None, false)?),
                     given => given,
                 };
-                Ok(KeySource::handle(*handle, policy).with_password(password))
+                Ok(KeySource::handle(*handle, policy).with_name(name.clone()).with_password(password))
             }
             KeyRef::File(path) => {
                 let file = read_key_file(path)?;

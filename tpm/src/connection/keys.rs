@@ -1,13 +1,14 @@
 //! Keys in the TPM: loaded once, used in a session that shows what their use wants.
 
 use tss_esapi::Context;
-use tss_esapi::handles::KeyHandle;
+use tss_esapi::handles::{KeyHandle, ObjectHandle};
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::Public;
 
 use super::live::Live;
 use super::sessions::EMPTY_PASSWORD;
 use crate::error::Protected;
+use crate::object::name::hex;
 use crate::{BusEncryption, KeyDescription, KeyKind, KeySource, Policy, TpmError};
 
 /// Names a key that is to be loaded, over the lifetime of an actor.
@@ -51,8 +52,9 @@ impl Live {
                 let has_password = source.password().is_some();
                 Loaded { handle, public: file.public().clone(), policy, has_password, is_proven: false, is_persistent: false }
             }
-            KeySource::Handle { handle, policy, .. } => {
+            KeySource::Handle { handle, name, policy, .. } => {
                 let object = self.persistent(*handle)?;
+                self.must_be_pinned(*handle, object, name.as_deref())?;
                 self.session_without_parent()?;
                 if !policy.is_empty() {
                     self.policy_session_for(source)?;
@@ -73,14 +75,25 @@ impl Live {
     pub(crate) fn load(&mut self, file: &crate::KeyFile) -> Result<KeyHandle, TpmError> {
         self.with_parent(file.parent(), |live, parent| {
             if !file.policy().is_empty() {
-                live.session(parent)?;
-                live.start_policy_session(parent)?;
+                live.session(Some(parent))?;
+                live.policy_session(Some(parent))?;
             }
-            let session = live.parent_session(file.parent(), parent)?;
-            let load = |c: &mut Context| c.load(parent, file.private().clone(), file.public().clone());
+            let session = live.parent_session(parent)?;
+            let load = |c: &mut Context| c.load(parent.handle(), file.private().clone(), file.public().clone());
             let loaded = live.context.execute_with_session(Some(session), load).map_err(|e| TpmError::of("TPM2_Load", e));
-            loaded.map_err(|e| live.explain_parent(file.parent(), e))
+            let loaded = loaded.map_err(|e| live.explain_parent(parent, e))?;
+            match live.must_be_named(loaded.into(), file.public()) {
+                Ok(()) => Ok(loaded),
+                Err(error) => live.flush(loaded.into()).and(Err(error)),
+            }
         })
+    }
+
+    /// What is at a persistent handle is the key whose name its user knows.
+    fn must_be_pinned(&mut self, handle: u32, object: ObjectHandle, pinned: Option<&[u8]>) -> Result<(), TpmError> {
+        let Some(pinned) = pinned else { return Ok(()) };
+        let name = self.context.tr_get_name(object).map_err(|e| TpmError::of("asking for a key's name", e))?;
+        if name.value() == pinned { Ok(()) } else { Err(TpmError::OtherKey { handle, found: hex(name.value()) }) }
     }
 
     pub(crate) fn unload(&mut self, slot: Slot) -> Result<(), TpmError> {

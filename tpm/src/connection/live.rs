@@ -13,6 +13,7 @@ use super::tcti::Kind;
 use super::{Settings, Tcti};
 use crate::TpmError;
 use crate::error::Protected;
+use crate::object::name::name_of;
 use crate::object::pcr::one_register;
 
 pub(crate) struct Live {
@@ -21,8 +22,6 @@ pub(crate) struct Live {
     pub(super) session: Option<AuthSession>,
     pub(super) policy_session: Option<PolicySession>,
     pub(super) keys: HashMap<Slot, Loaded>,
-    /// The public area of the persistent parent in use; a primary's is known.
-    pub(crate) parent_public: Option<Public>,
     /// Whether the connection broke where that is not the error to be told.
     pub(crate) is_broken: bool,
 }
@@ -38,15 +37,8 @@ impl Live {
             };
             TpmError::Unreachable { tcti: tcti.clone(), why: format!("{hint} [0x{:x}]", crate::error::code_of(e)) }
         })?;
-        let mut live = Self {
-            context,
-            settings: settings.clone(),
-            session: None,
-            policy_session: None,
-            keys: HashMap::new(),
-            parent_public: None,
-            is_broken: false,
-        };
+        let mut live =
+            Self { context, settings: settings.clone(), session: None, policy_session: None, keys: HashMap::new(), is_broken: false };
         if let Some(password) = &settings.owner_password {
             live.set_auth(ObjectHandle::Owner, password)?;
         }
@@ -114,14 +106,26 @@ impl Live {
         Some(allowed.saturating_sub(self.property(PropertyTag::LockoutCounter)?))
     }
 
+    /// What the TPM says of an object. Its name is the one that the session's HMAC covers from then on (TCG part 1, 19.3.4: cpHash).
     pub(crate) fn read_public(&mut self, handle: KeyHandle) -> Result<Public, TpmError> {
         let read = self.context.execute_without_session(|c| c.read_public(handle));
-        read.map(|(public, _, _)| public).map_err(|e| TpmError::of("TPM2_ReadPublic", e))
+        let (public, _, _) = read.map_err(|e| TpmError::of("TPM2_ReadPublic", e))?;
+        self.must_be_named(handle.into(), &public)?;
+        Ok(public)
+    }
+
+    /// The object behind a handle is the one with this public area, by the name that commands are authorised for.
+    pub(crate) fn must_be_named(&mut self, handle: ObjectHandle, public: &Public) -> Result<(), TpmError> {
+        let name = self.context.tr_get_name(handle).map_err(|e| TpmError::of("asking for a key's name", e))?;
+        // Names of other algorithms than SHA-256 are not made here.
+        match name_of(public) {
+            Some(wanted) if wanted != name.value() => Err(TpmError::Contradiction("a key")),
+            _ => Ok(()),
+        }
     }
 
     pub(crate) fn read_pcr(&mut self, bank: crate::PcrBank, register: u8) -> Result<Vec<u8>, TpmError> {
-        let read = self.context.execute_without_session(|c| c.pcr_read(one_register(bank, register)?));
-        let (_, _, values) = read.map_err(|e| TpmError::of("TPM2_PCR_Read", e))?;
+        let (_, _, values) = self.ask("TPM2_PCR_Read", false, |c| c.pcr_read(one_register(bank, register)?))?;
         values.value().first().map(|value| value.value().to_vec()).ok_or(TpmError::NoBank(bank))
     }
 }

@@ -3,9 +3,10 @@
 pub(crate) mod device;
 pub(crate) mod keys;
 pub(crate) mod live;
-mod parents;
+pub(crate) mod parents;
 mod presence;
 mod replay;
+mod salt;
 pub(crate) mod sessions;
 mod settings;
 mod tcti;

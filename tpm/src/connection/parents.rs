@@ -3,7 +3,7 @@
 use tss_esapi::handles::{AuthHandle, KeyHandle, ObjectHandle, PersistentTpmHandle, TpmHandle};
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
-use tss_esapi::structures::{Digest, Nonce};
+use tss_esapi::structures::{Digest, Nonce, Public};
 
 use super::live::Live;
 use super::sessions::EMPTY_PASSWORD;
@@ -17,27 +17,52 @@ const ENDORSEMENT_POLICY: [u8; 32] = [
     0x0b, 0x64, 0xf2, 0xa1, 0xda, 0x1b, 0x33, 0x14, 0x69, 0xaa,
 ];
 
+/// A parent that is reached: it is one, as far as its public area tells. That the TPM has it is shown by each command under it: the
+/// session's HMAC covers its name, and TPM2_Create, TPM2_Load and TPM2_Import want its private part.
+pub(crate) struct ParentKey {
+    parent: Parent,
+    handle: KeyHandle,
+    public: Public,
+}
+
+impl ParentKey {
+    pub(crate) fn parent(&self) -> Parent {
+        self.parent
+    }
+
+    pub(crate) fn handle(&self) -> KeyHandle {
+        self.handle
+    }
+
+    pub(crate) fn public(&self) -> &Public {
+        &self.public
+    }
+}
+
 impl Live {
-    /// Runs `operation` with the parent's handle; a primary is flushed afterwards, whatever happens.
+    /// Runs `operation` with the parent; a primary is flushed afterwards, whatever happens.
     pub(crate) fn with_parent<T>(
         &mut self,
         parent: Parent,
-        operation: impl FnOnce(&mut Self, KeyHandle) -> Result<T, TpmError>,
+        operation: impl FnOnce(&mut Self, &ParentKey) -> Result<T, TpmError>,
     ) -> Result<T, TpmError> {
         match parent {
             Parent::H2Primary => {
-                self.parent_public = None;
                 let session = self.owner_session()?;
+                let wanted = template::h2_parent().map_err(|e| TpmError::of("describing the primary", e))?;
                 let primary = self
                     .context
-                    .execute_with_session(session, |c| c.create_primary(Hierarchy::Owner, template::h2_parent()?, None, None, None, None));
+                    .execute_with_session(session, |c| c.create_primary(Hierarchy::Owner, wanted.clone(), None, None, None, None));
                 let was_given = self.settings.owner_password.is_some();
                 let primary = primary
                     .map_err(|e| TpmError::of("TPM2_CreatePrimary", e))
-                    .map_err(|e| self.explain(Protected::Owner, was_given, false, e))?
-                    .key_handle;
-                let result = operation(self, primary);
-                let flushed = self.flush(primary.into());
+                    .map_err(|e| self.explain(Protected::Owner, was_given, false, e))?;
+                let key = ParentKey { parent, handle: primary.key_handle, public: primary.out_public };
+                let result = match template::is_made_by(&key.public, &wanted) {
+                    true => operation(self, &key),
+                    false => Err(TpmError::Contradiction("the primary key")),
+                };
+                let flushed = self.flush(key.handle.into());
                 result.and_then(|done| flushed.map(|()| done))
             }
             Parent::Persistent(handle) => {
@@ -45,15 +70,24 @@ impl Live {
                     TpmError::NoKey { handle, code } => TpmError::NoParent { handle, code },
                     other => other,
                 })?;
-                self.parent_public = Some(self.read_public(object.into())?);
-                if let Some(password) = self.settings.parent_password.clone() {
-                    self.set_auth(object, &password)?;
-                }
-                let result = operation(self, KeyHandle::from(object));
+                let result = self.persistent_parent(handle, object).and_then(|key| operation(self, &key));
                 let closed = self.context.tr_close(&mut object).map_err(|e| TpmError::of("closing the parent", e));
                 result.and_then(|done| closed.map(|()| done))
             }
         }
+    }
+
+    /// A key at a persistent handle that can be a parent, and gets the password that is known.
+    fn persistent_parent(&mut self, number: u32, object: ObjectHandle) -> Result<ParentKey, TpmError> {
+        let public = self.read_public(object.into())?;
+        let attributes = public.object_attributes();
+        if !(attributes.fixed_tpm() && attributes.restricted() && attributes.decrypt()) {
+            return Err(TpmError::NotAParent(number));
+        }
+        if let Some(password) = self.settings.parent_password.clone() {
+            self.set_auth(object, &password)?;
+        }
+        Ok(ParentKey { parent: Parent::Persistent(number), handle: object.into(), public })
     }
 
     /// What is at a persistent handle.
@@ -67,10 +101,11 @@ impl Live {
     }
 
     /// What fails for want of the parent's password names it.
-    pub(crate) fn explain_parent(&mut self, parent: Parent, error: TpmError) -> TpmError {
-        let was_given = matches!(parent, Parent::Persistent(_)) && self.settings.parent_password.is_some();
+    pub(crate) fn explain_parent(&mut self, key: &ParentKey, error: TpmError) -> TpmError {
+        let is_persistent = matches!(key.parent, Parent::Persistent(_));
+        let was_given = is_persistent && self.settings.parent_password.is_some();
         // Whether its wrong passwords are counted.
-        let is_guarded = self.parent_public.as_ref().is_some_and(|public| !public.object_attributes().no_da());
+        let is_guarded = is_persistent && !key.public.object_attributes().no_da();
         let error = if is_guarded { error.with_unproven_password() } else { error };
         self.explain(Protected::Parent, was_given, is_guarded, error)
     }
@@ -80,17 +115,16 @@ impl Live {
     }
 
     /// A session in which the parent can be used, for one command. Salted, with both ways encrypted.
-    pub(crate) fn parent_session(&mut self, parent: Parent, handle: KeyHandle) -> Result<AuthSession, TpmError> {
-        let session = self.session(handle)?;
-        // Read when the parent was reached.
-        let (Parent::Persistent(number), Some(public)) = (parent, &self.parent_public) else { return Ok(session) };
-        if public.object_attributes().user_with_auth() {
+    pub(crate) fn parent_session(&mut self, key: &ParentKey) -> Result<AuthSession, TpmError> {
+        let session = self.session(Some(key))?;
+        let Parent::Persistent(number) = key.parent else { return Ok(session) };
+        if key.public.object_attributes().user_with_auth() {
             return Ok(session);
         }
-        if public.auth_policy().value() != ENDORSEMENT_POLICY {
+        if key.public.auth_policy().value() != ENDORSEMENT_POLICY {
             return Err(TpmError::ParentPolicy(number));
         }
-        let policy = self.start_policy_session(handle)?;
+        let policy = self.policy_session(Some(key))?;
         self.prove_endorsement(policy)?;
         Ok(AuthSession::PolicySession(policy))
     }

@@ -53,6 +53,8 @@ pub enum KeySource {
     Handle {
         /// The handle (0x81000000 to 0x81ffffff).
         handle: u32,
+        /// The key's name (TCG part 1, 16), where it is known: another key at the handle is refused.
+        name: Option<Vec<u8>>,
         /// The key's policy: there is no file that would state it.
         policy: Policy,
         /// Its password.
@@ -66,7 +68,16 @@ impl KeySource {
     /// At a persistent handle. Where the key has a policy, that must be stated: there is no file that does.
     #[must_use]
     pub fn handle(handle: u32, policy: Policy) -> Self {
-        Self::Handle { handle, policy, password: None, bus: BusEncryption::On }
+        Self::Handle { handle, name: None, policy, password: None, bus: BusEncryption::On }
+    }
+
+    /// Pins the name of the key at a persistent handle. A file states its key's name by itself.
+    #[must_use]
+    pub fn with_name(mut self, new: Option<Vec<u8>>) -> Self {
+        if let Self::Handle { name, .. } = &mut self {
+            *name = new;
+        }
+        self
     }
 
     /// Sets the key's password.

@@ -45,6 +45,17 @@ pub(crate) fn h2_parent() -> Result<Public, Error> {
         .build()
 }
 
+/// Whether a public area is what the TPM makes of a template: all but the public key itself is the template's.
+pub(crate) fn is_made_by(public: &Public, template: &Public) -> bool {
+    let mut made = public.clone();
+    match (&mut made, template) {
+        (Public::Ecc { unique, .. }, Public::Ecc { unique: wanted, .. }) => unique.clone_from(wanted),
+        (Public::Rsa { unique, .. }, Public::Rsa { unique: wanted, .. }) => unique.clone_from(wanted),
+        _ => return false,
+    }
+    made == *template
+}
+
 /// Where a key's private part comes from, which decides what its attributes may say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Origin {

@@ -43,14 +43,14 @@ impl Device {
         self.run(|live| {
             let (policy, auth_policy) = policy_of(live, new)?;
             live.with_parent(new.parent, |live, parent| {
-                let session = live.parent_session(new.parent, parent)?;
+                let session = live.parent_session(parent)?;
                 let created = live.context.execute_with_session(Some(session), |c| {
                     let public = template::key(new.kind, origin, new.password.is_some(), auth_policy, Unique::Unknown)?;
                     let auth = new.password.as_ref().map(Password::to_auth).transpose()?;
                     let sensitive = secret.map(|secret| SensitiveData::try_from(secret.to_vec())).transpose()?;
-                    c.create(parent, public, auth, sensitive, None, None)
+                    c.create(parent.handle(), public, auth, sensitive, None, None)
                 });
-                let created = created.map_err(|e| TpmError::of("TPM2_Create", e)).map_err(|e| live.explain_parent(new.parent, e))?;
+                let created = created.map_err(|e| TpmError::of("TPM2_Create", e)).map_err(|e| live.explain_parent(parent, e))?;
                 Ok(KeyFile::new(new.parent, created.out_public, created.out_private, new.password.is_none(), policy.clone()))
             })
         })

@@ -9,10 +9,12 @@ use tss_esapi::structures::{EncryptedSecret, Private, Public, SymmetricDefinitio
 use crate::connection::device::Device;
 use crate::connection::keys::{Loaded, Slot};
 use crate::connection::live::Live;
+use crate::connection::parents::ParentKey;
 use crate::error::Protected;
 use crate::object::blob;
 use crate::object::policy::duplication_digest;
-use crate::{DuplicatedKey, KeyFile, KeySource, Parent, TpmError, TpmHandle, TpmKey};
+use crate::object::template::{self, AuthPolicy, Origin, Unique};
+use crate::{DuplicatedKey, KeyFile, KeyKind, KeySource, Parent, TpmError, TpmHandle, TpmKey};
 
 impl TpmHandle {
     /// A storage key's public area (TPM2B_PUBLIC): what another TPM needs to send a key here ([`TpmKey::duplicate`]). Compare its name
@@ -60,7 +62,10 @@ fn must_be_storage_key(public: &Public) -> Result<(), TpmError> {
 impl Device {
     fn parent_public(&mut self, parent: Parent) -> Result<Vec<u8>, TpmError> {
         self.run(|live| {
-            let public = live.with_parent(parent, Live::read_public)?;
+            let public = live.with_parent(parent, |live, parent| {
+                live.prove(parent)?;
+                Ok(parent.public().clone())
+            })?;
             must_be_storage_key(&public)?;
             Ok(blob::public_blob(&public)?)
         })
@@ -68,11 +73,11 @@ impl Device {
 
     fn import_duplicate(&mut self, parent: Parent, key: &DuplicatedKey) -> Result<KeyFile, TpmError> {
         self.run(|live| {
-            live.with_parent(parent, |live, handle| {
-                let session = live.parent_session(parent, handle)?;
+            live.with_parent(parent, |live, parent| {
+                let session = live.parent_session(parent)?;
                 let imported = live.context.execute_with_session(Some(session), |c| {
                     let (public, duplicate, secret) = (key.public.clone(), key.duplicate.clone(), key.secret.clone());
-                    c.import(handle.into(), None, public, duplicate, secret, SymmetricDefinitionObject::Null)
+                    c.import(parent.handle().into(), None, public, duplicate, secret, SymmetricDefinitionObject::Null)
                 });
                 let private = imported.map_err(|e| match TpmError::of("TPM2_Import", e) {
                     TpmError::OtherTpm(code) => TpmError::Duplicate(code),
@@ -80,7 +85,7 @@ impl Device {
                     TpmError::Command { code, .. } if code >> 16 == 0 && code & 0xc0 == 0xc0 => TpmError::Duplicate(code),
                     other => live.explain_parent(parent, other),
                 })?;
-                let file = KeyFile::new(parent, key.public.clone(), private, key.empty_auth, key.policy.clone());
+                let file = KeyFile::new(parent.parent(), key.public.clone(), private, key.empty_auth, key.policy.clone());
                 Ok(match &key.description {
                     Some(description) => file.with_description(description),
                     None => file,
@@ -96,7 +101,8 @@ impl Device {
             let session = live.policy_session_for(source)?;
             let load = live.context.execute_without_session(|c| c.load_external_public(new_parent.clone(), Hierarchy::Null));
             let parent = load.map_err(|e| TpmError::of("TPM2_LoadExternal for the new parent", e))?;
-            let duplicated = live.duplicate(&key, parent, session, asks_for_password);
+            let named = live.must_be_named(parent.into(), new_parent);
+            let duplicated = named.and_then(|()| live.duplicate(&key, parent, session, asks_for_password));
             live.flush(parent.into())?;
             let (duplicate, secret) = duplicated?;
             let (empty_auth, policy, description) = match source {
@@ -126,6 +132,20 @@ fn asks_for_password(public: &Public) -> Result<bool, TpmError> {
 }
 
 impl Live {
+    /// That the TPM has the parent, where somebody in the bus may claim it: a key that is thrown away is made under it, which takes its private
+    /// part, in a session that they do not know. Somebody will encrypt a secret to it.
+    fn prove(&mut self, parent: &ParentKey) -> Result<(), TpmError> {
+        if !self.is_pinned() {
+            return Ok(());
+        }
+        let session = self.parent_session(parent)?;
+        let made = self.context.execute_with_session(Some(session), |c| {
+            let public = template::key(KeyKind::HmacSha256, Origin::Tpm, false, AuthPolicy::None, Unique::Unknown)?;
+            c.create(parent.handle(), public, None, None, None, None)
+        });
+        made.map(drop).map_err(|e| TpmError::of("TPM2_Create", e)).map_err(|e| self.explain_parent(parent, e))
+    }
+
     /// TPM2_Duplicate, encrypted to the parent by what the TPM makes up (the outer wrapper), and by nothing more.
     fn duplicate(
         &mut self,

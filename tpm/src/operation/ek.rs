@@ -17,9 +17,6 @@ impl TpmHandle {
 
 impl Device {
     fn ek_name(&mut self) -> Result<String, TpmError> {
-        self.run(|live| {
-            let (key, name) = live.ek()?;
-            live.flush(key.into()).map(|()| hex(&name))
-        })
+        self.run(|live| live.ek_name().map(|name| hex(&name)))
     }
 }

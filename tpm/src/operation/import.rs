@@ -38,10 +38,10 @@ impl Device {
             let auth = auth.unwrap_or_default();
             let (wrapping_key, duplicate) = inner_wrap(key, auth.value(), &public)?;
             live.with_parent(new.parent, |live, parent| {
-                let session = live.parent_session(new.parent, parent)?;
+                let session = live.parent_session(parent)?;
                 let imported = live.context.execute_with_session(Some(session), |c| {
                     c.import(
-                        parent.into(),
+                        parent.handle().into(),
                         // The first parameter: the session encrypts it on the bus.
                         Some(Data::try_from(wrapping_key.to_vec())?),
                         public.clone(),
@@ -50,7 +50,7 @@ impl Device {
                         SymmetricDefinitionObject::AES_128_CFB,
                     )
                 });
-                let private = imported.map_err(|e| TpmError::of("TPM2_Import", e)).map_err(|e| live.explain_parent(new.parent, e))?;
+                let private = imported.map_err(|e| TpmError::of("TPM2_Import", e)).map_err(|e| live.explain_parent(parent, e))?;
                 Ok(KeyFile::new(new.parent, public.clone(), private, new.password.is_none(), policy.clone()))
             })
         })

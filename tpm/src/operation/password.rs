@@ -37,7 +37,7 @@ impl Device {
             let private = live.with_parent(file.parent(), |live, parent| {
                 live.as_admin(&key, "TPM2_ObjectChangeAuth", |c, handle| {
                     let auth = new.map_or(Ok(Auth::default()), Password::to_auth)?;
-                    c.object_change_auth(handle.into(), parent.into(), auth)
+                    c.object_change_auth(handle.into(), parent.handle().into(), auth)
                 })
             })?;
             Ok((**file).clone().with_private(private, new.is_none()))

@@ -1,5 +1,6 @@
 //! TPM2_Sign, TPM2_VerifySignature, and the public key that goes with them.
 
+use tss_esapi::Context;
 use tss_esapi::constants::tss::{TPM2_RH_NULL, TPM2_ST_HASHCHECK};
 use tss_esapi::structures::{Digest, HashcheckTicket};
 use tss_esapi::tss2_esys::TPMT_TK_HASHCHECK;
@@ -83,9 +84,8 @@ impl Device {
             let (kinds, operation) = scheme.kinds();
             key.must_be(kinds, operation)?;
             let Some(signature) = scheme.decode(algorithm, signature).filter(|_| digest.len() == algorithm.len()) else { return Ok(false) };
-            let verified =
-                live.context.execute_without_session(|c| c.verify_signature(key.handle, Digest::try_from(digest.to_vec())?, signature));
-            match verified.map_err(|e| TpmError::of("TPM2_VerifySignature", e)) {
+            let verify = |c: &mut Context| c.verify_signature(key.handle, Digest::try_from(digest.to_vec())?, signature);
+            match live.ask("TPM2_VerifySignature", true, verify) {
                 Ok(_) => Ok(true),
                 // TPM_RC_SIGNATURE: not this key's. TPM_RC_SIZE, TPM_RC_VALUE: not even of its size.
                 Err(TpmError::Command { code, .. }) if [0x9b, 0x95, 0x84].contains(&(code & 0xbf)) => Ok(false),

@@ -184,7 +184,7 @@ async fn only_a_storage_key_is_taken_as_the_new_parent() {
     assert!(refused.to_string().contains("TPM2_LoadExternal for the new parent failed"), "{refused}");
     let ecc = tpm.persist(tpm.create_key(NewKey::new(KeyKind::EccP256)).await.expect("create"), 0x8100_0010).await.expect("persisted");
     let refused = tpm.parent_public(Parent::Persistent(ecc.handle)).await;
-    assert!(matches!(refused, Err(TpmError::NewParent(_))), "{refused:?}");
+    assert!(matches!(refused, Err(TpmError::NotAParent(0x8100_0010))), "{refused:?}");
     drop(key);
     leaves_nothing(&swtpm, tpm);
 }

@@ -38,15 +38,31 @@ pub struct Relay {
 
 impl Relay {
     /// Starts to listen in front of `swtpm`; `rule` is asked with each command's code.
-    pub fn on(swtpm: &Swtpm, rule: impl FnMut(u32) -> Act + Send + 'static) -> Self {
+    pub fn on(swtpm: &Swtpm, mut rule: impl FnMut(u32) -> Act + Send + 'static) -> Self {
+        let port = swtpm.port();
+        Self::answering(swtpm, move |command| {
+            let act = rule(code_of(command));
+            let answer = match act {
+                Act::Answer(code) => [&[0x80, 0x01, 0, 0, 0, 10][..], &code.to_be_bytes()].concat(),
+                Act::BreakBefore => return None,
+                Act::Pass | Act::BreakAfter => transmit(port, command)?,
+            };
+            (act != Act::BreakAfter).then_some(answer)
+        })
+    }
+
+    /// Starts to listen in front of `swtpm`; `answer` has the answer to each command, or breaks the connection.
+    pub fn answering(swtpm: &Swtpm, mut answer: impl FnMut(&[u8]) -> Option<Vec<u8>> + Send + 'static) -> Self {
         let (data, ctrl) = two_listeners();
         let port = data.local_addr().expect("a bound socket has an address").port();
         let stopped = Arc::new(AtomicBool::new(false));
-        let (mut rule, target) = (rule, swtpm.port());
-        let threads = vec![
-            listen(data, Arc::clone(&stopped), move |client| command(client, target, &mut rule)),
-            listen(ctrl, Arc::clone(&stopped), move |client| control(client, target + 1)),
-        ];
+        let target = swtpm.port() + 1;
+        // libtss2 makes a connection for each command.
+        let data = listen(data, Arc::clone(&stopped), move |mut client| {
+            let command = message(&mut client)?;
+            client.write_all(&answer(&command)?).ok()
+        });
+        let threads = vec![data, listen(ctrl, Arc::clone(&stopped), move |client| control(client, target))];
         Self { port, stopped, threads }
     }
 
@@ -94,21 +110,16 @@ fn message(stream: &mut TcpStream) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// libtss2 makes a connection for each command.
-fn command(mut client: TcpStream, target: u16, rule: &mut impl FnMut(u32) -> Act) -> Option<()> {
-    let command = message(&mut client)?;
-    let act = rule(u32::from_be_bytes(command[6..10].try_into().ok()?));
-    let answer = match act {
-        Act::Answer(code) => [&[0x80, 0x01, 0, 0, 0, 10][..], &code.to_be_bytes()].concat(),
-        Act::BreakBefore => return None,
-        Act::Pass | Act::BreakAfter => {
-            let mut tpm = TcpStream::connect(("127.0.0.1", target)).ok()?;
-            tpm.write_all(&command).ok()?;
-            message(&mut tpm)?
-        }
-    };
-    (act != Act::BreakAfter).then_some(())?;
-    client.write_all(&answer).ok()
+/// A command's or a response's code.
+pub fn code_of(message: &[u8]) -> u32 {
+    u32::from_be_bytes(message[6..10].try_into().expect("4 bytes"))
+}
+
+/// What the TPM at this port answers.
+pub fn transmit(port: u16, command: &[u8]) -> Option<Vec<u8>> {
+    let mut tpm = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    tpm.write_all(command).ok()?;
+    message(&mut tpm)
 }
 
 /// One request and its response, as swtpm_ioctls(3) has them; both are shorter than a buffer.

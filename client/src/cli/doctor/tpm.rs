@@ -184,7 +184,7 @@ pub(super) async fn check_key(
     tcti: &Tcti,
 ) -> Option<TpmKey> {
     let file = match asked.key {
-        KeyRef::Handle(_) => None,
+        KeyRef::Handle(..) => None,
         KeyRef::File(path) => match read_key_file(path) {
             Ok(file) => {
                 let finding = format!("{}: {}, policy: {}", path.display(), file.describe().algorithm, file.policy());
@@ -231,7 +231,7 @@ pub(super) async fn check_key(
         }
         (Some(file), _, Some(policy)) => KeySource::from(file.with_policy(policy)),
         (Some(file), _, None) => KeySource::from(file),
-        (None, KeyRef::Handle(handle), stated) => KeySource::handle(*handle, stated.unwrap_or_default()),
+        (None, KeyRef::Handle(handle, name), stated) => KeySource::handle(*handle, stated.unwrap_or_default()).with_name(name.clone()),
         (None, KeyRef::File(_), _) => return None,
     };
     let parent = match &source {
@@ -315,7 +315,7 @@ fn not_loaded(error: &TpmError, key: &KeyRef) -> String {
                                        key (`key create`), and give the server its secret"
                 .to_owned()
         }
-        (TpmError::NoKey { .. }, KeyRef::Handle(handle)) => {
+        (TpmError::NoKey { .. }, KeyRef::Handle(handle, _)) => {
             format!("there is no key at 0x{handle:08x}: `key list` shows what is there")
         }
         (TpmError::NoParent { .. }, KeyRef::File(_)) => {

@@ -1,0 +1,80 @@
+//! Whom a session is salted to. One place decides it, and no session starts without what it hands out: [`SaltKey`] has no other maker.
+//!
+//! Nothing that TPM2_CreatePrimary answers is authenticated. Somebody who sits in the bus can answer with a key of their own, and then knows
+//! all that travels in a session that is salted to it. So a pinned name is compared each time the endorsement key is made.
+
+use tss_esapi::abstraction::{AsymmetricAlgorithmSelection, ek};
+use tss_esapi::constants::SessionType;
+use tss_esapi::handles::KeyHandle;
+use tss_esapi::interface_types::algorithm::HashingAlgorithm;
+use tss_esapi::interface_types::ecc::EccCurve;
+use tss_esapi::interface_types::resource_handles::Hierarchy;
+use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::structures::SymmetricDefinition;
+
+use super::live::Live;
+use super::parents::ParentKey;
+use super::sessions::EMPTY_PASSWORD;
+use crate::TpmError;
+use crate::error::Protected;
+use crate::object::name::{hex, name_of};
+use crate::object::template;
+
+/// A key that a session may be salted to: the endorsement key, its name compared where one is pinned; a parent where none is.
+pub(super) struct SaltKey {
+    handle: KeyHandle,
+    /// Whether it was made for this, and is to be flushed.
+    is_own: bool,
+}
+
+impl Live {
+    /// The parent's key where there is one and no other is pinned: it is loaded already. Else the endorsement key.
+    pub(super) fn salt_key(&mut self, parent: Option<&ParentKey>) -> Result<SaltKey, TpmError> {
+        match (parent, &self.settings.session_key_name) {
+            (Some(parent), None) => Ok(SaltKey { handle: parent.handle(), is_own: false }),
+            _ => self.endorsement_key().map(|(handle, _)| SaltKey { handle, is_own: true }),
+        }
+    }
+
+    /// The endorsement key's name.
+    pub(crate) fn ek_name(&mut self) -> Result<Vec<u8>, TpmError> {
+        let (handle, name) = self.endorsement_key()?;
+        self.flush(handle.into()).map(|()| name)
+    }
+
+    /// The endorsement key (TCG EK Credential Profile, template L-2: ECC P-256) and its name. The one that is pinned, or an error.
+    fn endorsement_key(&mut self) -> Result<(KeyHandle, Vec<u8>), TpmError> {
+        let selection = AsymmetricAlgorithmSelection::Ecc(EccCurve::NistP256);
+        let wanted = ek::create_ek_public_from_default_template_2(selection, None);
+        let wanted = wanted.map_err(|e| TpmError::of("describing the endorsement key", e))?;
+        let created = self
+            .context
+            .execute_with_session(EMPTY_PASSWORD, |c| c.create_primary(Hierarchy::Endorsement, wanted.clone(), None, None, None, None));
+        let created = created
+            .map_err(|e| TpmError::of("TPM2_CreatePrimary for the endorsement key", e))
+            .map_err(|e| self.explain(Protected::Endorsement, false, false, e))?;
+        let checked = match name_of(&created.out_public) {
+            Some(name) if self.settings.session_key_name.as_ref().is_some_and(|pinned| *pinned != name) => {
+                Err(TpmError::SessionKey { found: hex(&name) })
+            }
+            Some(name) if template::is_made_by(&created.out_public, &wanted) => Ok(name),
+            _ => Err(TpmError::Contradiction("the endorsement key")),
+        };
+        match checked {
+            Ok(name) => Ok((created.key_handle, name)),
+            Err(error) => self.flush(created.key_handle.into()).and(Err(error)),
+        }
+    }
+
+    /// TPM2_StartAuthSession
+    pub(super) fn start(&mut self, salt: SaltKey, kind: SessionType) -> Result<AuthSession, TpmError> {
+        let started = self.context.execute_without_session(|c| {
+            c.start_auth_session(Some(salt.handle), None, None, kind, SymmetricDefinition::AES_128_CFB, HashingAlgorithm::Sha256)
+        });
+        let flushed = if salt.is_own { self.flush(salt.handle.into()) } else { Ok(()) };
+        let session = started
+            .map_err(|e| TpmError::of("TPM2_StartAuthSession", e))?
+            .ok_or(TpmError::Command { operation: "TPM2_StartAuthSession", code: 0 })?;
+        flushed.map(|()| session)
+    }
+}
