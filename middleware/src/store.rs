@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
@@ -138,7 +139,31 @@ impl fmt::Debug for RegisteredKey {
 /// A [`SecretStore`] in memory.
 #[derive(Debug, Default)]
 pub struct MemoryStore {
-    keys: RwLock<HashMap<KeyId, Arc<RegisteredKey>>>,
+    keys: RwLock<Keys>,
+}
+
+#[derive(Debug, Default)]
+struct Keys {
+    by_kid: HashMap<KeyId, Arc<RegisteredKey>>,
+    /// Under a hash of its secret that is keyed anew in each process, or at the next free number where two hash alike.
+    by_secret: HashMap<u64, Arc<RegisteredKey>>,
+    hasher: RandomState,
+}
+
+impl Keys {
+    /// Where a key with this secret goes, or the key that holds it already.
+    fn place(&self, secret: &Secret) -> Result<u64, &RegisteredKey> {
+        // HMAC cannot tell S from S with zeros behind it (RFC 2104 §2).
+        let significant = secret.expose().iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let mut place = self.hasher.hash_one(&secret.expose()[..significant]);
+        while let Some(other) = self.by_secret.get(&place) {
+            if other.secret.same_hmac_key(secret) {
+                return Err(other);
+            }
+            place = place.wrapping_add(1);
+        }
+        Ok(place)
+    }
 }
 
 impl MemoryStore {
@@ -154,32 +179,35 @@ impl MemoryStore {
     /// When its key id is taken, or another key id holds the same secret: one secret serves one key.
     pub fn add(&self, key: RegisteredKey) -> Result<(), RegisterError> {
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        if keys.contains_key(&key.kid) {
+        if keys.by_kid.contains_key(&key.kid) {
             return Err(RegisterError::KidTaken(key.kid));
         }
-        if let Some(other) = keys.values().find(|other| other.secret.same_hmac_key(&key.secret)) {
-            return Err(RegisterError::SecretTaken { kid: key.kid, other: other.kid.clone() });
-        }
-        keys.insert(key.kid.clone(), Arc::new(key));
+        let place = match keys.place(&key.secret) {
+            Ok(place) => place,
+            Err(other) => return Err(RegisterError::SecretTaken { other: other.kid.clone(), kid: key.kid }),
+        };
+        let key = Arc::new(key);
+        keys.by_secret.insert(place, Arc::clone(&key));
+        keys.by_kid.insert(key.kid.clone(), key);
         Ok(())
     }
 
     /// [Revokes](RegisteredKey::revoke) a key. Whether it was there. Its key id stays taken: it is never bound to another secret.
     pub fn revoke(&self, kid: &KeyId) -> bool {
-        let key = self.keys.read().unwrap_or_else(PoisonError::into_inner).get(kid).cloned();
+        let key = self.keys.read().unwrap_or_else(PoisonError::into_inner).by_kid.get(kid).cloned();
         key.inspect(|key| key.revoke()).is_some()
     }
 
     /// How many keys it holds, revoked ones included.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).by_kid.len()
     }
 
     /// How many keys are such.
     #[must_use]
     pub fn count(&self, is_such: impl Fn(&RegisteredKey) -> bool) -> usize {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).values().filter(|key| is_such(key)).count()
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).by_kid.values().filter(|key| is_such(key)).count()
     }
 
     /// Whether it holds no key.
@@ -191,7 +219,7 @@ impl MemoryStore {
 
 impl SecretStore for MemoryStore {
     fn get(&self, kid: &KeyId) -> Result<Option<Arc<RegisteredKey>>, StoreUnavailable> {
-        Ok(self.keys.read().unwrap_or_else(PoisonError::into_inner).get(kid).cloned())
+        Ok(self.keys.read().unwrap_or_else(PoisonError::into_inner).by_kid.get(kid).cloned())
     }
 }
 

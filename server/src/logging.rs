@@ -7,6 +7,7 @@ use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
 
 use crate::error::ServerError;
+use crate::output;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, Deserialize, ValueEnum)]
@@ -21,7 +22,7 @@ pub(crate) enum LogFormat {
 
 pub(crate) fn start(filter: &str, format: LogFormat) -> Result<(), ServerError> {
     let filter = EnvFilter::try_new(filter).map_err(|e| ServerError::Config(format!("--log {filter}: {e}")))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(output::Log).log_internal_errors(false);
     let started = match format {
         LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
         LogFormat::Json => builder.json().try_init(),

@@ -1,12 +1,17 @@
 //! `ekm-otp-server`: serves HTTP to clients that prove, on each TLS connection, that they hold their key.
 
+// Both panic where the output is closed or full: `output` shows things.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod config;
 mod crowd;
 mod error;
 mod logging;
 mod origin;
+mod output;
 mod registry;
 mod run;
+mod signals;
 
 use std::process::ExitCode;
 
@@ -33,16 +38,13 @@ enum Command {
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => {
-            let _ = e.print();
-            return ExitCode::from(if e.use_stderr() { 64 } else { 0 });
-        }
+        Err(e) => return output::of_clap(&e),
     };
     let Command::Run(args) = cli.command;
     match Config::resolve(*args).and_then(run::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("ekm-otp-server: {e}");
+            output::complain(&e.to_string());
             ExitCode::from(e.exit_code())
         }
     }

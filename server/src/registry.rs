@@ -102,6 +102,23 @@ mod tests {
     const SECRET: &str = "dGVzdCBkYXRhLCB1c2VkIG5vd2hlcmUgZWxzZSAuLi4=";
     const OTHER: &str = "b3RoZXIgdGVzdCBkYXRhLCB1c2VkIG5vd2hlcmUgZWxzZQ==";
 
+    /// By comparing each secret with each other one, this takes minutes.
+    #[test]
+    fn forty_thousand_keys_are_read_and_a_secret_that_stands_twice_is_found() {
+        use fmt::Write as _;
+        let mut text = String::new();
+        for i in 0..40_000 {
+            let secret = Secret::new(format!("test secret number {i:08}").into_bytes()).expect("a secret").encode_base64();
+            writeln!(text, "[k{i}]\nsecret = \"{}\"\nclient = \"c\"", *secret).expect("text");
+        }
+        assert_eq!(parse(&text, false, false).expect("a registry").len(), 40_000);
+        // S and S with a zero behind it are one HMAC key.
+        let again = Secret::new(b"test secret number 00000007\0".to_vec()).expect("a secret").encode_base64();
+        text += &format!("[again]\nsecret = \"{}\"\nclient = \"c\"\n", *again);
+        let refused = parse(&text, false, false).expect_err("a secret of another key");
+        assert!(refused.starts_with("the secret of again is the same as that of k7:"), "{refused}");
+    }
+
     #[test]
     fn toml_and_json_hold_the_same() {
         let toml =

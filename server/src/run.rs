@@ -15,7 +15,6 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
@@ -23,6 +22,7 @@ use tracing::Instrument as _;
 use crate::config::Config;
 use crate::crowd::Crowd;
 use crate::error::ServerError;
+use crate::signals::Signals;
 use crate::{logging, origin, registry};
 
 /// How long a request's header section may take on HTTP/1, an idle connection included; and how long HTTP/2 may be silent.
@@ -33,15 +33,32 @@ const MAX_STREAMS: u32 = 128;
 /// Serves until SIGTERM or SIGINT, then drains.
 pub(crate) fn run(config: Config) -> Result<(), ServerError> {
     logging::start(&config.log, config.log_format)?;
-    let store = registry::load(&config.secrets, config.weak_secrets)?;
-    let tls = server_config(&config)?;
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| ServerError::Other(format!("cannot start the runtime: {e}")))?
-        // Spawned, so that accepting runs on a worker thread beside the connections rather than waking it from outside.
-        .block_on(async { tokio::spawn(serve(config, store, tls)).await })
-        .unwrap_or_else(|e| Err(ServerError::Other(format!("the server's task ended: {e}"))))
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| ServerError::Other(format!("cannot start the runtime: {e}")))?;
+    // Spawned, so that accepting runs on a worker thread beside the connections rather than waking it from outside.
+    let result = runtime.block_on(async { tokio::spawn(start(config)).await });
+    // A registry that is still being read when a signal comes is not waited for.
+    runtime.shutdown_background();
+    result.unwrap_or_else(|e| Err(ServerError::Other(format!("the server's task ended: {e}"))))
+}
+
+/// Reads what there is to read, while signals are heard: a large registry takes seconds.
+async fn start(config: Config) -> Result<(), ServerError> {
+    let mut signals = Signals::listen()?;
+    let config = Arc::new(config);
+    let reading = Arc::clone(&config);
+    let reading =
+        tokio::task::spawn_blocking(move || Ok((registry::load(&reading.secrets, reading.weak_secrets)?, server_config(&reading)?)));
+    tokio::select! {
+        read = reading => {
+            let (store, tls) = read.unwrap_or_else(|e| Err(ServerError::Other(format!("reading the files failed: {e}"))))?;
+            serve(&config, store, tls, signals).await
+        }
+        () = signals.stop() => {
+            tracing::info!("stopped before it listened");
+            Ok(())
+        }
+    }
 }
 
 fn server_config(config: &Config) -> Result<ServerConfig, ServerError> {
@@ -67,7 +84,7 @@ fn server_config(config: &Config) -> Result<ServerConfig, ServerError> {
         })
 }
 
-async fn serve(config: Config, store: ekm_otp_tower::MemoryStore, tls: ServerConfig) -> Result<(), ServerError> {
+async fn serve(config: &Config, store: ekm_otp_tower::MemoryStore, tls: ServerConfig, mut signals: Signals) -> Result<(), ServerError> {
     if store.is_empty() {
         tracing::warn!("the registry holds no key: every request will be refused");
     }
@@ -84,15 +101,12 @@ async fn serve(config: Config, store: ekm_otp_tower::MemoryStore, tls: ServerCon
     if never > 0 {
         tracing::warn!(keys = never, "the registry has keys that must show more than any kind that --credential accepts: they never pass");
     }
-    let authentication = Authentication::new(Arc::new(store), config.names, &config.realm)
+    let authentication = Authentication::new(Arc::new(store), config.names.clone(), &config.realm)
         .map_err(|e| ServerError::Config(format!("--realm: {e}")))?
         .kinds(config.kinds.iter().copied())
         .leeway(config.leeway)
         .max_age(config.max_age);
-    let authentication = if config.go { authentication.profile_go(config.go_default_kid) } else { authentication };
-    let signals = |kind| signal(kind).map_err(|e| ServerError::io("cannot wait for signals", &e));
-    let mut terminate = signals(SignalKind::terminate())?;
-    let mut interrupt = signals(SignalKind::interrupt())?;
+    let authentication = if config.go { authentication.profile_go(config.go_default_kid.clone()) } else { authentication };
 
     let tcp = TcpListener::bind(config.listen).await.map_err(|e| ServerError::io(&format!("cannot listen on {}", config.listen), &e))?;
     let mut listener = EkmListener::new(tcp, EkmAcceptor::new(tls, config.tls, authentication));
@@ -128,8 +142,7 @@ async fn serve(config: Config, store: ekm_otp_tower::MemoryStore, tls: ServerCon
     loop {
         tokio::select! {
             biased;
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            () = signals.stop() => break,
             Some(_) = connections.join_next() => {},
             (stream, peer) = listener.accept() => {
                 // Full: room is made by whoever has shown nothing for the longest time.
@@ -142,11 +155,12 @@ async fn serve(config: Config, store: ekm_otp_tower::MemoryStore, tls: ServerCon
                 let span = tracing::info_span!("connection", %peer);
                 span.in_scope(|| tracing::debug!(tls = %authenticator.tls(), "accepted"));
                 let serving = serve_connection(&http, stream, service_fn(origin::handle), drained(draining.clone()));
+                let show_otp = config.show_otp;
                 connections.spawn(serving.map(move |result| {
                     if let Err(error) = result {
                         tracing::debug!(%error, "the connection broke");
                     }
-                    if config.show_otp && let Some(otp) = authenticator.retired_otp() {
+                    if show_otp && let Some(otp) = authenticator.retired_otp() {
                         tracing::warn!(authorization = otp.reveal(), "closed");
                     }
                 }).instrument(span));
@@ -162,8 +176,7 @@ async fn serve(config: Config, store: ekm_otp_tower::MemoryStore, tls: ServerCon
     let all_ended = tokio::select! {
         () = async { while connections.join_next().await.is_some() {} } => true,
         () = tokio::time::sleep(config.drain) => false,
-        _ = terminate.recv() => false,
-        _ = interrupt.recv() => false,
+        () = signals.stop() => false,
     };
     if !all_ended {
         tracing::warn!(connections = connections.len(), "connections were cut: they did not finish in time, or a second signal came");

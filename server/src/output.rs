@@ -1,0 +1,47 @@
+//! All that this program shows. What cannot be shown ends no server: nobody is there to be told.
+
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+
+use tracing_subscriber::fmt::MakeWriter;
+
+/// A line on standard error. Where that is closed or full, there is no other place for it.
+pub(crate) fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "ekm-otp-server: {text}");
+}
+
+/// What clap has to say: help and version, or what is wrong with the flags. Who closed the pipe wants no more of it.
+pub(crate) fn of_clap(error: &clap::Error) -> ExitCode {
+    let shown = error.print().and_then(|()| io::stdout().flush());
+    match shown {
+        _ if error.use_stderr() => ExitCode::from(64),
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            complain(&format!("cannot write to standard output: {e}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::SUCCESS,
+    }
+}
+
+/// Where the log goes: standard error. A line that cannot be written is lost, and nothing else: the log's formatter panics on an error.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Log;
+
+impl Write for Log {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().write_all(line);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        *self
+    }
+}
