@@ -116,7 +116,7 @@ mod tests {
         let again = Secret::new(b"test secret number 00000007\0".to_vec()).expect("a secret").encode_base64();
         text += &format!("[again]\nsecret = \"{}\"\nclient = \"c\"\n", *again);
         let refused = parse(&text, false, false).expect_err("a secret of another key");
-        assert!(refused.starts_with("the secret of again is the same as that of k7:"), "{refused}");
+        assert!(refused.starts_with("the secret of k7 is the same as that of again:"), "{refused}");
     }
 
     #[test]
