@@ -1,5 +1,8 @@
 //! `ekm-otp-client`: authenticated requests with a key in the TPM, and the keys themselves.
 
+// Both panic where the output is closed or full: `cli::output` shows things.
+#![warn(clippy::print_stdout, clippy::print_stderr)]
+
 mod cli;
 
 use std::process::ExitCode;
@@ -7,7 +10,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::{CliError, doctor, get, keys};
+use crate::cli::{CliError, doctor, get, keys, output};
 
 /// EKM-OTP client: requests with a password that fits one TLS connection, derived by a key that never leaves the TPM.
 ///
@@ -41,17 +44,11 @@ enum Command {
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => {
-            let _ = e.print();
-            return ExitCode::from(if e.use_stderr() { 64 } else { 0 });
-        }
+        Err(e) => return output::of_clap(&e),
     };
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!("ekm-otp-client: {e}");
-            ExitCode::from(e.exit_code())
-        }
+        Err(e) => output::of_error(&e),
     }
 }
 

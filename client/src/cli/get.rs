@@ -13,9 +13,11 @@ use ekm_otp_tpm::{BusEncryption, KeyKind, KeySource};
 use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
 use serde_json::{Map, Value};
 use tokio::io::AsyncWriteExt as _;
 
+use super::output::note;
 use super::secret_file::{self, SecretFormat};
 use super::{CliError, KeyRef, UseKeyArgs, key_ref, trust};
 
@@ -149,32 +151,21 @@ pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
     let was_proven = connection.is_proven();
     let response = connection.send(request).await?;
     if args.verbose {
-        eprintln!("* answer: {}", response.status());
+        note!("* answer: {}", response.status());
         match (was_proven, connection.is_proven()) {
             (true, _) => {}
-            (false, true) => eprintln!("* server proof: verified, in this answer"),
-            (false, false) if args.profile == Profile::Go => eprintln!("* server proof: none in the profile go"),
-            (false, false) => eprintln!("* server proof: none. This answer may come from anyone who has a valid certificate"),
+            (false, true) => note!("* server proof: verified, in this answer"),
+            (false, false) if args.profile == Profile::Go => note!("* server proof: none in the profile go"),
+            (false, false) => note!("* server proof: none. This answer may come from anyone who has a valid certificate"),
         }
     }
 
     let status = response.status();
-    let mut body = response.into_body();
-    let mut stdout = tokio::io::stdout();
-    let broken = |e: &dyn std::fmt::Display| CliError::Other(format!("the answer's body is incomplete: {e}"));
-    loop {
-        let frame = tokio::time::timeout(deadline, body.frame()).await;
-        let stalled = |_| CliError::Unavailable(format!("the answer's body stalled for {} s", args.timeout));
-        let Some(frame) = frame.map_err(stalled)? else { break };
-        if let Ok(data) = frame.map_err(|e| broken(&e))?.into_data() {
-            stdout.write_all(&data).await.map_err(|e| broken(&e))?;
-        }
-    }
-    stdout.flush().await.map_err(|e| broken(&e))?;
+    write_body(response.into_body(), deadline).await?;
 
     let credential = connection.retire();
     if let Some(credential) = credential.filter(|_| args.unsafe_show_otp) {
-        eprintln!("* closed; its credential was: {}", credential.reveal());
+        note!("* closed; its credential was: {}", credential.reveal());
     }
     match status {
         status if status.is_success() => Ok(()),
@@ -190,6 +181,22 @@ pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
             Err(CliError::Unavailable(format!("the server answered {status}")))
         }
         status => Err(CliError::Other(format!("the server answered {status}"))),
+    }
+}
+
+/// Writes the body as it comes. What has come is written whatever happens then: an error, or a signal that drops this.
+async fn write_body(mut body: Incoming, deadline: Duration) -> Result<(), CliError> {
+    let mut stdout = tokio::io::stdout();
+    loop {
+        let frame = match tokio::time::timeout(deadline, body.frame()).await {
+            Err(_) => Err(CliError::Unavailable(format!("the answer's body stalled for {} s", deadline.as_secs()))),
+            Ok(None) => return Ok(()),
+            Ok(Some(frame)) => frame.map_err(|e| CliError::Other(format!("the answer's body is incomplete: {e}"))),
+        };
+        if let Ok(data) = frame?.into_data() {
+            stdout.write_all(&data).await.map_err(CliError::output)?;
+            stdout.flush().await.map_err(CliError::output)?;
+        }
     }
 }
 
@@ -216,7 +223,7 @@ fn connector(args: &GetArgs, key: Key, deadline: Duration) -> Result<(Connector,
             return Err(CliError::Usage("--mutual require: the server proves nothing in the profile go".into()));
         }
         (Profile::Go, _) => {
-            eprintln!(
+            note!(
                 "ekm-otp-client: warning: --profile go: the server proves nothing, a rogue one with a valid certificate is not found out"
             );
             connector.profile_go()
@@ -236,7 +243,7 @@ async fn key(args: &GetArgs, deadline: Duration) -> Result<Key, CliError> {
             if let KeySource::File { file, .. } = &source
                 && let Some(description) = file.description().filter(|description| *description != args.kid.as_str())
             {
-                eprintln!("ekm-otp-client: warning: the key was made for the key id {description}, not {}", args.kid);
+                note!("ekm-otp-client: warning: the key was made for the key id {description}, not {}", args.kid);
             }
             let key = tpm.load(source);
             // Before anything is dialled: a key that cannot be used is told at once, and the connection then costs one TPM command.
@@ -246,14 +253,12 @@ async fn key(args: &GetArgs, deadline: Duration) -> Result<Key, CliError> {
                 return Err(CliError::Usage(format!("{} keys cannot make HMACs, and this protocol needs one", description.algorithm)));
             }
             if args.verbose {
-                eprintln!("* TPM: key loaded, {}", milliseconds(started.elapsed()));
+                note!("* TPM: key loaded, {}", milliseconds(started.elapsed()));
             }
             Ok(Key::Tpm(key))
         }
         (None, Some(path)) => {
-            eprintln!(
-                "ekm-otp-client: warning: the secret is in a file and in this process's memory, not in a TPM: whoever reads it has it"
-            );
+            note!("ekm-otp-client: warning: the secret is in a file and in this process's memory, not in a TPM: whoever reads it has it");
             Ok(Key::Software(secret_file::read(path, args.secret_format, args.unsafe_weak_secret).await?))
         }
         (None, None) => Err(CliError::Usage("--key or --secret-file is missing".into())),
@@ -262,12 +267,12 @@ async fn key(args: &GetArgs, deadline: Duration) -> Result<Key, CliError> {
 
 fn tell_connection(connection: &Connection, args: &GetArgs) {
     let holder = if args.key.is_some() { "TPM" } else { "software key" };
-    eprintln!("* TLS: {}", connection.tls());
-    eprintln!("* HTTP: {:?}", connection.http_version());
+    note!("* TLS: {}", connection.tls());
+    note!("* HTTP: {:?}", connection.http_version());
     let macs = if args.profile == Profile::Go && args.credential == CredentialKind::Jwe { "two HMACs" } else { "one HMAC" };
-    eprintln!("* {holder}: {macs}, {}", milliseconds(connection.mac_time()));
+    note!("* {holder}: {macs}, {}", milliseconds(connection.mac_time()));
     if connection.is_proven() {
-        eprintln!("* server proof: verified, before the request was sent");
+        note!("* server proof: verified, before the request was sent");
     }
 }
 

@@ -1,6 +1,5 @@
 //! `key …`: make, import, look at, use and guard keys in the TPM.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
@@ -13,6 +12,7 @@ use sha2::{Sha256, Sha384, Sha512};
 use zeroize::Zeroizing;
 
 use super::moving::{self, ConvertArgs, DuplicateArgs, EvictArgs, ParentArgs, PersistArgs};
+use super::output::{self, note, printable, shown};
 use super::password::{self, Asked};
 use super::secret_file::{self, PrivateFile, SecretFormat};
 use super::{CliError, KeyRef, TpmArgs, UseKeyArgs, key_ref, persistent_handle, read_key_file};
@@ -239,10 +239,7 @@ pub(crate) async fn run(command: KeyCommand) -> Result<(), CliError> {
         KeyCommand::Parent(args) => moving::parent(args).await,
         KeyCommand::Duplicate(args) => moving::duplicate(args).await,
         KeyCommand::Convert(args) => moving::convert(&args),
-        KeyCommand::EkName(tpm) => {
-            println!("{}", tpm.open()?.ek_name().await?);
-            Ok(())
-        }
+        KeyCommand::EkName(tpm) => output::line(&tpm.open()?.ek_name().await?),
     }
 }
 
@@ -258,30 +255,45 @@ async fn create(args: CreateArgs) -> Result<(), CliError> {
         let key = args.key.tpm.open()?.create_key(new).await?;
         return write_key(key_out, &args.key.described(key), &args.key);
     }
+    if args.secret_out.as_deref() == Some(&args.key.out) {
+        return Err(CliError::Usage("--out and --secret-out name one file: the key and the secret go into two".into()));
+    }
+    match (&args.secret_out, args.key.out.as_os_str() == "-") {
+        (Some(path), _) if path.as_os_str() == "-" => {
+            return Err(CliError::Usage("--secret-out -: leave it out, and the registry entry goes to standard output".into()));
+        }
+        (None, true) => {
+            return Err(CliError::Usage("--out -: standard output gets the secret already; name a file with --secret-out".into()));
+        }
+        _ => {}
+    }
     // Before there is a secret that could be lost.
     let secret_out = args.secret_out.as_deref().map(PrivateFile::create).transpose()?;
-    let key_out = PrivateFile::create(&args.key.out)?;
+    let mut key_out = PrivateFile::create(&args.key.out)?;
     let tpm = args.key.tpm.open()?;
     let secret = random_secret(&tpm, new.parent).await?;
     let key = tpm.create_hmac_key(new, Zeroizing::new(secret.expose().to_vec())).await?;
+    let key = args.key.described(key);
 
     let entry = secret_file::registry_entry(&args.key.kid, args.client.as_deref().unwrap_or(args.key.kid.as_str()), &secret);
-    match (secret_out, &args.secret_out) {
-        (Some(file), Some(path)) => {
-            file.write(&entry)?;
-            eprintln!(
-                "wrote {} for the server's registry. It holds the secret: move it there over a safe way, then delete it here",
-                path.display()
-            );
+    // Both are on the disk before either gets its name: no secret is left of a key that does not exist.
+    key_out.write(pem(&key)?.as_bytes())?;
+    match secret_out {
+        Some(mut file) => {
+            file.write(entry.as_bytes())?;
+            key_out.keep()?;
+            let path = file.keep()?;
+            note!("wrote {path} for the server's registry. It holds the secret: move it there over a safe way, then delete it here");
         }
-        _ => {
-            eprintln!("for the server's registry; it is shown this once:");
-            std::io::stdout()
-                .write_all(entry.as_bytes())
-                .map_err(|e| CliError::Other(format!("cannot show the secret, the key is not kept: {e}")))?;
+        None => {
+            note!("for the server's registry; it is shown this once:");
+            output::result(entry.as_bytes())
+                .map_err(|e| CliError::Other(format!("the secret cannot be shown, the key is not kept: {e}")))?;
+            key_out.keep()?;
         }
     }
-    write_key(key_out, &args.key.described(key), &args.key)
+    tell_key(&key, &args.key);
+    Ok(())
 }
 
 async fn import(args: ImportArgs) -> Result<(), CliError> {
@@ -297,7 +309,7 @@ async fn import(args: ImportArgs) -> Result<(), CliError> {
             let new = args.key.new_key(KeyKind::HmacSha256)?;
             let key_out = PrivateFile::create(&args.key.out)?;
             let key = args.key.tpm.open()?.create_hmac_key(new, Zeroizing::new(secret.expose().to_vec())).await?;
-            eprintln!("put a secret of {} bytes into the TPM", secret.expose().len());
+            note!("put a secret of {} bytes into the TPM", secret.expose().len());
             (key_out, key)
         }
         (None, Some(path)) => {
@@ -307,7 +319,7 @@ async fn import(args: ImportArgs) -> Result<(), CliError> {
             let key_out = PrivateFile::create(&args.key.out)?;
             let kind = private.kind();
             let key = args.key.tpm.open()?.import_key(new, private).await?;
-            eprintln!("put an {kind} key into the TPM. Whoever has {} still has it: delete it", path.display());
+            note!("put an {kind} key into the TPM. Whoever has {} still has it: delete it", path.display());
             (key_out, key)
         }
         (None, None) => return Err(CliError::Usage("--secret-file, --pem or --duplicate is missing".into())),
@@ -329,15 +341,20 @@ async fn random_secret(tpm: &TpmHandle, salt_key: Parent) -> Result<Secret, CliE
     Secret::new(bytes.to_vec()).map_err(|e| CliError::Other(e.to_string()))
 }
 
-fn write_key(file: PrivateFile<'_>, key: &KeyFile, args: &NewKeyArgs) -> Result<(), CliError> {
-    file.write(&pem(key)?)?;
-    eprintln!("wrote the key {} to {}. It is of use with this TPM only", args.kid, args.out.display());
+fn write_key(mut file: PrivateFile, key: &KeyFile, args: &NewKeyArgs) -> Result<(), CliError> {
+    file.write(pem(key)?.as_bytes())?;
+    file.keep()?;
+    tell_key(key, args);
+    Ok(())
+}
+
+fn tell_key(key: &KeyFile, args: &NewKeyArgs) {
+    note!("wrote the key {} to {}. It is of use with this TPM only", args.kid, shown(&args.out));
     match (key.policy().is_empty(), key.needs_password()) {
-        (false, _) => eprintln!("to use it takes: {}", key.policy()),
-        (true, true) => eprintln!("to use it takes: its password"),
+        (false, _) => note!("to use it takes: {}", key.policy()),
+        (true, true) => note!("to use it takes: its password"),
         (true, false) => {}
     }
-    Ok(())
 }
 
 fn pem(key: &KeyFile) -> Result<String, CliError> {
@@ -346,27 +363,25 @@ fn pem(key: &KeyFile) -> Result<String, CliError> {
 
 async fn inspect(args: InspectArgs) -> Result<(), CliError> {
     let key = read_key_file(&args.key_file)?;
-    println!("{}", key.describe());
-    println!("policy:      {}", key.policy());
-    println!("password:    {}", if key.needs_password() { "yes" } else { "none, or the file does not tell" });
-    match key.parent() {
-        Parent::H2Primary => println!("parent:      H-2 primary of the owner hierarchy"),
-        Parent::Persistent(handle) => println!("parent:      persistent handle 0x{handle:08x}"),
-    }
-    if let Some(description) = key.description() {
-        println!("description: {description}");
-    }
-    println!(
-        "movable:     {}",
-        if key.describe().attributes.contains(&"fixedtpm") { "no" } else { "to another TPM, by whoever may use it" }
-    );
-    println!("This file is no secret: its private part is encrypted to its TPM.");
-    match args.tpm.open()?.load(key).prepare().await {
-        Ok(_) => println!("this TPM:    loads it"),
-        Err(e @ (TpmError::Unreachable { .. } | TpmError::NotPermitted { .. })) => println!("this TPM:    not looked at: {e}"),
-        Err(e) => println!("this TPM:    does not load it: {e}"),
-    }
-    Ok(())
+    let mut told = vec![
+        key.describe().to_string(),
+        format!("policy:      {}", key.policy()),
+        format!("password:    {}", if key.needs_password() { "yes" } else { "none, or the file does not tell" }),
+        match key.parent() {
+            Parent::H2Primary => "parent:      H-2 primary of the owner hierarchy".to_owned(),
+            Parent::Persistent(handle) => format!("parent:      persistent handle 0x{handle:08x}"),
+        },
+    ];
+    told.extend(key.description().map(|description| format!("description: {}", printable(description))));
+    let is_fixed = key.describe().attributes.contains(&"fixedtpm");
+    told.push(format!("movable:     {}", if is_fixed { "no" } else { "to another TPM, by whoever may use it" }));
+    told.push("This file is no secret: its private part is encrypted to its TPM.".to_owned());
+    told.push(match args.tpm.open()?.load(key).prepare().await {
+        Ok(_) => "this TPM:    loads it".to_owned(),
+        Err(e @ (TpmError::Unreachable { .. } | TpmError::NotPermitted { .. })) => format!("this TPM:    not looked at: {e}"),
+        Err(e) => format!("this TPM:    does not load it: {e}"),
+    });
+    output::line(&told.join("\n"))
 }
 
 async fn passwd(args: PasswdArgs) -> Result<(), CliError> {
@@ -376,13 +391,14 @@ async fn passwd(args: PasswdArgs) -> Result<(), CliError> {
     let new: Option<Password> = if args.remove { None } else { Some(password::required(asked, args.new_password_file.as_deref(), true)?) };
     let KeySource::File { file: old, .. } = &source else { return Err(CliError::Usage("--key must be a file".into())) };
     if new.is_some() && old.describe().attributes.contains(&"noda") {
-        eprintln!("ekm-otp-client: warning: this key was made without a password, so wrong ones are not counted: make it anew for that");
+        note!("ekm-otp-client: warning: this key was made without a password, so wrong ones are not counted: make it anew for that");
     }
-    let out = PrivateFile::create(&args.out)?;
+    let mut out = PrivateFile::create(&args.out)?;
     let key = tpm.load(source).change_password(new).await?;
-    out.write(&pem(&key)?)?;
+    out.write(pem(&key)?.as_bytes())?;
+    out.keep()?;
     let how = if args.remove { "without a password" } else { "with its new password" };
-    eprintln!("wrote the key {how} to {}. The old file goes on working with the old one: delete it", args.out.display());
+    note!("wrote the key {how} to {}. The old file goes on working with the old one: delete it", args.out.display());
     Ok(())
 }
 
@@ -397,8 +413,7 @@ async fn public(args: PublicArgs) -> Result<(), CliError> {
             args.tpm.open()?.load(KeySource::handle(*handle, Default::default()).with_name(name.clone())).public_pem().await?
         }
     };
-    print!("{pem}");
-    Ok(())
+    output::result(pem.as_bytes())
 }
 
 impl SchemeArgs {
@@ -441,7 +456,7 @@ async fn sign(how: SchemeArgs) -> Result<(), CliError> {
     let key = tpm.load(how.use_key.source(&how.key, &tpm).await?);
     let (algorithm, digest) = how.digest().await?;
     let signature = key.sign(how.scheme(), algorithm, &digest).await?;
-    std::io::stdout().write_all(&signature).map_err(|e| CliError::Other(format!("cannot write the signature: {e}")))
+    output::result(&signature)
 }
 
 async fn verify(args: VerifyArgs) -> Result<(), CliError> {
@@ -454,8 +469,7 @@ async fn verify(args: VerifyArgs) -> Result<(), CliError> {
     };
     let (algorithm, digest) = args.how.digest().await?;
     if key.verify(args.how.scheme(), algorithm, &digest, &signature).await? {
-        println!("the signature is right");
-        Ok(())
+        output::line("the signature is right")
     } else {
         Err(CliError::NotPermitted("the signature is wrong: other input, another key, scheme or hash".into()))
     }

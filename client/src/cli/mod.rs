@@ -4,6 +4,7 @@ pub(crate) mod doctor;
 pub(crate) mod get;
 pub(crate) mod keys;
 pub(crate) mod moving;
+pub(crate) mod output;
 pub(crate) mod password;
 pub(crate) mod secret_file;
 mod trust;
@@ -32,6 +33,9 @@ pub(crate) enum CliError {
     /// Anything else.
     #[error("{0}")]
     Other(String),
+    /// Whoever read standard output has closed it. Nothing is told.
+    #[error("standard output was closed")]
+    ClosedPipe,
     /// Ended by this signal.
     #[error("ended by signal {0}")]
     Signal(u8),
@@ -44,15 +48,16 @@ impl CliError {
             Self::Unavailable(_) => 69,
             Self::NotPermitted(_) => 77,
             Self::Other(_) => 1,
+            Self::ClosedPipe => 0,
             Self::Signal(number) => 128 + number,
         }
     }
 
     fn io(what: &str, path: &Path, error: &io::Error) -> Self {
-        let text = format!("cannot {what} {}: {error}", path.display());
+        let (shown, text) = (output::shown(path), format!("cannot {what} {}: {error}", output::shown(path)));
         match error.kind() {
             io::ErrorKind::PermissionDenied => Self::NotPermitted(text),
-            io::ErrorKind::AlreadyExists => Self::Usage(format!("{} exists already; it is not overwritten", path.display())),
+            io::ErrorKind::AlreadyExists => Self::Usage(format!("{shown} exists already; it is not overwritten")),
             io::ErrorKind::NotFound => Self::Unavailable(text),
             _ => Self::Other(text),
         }

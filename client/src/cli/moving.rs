@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ekm_otp_tpm::{DuplicatedKey, KeyDescription, KeyFile, KeyFileError, Parent};
 
+use super::output::{self, note};
 use super::secret_file::PrivateFile;
 use super::{CliError, KeyRef, TpmArgs, UseKeyArgs, persistent_handle, read_key_file};
 
@@ -79,34 +80,35 @@ pub(crate) async fn persist(args: PersistArgs) -> Result<(), CliError> {
     let file = read_key_file(&args.key)?;
     let policy = file.policy().clone();
     args.tpm.open()?.persist(file, args.handle).await?;
-    eprintln!("the key is at handle 0x{:08x}: use it with --key handle:0x{:08x}", args.handle, args.handle);
+    note!("the key is at handle 0x{:08x}: use it with --key handle:0x{:08x}", args.handle, args.handle);
     if policy.pcrs_are_needed() {
-        eprintln!("it is bound to registers, and no file says so any more: name them with --pcrs where it is used ({policy})");
+        note!("it is bound to registers, and no file says so any more: name them with --pcrs where it is used ({policy})");
     }
     Ok(())
 }
 
 pub(crate) async fn evict(args: EvictArgs) -> Result<(), CliError> {
     args.tpm.open()?.evict(args.handle).await?;
-    eprintln!("there is no key at 0x{:08x} any more", args.handle);
+    note!("there is no key at 0x{:08x} any more", args.handle);
     Ok(())
 }
 
 pub(crate) async fn list(tpm: TpmArgs) -> Result<(), CliError> {
     for key in tpm.open()?.persistent().await? {
         let attributes = key.description.attributes.join("|");
-        println!("0x{:08x}  {:<12}  {}  {attributes}", key.handle, key.description.algorithm, key.description.name_hex());
+        output::line(&format!("0x{:08x}  {:<12}  {}  {attributes}", key.handle, key.description.algorithm, key.description.name_hex()))?;
     }
     Ok(())
 }
 
 pub(crate) async fn parent(args: ParentArgs) -> Result<(), CliError> {
-    let out = PrivateFile::create(&args.out)?;
+    let mut out = PrivateFile::create(&args.out)?;
     let public = args.tpm.open()?.parent_public(args.parent.map_or(Parent::H2Primary, Parent::Persistent)).await?;
-    out.write_bytes(&public)?;
+    out.write(&public)?;
+    out.keep()?;
     let name = KeyDescription::from_public_blob(&public).map_err(|e| CliError::Other(e.to_string()))?.name_hex();
-    eprintln!("wrote {}, the storage key with the name {name}", args.out.display());
-    eprintln!("it is no secret, but must not be swapped on its way, for whoever's it is gets the keys: compare the names");
+    note!("wrote {}, the storage key with the name {name}", args.out.display());
+    note!("it is no secret, but must not be swapped on its way, for whoever's it is gets the keys: compare the names");
     Ok(())
 }
 
@@ -116,11 +118,12 @@ pub(crate) async fn duplicate(args: DuplicateArgs) -> Result<(), CliError> {
         KeyDescription::from_public_blob(&new_parent).map_err(|e| CliError::Usage(format!("{}: {e}", args.to.display())))?.name_hex();
     let tpm = args.use_key.tpm.open()?;
     let source = args.use_key.source(&KeyRef::File(args.key.clone()), &tpm).await?;
-    let out = PrivateFile::create(&args.out)?;
+    let mut out = PrivateFile::create(&args.out)?;
     let duplicate = tpm.load(source).duplicate(&new_parent).await?;
-    out.write(&duplicate.to_pem().map_err(|e| CliError::Other(e.to_string()))?)?;
-    eprintln!("wrote the key, encrypted to the storage key with the name {name}, to {}", args.out.display());
-    eprintln!("compare that name with what `key parent` told on the other machine. The key here goes on working");
+    out.write(duplicate.to_pem().map_err(|e| CliError::Other(e.to_string()))?.as_bytes())?;
+    out.keep()?;
+    note!("wrote the key, encrypted to the storage key with the name {name}, to {}", args.out.display());
+    note!("compare that name with what `key parent` told on the other machine. The key here goes on working");
     Ok(())
 }
 
@@ -134,17 +137,21 @@ pub(crate) fn convert(args: &ConvertArgs) -> Result<(), CliError> {
     match (&args.key, &args.out) {
         (Some(key), _) => {
             let key = read_key_file(key)?;
-            let (public, private) = (PrivateFile::create(&args.public)?, PrivateFile::create(&args.private)?);
-            public.write_bytes(&key.public_blob().map_err(other)?)?;
-            private.write_bytes(&key.private_blob())
+            let (mut public, mut private) = (PrivateFile::create(&args.public)?, PrivateFile::create(&args.private)?);
+            public.write(&key.public_blob().map_err(other)?)?;
+            private.write(&key.private_blob())?;
+            public.keep()?;
+            private.keep().map(drop)
         }
         (None, Some(out)) => {
             let read = |path: &Path| std::fs::read(path).map_err(|e| CliError::io("read", path, &e));
             let parent = args.parent.map_or(Parent::H2Primary, Parent::Persistent);
             let key = KeyFile::from_blobs(parent, &read(&args.public)?, &read(&args.private)?).map_err(other)?;
-            PrivateFile::create(out)?.write(&key.to_pem().map_err(other)?)?;
+            let mut file = PrivateFile::create(out)?;
+            file.write(key.to_pem().map_err(other)?.as_bytes())?;
+            file.keep()?;
             if key.describe().auth_policy.is_some() {
-                eprintln!("the key has a policy, and the two files do not say which: name its registers with --pcrs where it is used");
+                note!("the key has a policy, and the two files do not say which: name its registers with --pcrs where it is used");
             }
             Ok(())
         }

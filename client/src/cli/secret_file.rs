@@ -1,15 +1,17 @@
 //! Secrets in files: read for an import or for use without a TPM, written for the server's registry.
 
-use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-use std::path::Path;
+use std::fs::File;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use ekm_otp::{KeyId, Secret};
+use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 use super::CliError;
+use super::output::{self, note};
 
 /// How a secret stands in a file.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -44,7 +46,7 @@ fn read_blocking(path: &Path, format: SecretFormat, weak: bool) -> Result<Secret
         SecretFormat::Base64 => {
             let text = text()?;
             if text.len() >= 32 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
-                eprintln!(
+                note!(
                     "ekm-otp-client: warning: {shown} looks like hexadecimal digits and is read as base64; --secret-format hex reads it as such"
                 );
             }
@@ -105,37 +107,57 @@ pub(crate) fn registry_entry(kid: &KeyId, client: &str, secret: &Secret) -> Zero
     Zeroizing::new(format!("[\"{kid}\"]\nsecret = \"{}\"\nclient = \"{name}\"\n", *secret.encode_base64()))
 }
 
-/// A new file that only its owner can read. Unless it is [written](Self::write), it is removed again when dropped.
-pub(crate) struct PrivateFile<'a> {
-    file: File,
-    path: &'a Path,
-    is_written: bool,
+/// A new file that only its owner can read; `-` is standard output. It gets its name when it is on the disk as a whole: what ends the program
+/// before, a full disk or a kill, leaves nothing in the next one's way.
+pub(crate) struct PrivateFile {
+    path: PathBuf,
+    /// `None` for standard output.
+    file: Option<NamedTempFile>,
+    to_show: Vec<u8>,
 }
 
-impl<'a> PrivateFile<'a> {
-    /// Makes the file. Never overwrites one.
-    pub(crate) fn create(path: &'a Path) -> Result<Self, CliError> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        Ok(Self { file: file.map_err(|e| CliError::io("create", path, &e))?, path, is_written: false })
+impl PrivateFile {
+    /// Makes the file, without its name. Never overwrites one.
+    pub(crate) fn create(path: &Path) -> Result<Self, CliError> {
+        let path = path.to_owned();
+        if path == Path::new("-") {
+            return Ok(Self { path, file: None, to_show: Vec::new() });
+        }
+        if std::fs::symlink_metadata(&path).is_ok() {
+            return Err(CliError::io("create", &path, &ErrorKind::AlreadyExists.into()));
+        }
+        // Beside it, mode 0600, and removed when dropped.
+        let file = NamedTempFile::with_prefix_in(".ekm-otp-", folder_of(&path)).map_err(|e| CliError::io("create", &path, &e))?;
+        Ok(Self { path, file: Some(file), to_show: Vec::new() })
     }
 
-    /// Writes the text and makes sure that it is on the disk.
-    pub(crate) fn write(self, text: &str) -> Result<(), CliError> {
-        self.write_bytes(text.as_bytes())
-    }
-
-    /// Writes bytes that are no text.
-    pub(crate) fn write_bytes(mut self, bytes: &[u8]) -> Result<(), CliError> {
-        self.file.write_all(bytes).and_then(|()| self.file.sync_all()).map_err(|e| CliError::io("write", self.path, &e))?;
-        self.is_written = true;
+    /// Writes it, and makes sure that it is on the disk.
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), CliError> {
+        match &mut self.file {
+            None => self.to_show = bytes.to_vec(),
+            Some(file) => {
+                file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|e| CliError::io("write", &self.path, &e))?;
+            }
+        }
         Ok(())
     }
+
+    /// Gives it its name, which is returned as it is shown to people.
+    pub(crate) fn keep(self) -> Result<String, CliError> {
+        match self.file {
+            None => output::result(&self.to_show)?,
+            Some(file) => {
+                file.persist_noclobber(&self.path).map_err(|e| CliError::io("create", &self.path, &e.error))?;
+                // The name, too, is on the disk.
+                File::open(folder_of(&self.path))
+                    .and_then(|folder| folder.sync_all())
+                    .map_err(|e| CliError::io("write", &self.path, &e))?;
+            }
+        }
+        Ok(output::shown(&self.path))
+    }
 }
 
-impl Drop for PrivateFile<'_> {
-    fn drop(&mut self) {
-        if !self.is_written {
-            let _ = std::fs::remove_file(self.path);
-        }
-    }
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

@@ -1,10 +1,11 @@
 //! What was found, line by line: for people as it is found, for programs as one JSON array at the end.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 
 use serde_json::{Value, json};
 
 use crate::cli::CliError;
+use crate::cli::output::{self, printable};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,12 +60,14 @@ pub(super) struct Report {
     is_colored: bool,
     checks: Vec<Value>,
     faults: Vec<Fault>,
+    /// Whether the lines could be shown.
+    output: Result<(), CliError>,
 }
 
 impl Report {
     pub(super) fn new(is_json: bool) -> Self {
         let is_colored = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { is_json, is_colored, checks: Vec::new(), faults: Vec::new() }
+        Self { is_json, is_colored, checks: Vec::new(), faults: Vec::new(), output: Ok(()) }
     }
 
     pub(super) fn ok(&mut self, check: &'static str, finding: impl Into<String>) {
@@ -81,8 +84,7 @@ impl Report {
 
     fn add(&mut self, check: &'static str, status: Status, finding: String, advice: Option<String>) {
         // Some of it comes from a TPM or a server: nothing in it may steer a terminal.
-        let printable = |text: String| text.chars().map(|c| if c.is_control() { '?' } else { c }).collect::<String>();
-        let (finding, advice) = (printable(finding), advice.map(printable));
+        let (finding, advice) = (printable(&finding), advice.as_deref().map(printable));
         if let Status::Problem(fault) = status {
             self.faults.push(fault);
         }
@@ -93,23 +95,30 @@ impl Report {
             if let Some(advice) = &advice {
                 text += &format!("{:23}{advice}\n", "");
             }
-            // Whoever closed the pipe wants no more of it; the exit code still tells.
-            let mut stdout = std::io::stdout();
-            let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+            self.show(text.as_bytes());
         }
         self.checks.push(json!({ "check": check, "status": status.as_str(), "finding": finding, "advice": advice }));
     }
 
-    pub(super) fn finish(self) -> Result<(), CliError> {
+    /// Whoever closed the pipe wants no more of it, and the exit code still tells. Anything else is an error where nothing worse is found.
+    fn show(&mut self, text: &[u8]) {
+        match output::result(text) {
+            Ok(()) | Err(CliError::ClosedPipe) => {}
+            Err(error) => self.output = Err(error),
+        }
+    }
+
+    pub(super) fn finish(mut self) -> Result<(), CliError> {
         if self.is_json {
-            let _ = writeln!(std::io::stdout(), "{:#}", Value::from(self.checks));
+            let text = format!("{:#}\n", Value::from(std::mem::take(&mut self.checks)));
+            self.show(text.as_bytes());
         }
         let found = match self.faults.len() {
             1 => "there is 1 problem".to_owned(),
             n => format!("there are {n} problems"),
         };
         match self.faults.iter().min() {
-            None => Ok(()),
+            None => self.output,
             Some(Fault::Unavailable) => Err(CliError::Unavailable(found)),
             Some(Fault::NotPermitted) => Err(CliError::NotPermitted(found)),
             Some(Fault::Other) => Err(CliError::Other(found)),
