@@ -346,24 +346,36 @@ fn a_created_secret_is_shown_once_and_inspect_tells_the_key() {
 
 #[test]
 fn a_command_that_is_ended_leaves_no_half_made_file() {
-    let bench = Bench::new();
-    bench.swtpm.freeze();
-    let (key, entry) = (bench.path("k.pem"), bench.path("k.toml"));
-    let mut client = Command::new(CLIENT)
-        .args(["key", "create", "--kid", "c", "--out", "k.pem", "--secret-out", "k.toml"])
-        .env("TPM2TOOLS_TCTI", bench.swtpm.tcti())
-        .current_dir(bench.swtpm.dir())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the client");
-    while !key.exists() || !entry.exists() {
-        assert!(client.try_wait().expect("the client").is_none(), "it ended early");
-        std::thread::yield_now();
+    let args = ["key", "create", "--kid", "c", "--out", "k.pem", "--secret-out", "k.toml"];
+    for (signal, code) in [("TERM", Some(128 + 15)), ("KILL", None)] {
+        let bench = Bench::new();
+        let unnamed = || {
+            let files = fs::read_dir(bench.swtpm.dir()).expect("the folder").map(|entry| entry.expect("an entry").file_name());
+            files.filter(|name| name.to_string_lossy().starts_with(".ekm-otp-")).count()
+        };
+        bench.swtpm.freeze();
+        let mut client = Command::new(CLIENT)
+            .args(args)
+            .env("TPM2TOOLS_TCTI", bench.swtpm.tcti())
+            .current_dir(bench.swtpm.dir())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the client");
+        while unnamed() < 2 {
+            assert!(client.try_wait().expect("the client").is_none(), "it ended early");
+            std::thread::yield_now();
+        }
+        assert!(Command::new("kill").args([&format!("-{signal}"), &client.id().to_string()]).status().expect("kill").success());
+        assert_eq!(client.wait().expect("its end").code(), code);
+        assert!(!bench.path("k.pem").exists() && !bench.path("k.toml").exists(), "{signal}");
+        bench.swtpm.thaw();
+        if signal == "TERM" {
+            assert_eq!(unnamed(), 0);
+        }
+        // Whatever a kill left is in nobody's way.
+        let again = bench.client(&args);
+        assert!(again.status.success(), "{signal}: {}", text(&again.stderr));
     }
-    assert!(Command::new("kill").args(["-TERM", &client.id().to_string()]).status().expect("kill").success());
-    assert_eq!(client.wait().expect("its end").code(), Some(128 + 15));
-    assert!(!key.exists() && !entry.exists());
-    bench.swtpm.thaw();
 }
 
 #[test]
