@@ -366,7 +366,7 @@ fn a_key_that_is_no_use_is_told() {
     found.has_problem(1, "key-tpm", "does not belong to this TPM", "on the machine where it was made");
 
     fs::write(bench.path("no.pem"), "no key").expect("writing");
-    doctor(&bench, &["--key", "no.pem"]).has_problem(1, "key-file", "no whole -----BEGIN TSS2", "key create");
+    doctor(&bench, &["--key", "no.pem"]).has_problem(1, "key-file", "it holds no PEM block", "key create");
     doctor(&bench, &["--key", "none.pem"]).has_problem(69, "key-file", "No such file", "key create");
     assert!(bench.client(&["key", "create", "--kind", "p256", "--kid", "signer", "--out", "signer.pem"]).status.success());
     doctor(&bench, &["--key", "signer.pem"]).is_well_but_for(&[]);

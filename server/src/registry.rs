@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use ekm_otp::field::CredentialKind;
 use ekm_otp::{KeyId, Profile, Secret};
+use ekm_otp_files::must_be_private;
 use ekm_otp_tower::{MemoryStore, RegisteredKey};
 use serde::Deserialize;
 use serde::de::{MapAccess, Visitor};
@@ -14,21 +14,22 @@ use zeroize::Zeroizing;
 
 use crate::error::ServerError;
 
-/// Reads the registry. Refuses a file that anyone but its owner can read.
+/// Reads the registry. Refuses a file that others can read.
 pub(crate) fn load(path: &Path, weak_secrets: bool) -> Result<MemoryStore, ServerError> {
     let shown = path.display();
     let mut file = std::fs::File::open(path).map_err(|e| ServerError::io(&format!("cannot open {shown}"), &e))?;
-    let mode = file.metadata().map_err(|e| ServerError::io(&format!("cannot look at {shown}"), &e))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(ServerError::NotPermitted(format!(
-            "others can read {shown} (mode {:04o}), and it holds secrets: chmod 600 {shown}",
-            mode & 0o7777
-        )));
-    }
+    must_be_private(&file).map_err(|e| ServerError::io(&format!("cannot look at {shown}"), &e))?.map_err(|why| {
+        ServerError::NotPermitted(format!(
+            "others can read or change {shown}, and it holds secrets: {why}. {}",
+            why.advice(&shown.to_string())
+        ))
+    })?;
     let mut text = Zeroizing::new(String::new());
     file.read_to_string(&mut text).map_err(|e| ServerError::io(&format!("cannot read {shown}"), &e))?;
+    // A byte order mark is no part of it.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    parse(&text, is_json, weak_secrets).map_err(|why| ServerError::Config(format!("{shown}: {why}")))
+    parse(text, is_json, weak_secrets).map_err(|why| ServerError::Config(format!("{shown}: {why}")))
 }
 
 fn parse(text: &str, is_json: bool, weak_secrets: bool) -> Result<MemoryStore, String> {

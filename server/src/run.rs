@@ -2,22 +2,23 @@
 
 use std::future::Future;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ekm_otp::Profile;
+use ekm_otp_files::pem;
 use ekm_otp_tower::{Authentication, EkmAcceptor, EkmListener, SecretStore as _, serve_connection};
 use futures_util::FutureExt as _;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
 use hyper_util::server::conn::auto::Builder;
 use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
+use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::crowd::Crowd;
@@ -63,16 +64,12 @@ async fn start(config: Config) -> Result<(), ServerError> {
 
 fn server_config(config: &Config) -> Result<ServerConfig, ServerError> {
     let (chain_file, key_file) = (config.certificate.display(), config.private_key.display());
-    let pem = |file: &dyn std::fmt::Display, error: rustls::pki_types::pem::Error| match error {
-        rustls::pki_types::pem::Error::Io(e) => ServerError::io(&format!("cannot read {file}"), &e),
-        rustls::pki_types::pem::Error::NoItemsFound => ServerError::Config(format!("{file} holds no private key (PEM)")),
-        other => ServerError::Config(format!("{file}: {other}")),
-    };
-    let chain: Vec<_> = CertificateDer::pem_file_iter(&config.certificate).and_then(Iterator::collect).map_err(|e| pem(&chain_file, e))?;
+    let read = |path: &Path| std::fs::read(path).map_err(|e| ServerError::io(&format!("cannot read {}", path.display()), &e));
+    let chain = pem::certificates(&read(&config.certificate)?).map_err(|e| ServerError::Config(format!("{chain_file}: {e}")))?;
     if std::fs::metadata(&config.private_key).is_ok_and(|file| file.permissions().mode() & 0o007 != 0) {
         tracing::warn!("everyone on this machine can use {key_file}, the TLS private key: chmod o= {key_file}");
     }
-    let key = PrivateKeyDer::from_pem_file(&config.private_key).map_err(|e| pem(&key_file, e))?;
+    let key = pem::tls_key(&Zeroizing::new(read(&config.private_key)?)).map_err(|e| ServerError::Config(format!("{key_file}: {e}")))?;
     ServerConfig::builder_with_provider(config.tls.provider(rustls::crypto::aws_lc_rs::default_provider()))
         .with_protocol_versions(config.tls.versions())
         .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))

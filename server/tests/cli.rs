@@ -194,14 +194,39 @@ fn post_quantum_can_be_required() {
 }
 
 #[test]
+fn a_certificate_file_is_read_whole_or_refused_by_name() {
+    let folder = folder();
+    let pem = fs::read_to_string(folder.path().join("server.pem")).expect("reading");
+    let key = fs::read_to_string(folder.path().join("server.key")).expect("reading");
+    for (certificate, told_of) in [
+        (format!("{pem}{}", &pem[..pem.len() - 30]), "server.pem: block 2, CERTIFICATE, has no END mark of its own"),
+        (format!("{pem}{}", pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE")), "server.pem: it holds a TRUSTED CERTIFICATE"),
+        (key, "server.pem: it holds no certificate, but PRIVATE KEY"),
+    ] {
+        fs::write(folder.path().join("server.pem"), certificate).expect("writing");
+        let (code, told) = refused(&folder, &["--config", "server.toml"]);
+        assert_eq!(code, 64, "{told}");
+        assert!(told.contains(told_of), "{told}");
+    }
+    // Both certificates of a chain that lacks a line end between them are sent.
+    fs::write(folder.path().join("server.pem"), format!("\u{feff}{}{pem}", pem.trim_end())).expect("writing");
+    let server = start(&folder, &["--config", "server.toml"]);
+    let shown = s_client(server.port, &["-showcerts"]);
+    assert_eq!(shown.matches("-----BEGIN CERTIFICATE-----").count(), 2, "{shown}");
+}
+
+#[test]
 fn a_registry_that_others_can_read_is_refused() {
     let folder = folder();
-    for mode in [0o644, 0o640, 0o604, 0o620] {
+    for mode in [0o644, 0o604, 0o602, 0o646] {
         fs::set_permissions(folder.path().join("secrets.toml"), fs::Permissions::from_mode(mode)).expect("chmod");
         let (code, told) = refused(&folder, &["--config", "server.toml"]);
         assert_eq!(code, 77, "{told}");
-        assert!(told.contains("chmod 600") && told.contains(&format!("{mode:04o}")), "{told}");
+        assert!(told.contains("everyone can") && told.contains("chmod 600") && told.contains(&format!("{mode:04o}")), "{told}");
     }
+    // As a secret of Kubernetes, which the pod's group reads.
+    fs::set_permissions(folder.path().join("secrets.toml"), fs::Permissions::from_mode(0o440)).expect("chmod");
+    assert_eq!(start(&folder, &["--config", "server.toml"]).end("TERM").0, Some(0));
 }
 
 #[test]

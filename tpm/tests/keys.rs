@@ -101,16 +101,30 @@ async fn keys_of_openssl_are_imported_from_each_of_its_formats() {
     }
 }
 
+#[tokio::test]
+async fn the_advice_for_a_key_without_its_point_works_when_followed() {
+    let swtpm = Swtpm::start();
+    swtpm.tool("openssl", &["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", "whole.pem"]);
+    swtpm.tool("openssl", &["ec", "-in", "whole.pem", "-conv_form", "compressed", "-out", "key.pem"]);
+    let read = |name: &str| PrivateKey::from_pem(&std::fs::read_to_string(swtpm.dir().join(name)).expect("a key"));
+    let told = read("key.pem").expect_err("its point is compressed").to_string();
+    let advice = told.split('`').nth(1).expect("a command").replace("FILE", "key.pem").replace("NEW", "new.pem");
+    let words: Vec<&str> = advice.split(' ').collect();
+    swtpm.tool(words[0], &words[1..]);
+    let tpm = TpmHandle::open(swtpm.tcti().parse().expect("a TCTI string")).expect("a thread");
+    tpm.import_key(NewKey::new(KeyKind::EccP256), read("new.pem").expect("a key")).await.expect("imported");
+}
+
 #[test]
 fn what_is_no_private_key_is_told_and_not_shown() {
     let swtpm = Swtpm::start();
     swtpm.tool("openssl", &["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", "key.pem"]);
     let pem = std::fs::read_to_string(swtpm.dir().join("key.pem")).expect("a key");
     for (fault, text) in [
-        ("not one PEM block", "hello".to_owned()),
-        ("not one PEM block", pem.replace("END", "FIN")),
+        ("it holds no PEM block", "hello".to_owned()),
+        ("has no END mark", pem.replace("END", "FIN")),
         ("encrypted", swtpm.tool("openssl", &["pkey", "-in", "key.pem", "-aes128", "-passout", "pass:x"])),
-        ("\"PUBLIC KEY\"", swtpm.tool("openssl", &["pkey", "-in", "key.pem", "-pubout"])),
+        ("it holds no private key, but PUBLIC KEY", swtpm.tool("openssl", &["pkey", "-in", "key.pem", "-pubout"])),
         ("only RSA of 2048", swtpm.tool("openssl", &["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:1024"])),
         ("only RSA of 2048", swtpm.tool("openssl", &["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-521"])),
         ("only RSA of 2048", swtpm.tool("openssl", &["genpkey", "-algorithm", "ED25519"])),

@@ -2,11 +2,11 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use ekm_otp::{KeyId, Secret};
+use ekm_otp_files::must_be_private;
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
@@ -67,14 +67,10 @@ pub(crate) fn read_private(path: &Path, holds: &str, limit: usize) -> Result<Zer
         std::io::stdin().take(limit).read_to_end(&mut bytes)
     } else {
         let file = File::open(path).map_err(|e| CliError::io("open", path, &e))?;
-        let mode = file.metadata().map_err(|e| CliError::io("look at", path, &e))?.permissions().mode();
-        if mode & 0o077 != 0 {
-            let shown = path.display();
-            return Err(CliError::NotPermitted(format!(
-                "others can read {shown} (mode {:04o}), and it holds {holds}: chmod 600 {shown}",
-                mode & 0o7777
-            )));
-        }
+        must_be_private(&file).map_err(|e| CliError::io("look at", path, &e))?.map_err(|why| {
+            let shown = output::shown(path);
+            CliError::NotPermitted(format!("others can read or change {shown}, and it holds {holds}: {why}. {}", why.advice(&shown)))
+        })?;
         file.take(limit).read_to_end(&mut bytes)
     };
     read.map_err(|e| CliError::io("read", path, &e))?;

@@ -3,27 +3,20 @@
 use std::path::Path;
 
 use ekm_otp::TlsPolicy;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::{self, PemObject as _};
+use ekm_otp_files::pem;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::CliError;
+use super::{CliError, output};
 
 /// The roots in `ca`, or the system's.
 pub(crate) fn client_config(ca: Option<&Path>, policy: &TlsPolicy) -> Result<ClientConfig, CliError> {
     let mut roots = RootCertStore::empty();
     match ca {
         Some(path) => {
-            let certificates =
-                CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>).map_err(|e| match e {
-                    pem::Error::Io(e) => CliError::io("read", path, &e),
-                    other => CliError::Usage(format!("--ca {}: {other}", path.display())),
-                })?;
-            if certificates.is_empty() {
-                return Err(CliError::Usage(format!("--ca {}: the file holds no certificate (PEM)", path.display())));
-            }
+            let file = std::fs::read(path).map_err(|e| CliError::io("read", path, &e))?;
+            let certificates = pem::certificates(&file).map_err(|e| CliError::Usage(format!("--ca {}: {e}", output::shown(path))))?;
             for certificate in certificates {
-                roots.add(certificate).map_err(|e| CliError::Usage(format!("--ca {}: {e}", path.display())))?;
+                roots.add(certificate).map_err(|e| CliError::Usage(format!("--ca {}: {e}", output::shown(path))))?;
             }
         }
         None => {

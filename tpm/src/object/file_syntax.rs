@@ -1,7 +1,10 @@
 //! The ASN.1 of key files ("ASN.1 Specification for TPM 2.0 Key Files", TPMKey).
 
 use der::asn1::{Any, ObjectIdentifier, OctetString};
-use der::{DecodePem as _, DecodeValue, EncodePem as _, EncodeValue, FixedTag, Header, Length, Reader, Sequence, Tag, Writer, pem};
+use der::pem::PemLabel as _;
+use der::{Decode as _, DecodeValue, EncodePem as _, EncodeValue, FixedTag, Header, Length, Reader, Sequence, Tag, Writer, pem};
+
+use ekm_otp_files::pem::blocks;
 
 use super::{KeyFileError, Policy};
 
@@ -60,11 +63,13 @@ impl TpmKeyAsn1 {
     }
 
     pub(crate) fn read(text: &str) -> Result<Self, KeyFileError> {
-        let text = text.trim();
-        if !text.starts_with("-----BEGIN TSS2 PRIVATE KEY-----") || !text.ends_with("-----END TSS2 PRIVATE KEY-----") {
-            return Err(KeyFileError::Syntax("it holds no whole -----BEGIN TSS2 PRIVATE KEY----- block".into()));
+        let blocks = blocks(text.as_bytes()).map_err(|e| KeyFileError::Syntax(e.to_string()))?;
+        let mut keys = blocks.iter().filter(|block| block.label == Self::PEM_LABEL);
+        match (keys.next(), keys.next()) {
+            (Some(key), None) => Self::from_der(&key.bytes).map_err(|e| KeyFileError::Syntax(e.to_string())),
+            (Some(_), Some(_)) => Err(KeyFileError::Syntax("it holds several keys, and one is wanted".into())),
+            (None, _) => Err(KeyFileError::Syntax(format!("it holds {}", blocks.first().map_or("nothing", |block| &block.label)))),
         }
-        Self::from_pem(text.as_bytes()).map_err(|e| KeyFileError::Syntax(e.to_string()))
     }
 
     pub(crate) fn write(&self) -> Result<String, KeyFileError> {

@@ -1,7 +1,8 @@
 //! Private keys from PEM, on their way into a TPM (RFC 5958, RFC 8017, RFC 5915).
 
+use der::Decode as _;
 use der::asn1::ObjectIdentifier;
-use der::{Decode as _, pem};
+use ekm_otp_files::pem::{self, PemError};
 use pkcs8::PrivateKeyInfoRef;
 use tss_esapi::structures::{EccParameter, EccPoint, PublicKeyRsa, RsaExponent};
 use zeroize::Zeroizing;
@@ -24,9 +25,12 @@ impl PrivateKey {
     /// # Errors
     /// When it is none of these.
     pub fn from_pem(text: &str) -> Result<Self, PrivateKeyError> {
-        let (label, der) = pem::decode_vec(text.trim().as_bytes()).map_err(|_| PrivateKeyError::NotPem)?;
-        let der = Zeroizing::new(der);
-        match label {
+        let block = pem::private_key(text.as_bytes()).map_err(|error| match error {
+            PemError::Encrypted => PrivateKeyError::Encrypted,
+            other => PrivateKeyError::Pem(other),
+        })?;
+        let der = block.bytes;
+        match block.label.as_str() {
             "PRIVATE KEY" => {
                 let info = PrivateKeyInfoRef::from_der(&der).map_err(|_| PrivateKeyError::Damaged)?;
                 match info.algorithm.oid {
@@ -39,9 +43,7 @@ impl PrivateKey {
                 }
             }
             "RSA PRIVATE KEY" => Self::from_pkcs1(&der),
-            "EC PRIVATE KEY" => Self::from_sec1(&der, None),
-            "ENCRYPTED PRIVATE KEY" => Err(PrivateKeyError::Encrypted),
-            other => Err(PrivateKeyError::Label(other.to_owned())),
+            _ => Self::from_sec1(&der, None),
         }
     }
 
@@ -100,14 +102,11 @@ impl std::fmt::Debug for PrivateKey {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PrivateKeyError {
-    /// Not one PEM block.
-    #[error("it is not one PEM block")]
-    NotPem,
-    /// PEM of something else.
-    #[error("it holds {0:?}: PRIVATE KEY (PKCS#8), RSA PRIVATE KEY (PKCS#1) and EC PRIVATE KEY (SEC 1) are read")]
-    Label(String),
+    /// No PEM file, or one without a private key (PKCS#8, PKCS#1 or SEC 1).
+    #[error(transparent)]
+    Pem(PemError),
     /// Encrypted with a password.
-    #[error("it is encrypted: decrypt it first, where nobody reads along (openssl pkey -in FILE)")]
+    #[error("it is encrypted: decrypt it first, where nobody reads along (openssl pkey -in FILE -out NEW)")]
     Encrypted,
     /// Not the structure that the label promises.
     #[error("it is damaged")]
@@ -116,6 +115,6 @@ pub enum PrivateKeyError {
     #[error("only RSA of 2048 or 3072 bits with two primes and the exponent 65537, P-256 and P-384 are taken")]
     Algorithm,
     /// An ECC key without its public part.
-    #[error("it does not hold its public key, uncompressed: `openssl pkey -in FILE` writes it so")]
+    #[error("it does not hold its public key, uncompressed: `openssl ec -in FILE -conv_form uncompressed -out NEW` writes it so")]
     NoPublicKey,
 }
