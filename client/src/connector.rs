@@ -134,8 +134,8 @@ impl Connector {
         let channel = handshake.ekm.channel();
         let signer: Box<dyn Sign> = match self.kind {
             CredentialKind::Otp => Box::new(Password::new(&self.kid, &channel, &prk)),
-            CredentialKind::Jws => Box::new(Tokens::new(self, channel, prk.jws_signer(&self.kid))),
-            CredentialKind::Jwe => Box::new(Tokens::new(self, channel, prk.jwe_signer(&self.kid))),
+            CredentialKind::Jws => Box::new(Tokens::new(&self.kid, &self.origin, channel, prk.jws_signer(&self.kid))),
+            CredentialKind::Jwe => Box::new(Tokens::new(&self.kid, &self.origin, channel, prk.jwe_signer(&self.kid))),
         };
         Ok(Keys { signer, proof: Some(prk.server_proof()) })
     }

@@ -4,12 +4,12 @@ use std::time::SystemTime;
 
 use ekm_otp::field::Credential;
 use ekm_otp::jose::{ExtraClaims, SignedRequest, TokenSigner};
-use ekm_otp::{Channel, KeyId, Prk};
+use ekm_otp::{Authority, Channel, KeyId, Prk};
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request};
 
+use crate::RequestError;
 use crate::connection::{Body, Sign};
-use crate::{Connector, RequestError};
 
 /// The connection's one-time password.
 pub(crate) struct Password(HeaderValue);
@@ -39,8 +39,8 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    pub(crate) fn new(connector: &Connector, channel: Channel, signer: TokenSigner) -> Self {
-        Self { kid: connector.kid.clone(), channel, audience: connector.origin.audience(), signer, n: 0 }
+    pub(crate) fn new(kid: &KeyId, origin: &Authority, channel: Channel, signer: TokenSigner) -> Self {
+        Self { kid: kid.clone(), channel, audience: origin.audience(), signer, n: 0 }
     }
 }
 

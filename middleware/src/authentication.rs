@@ -10,8 +10,8 @@ use http::HeaderValue;
 
 use crate::SecretStore;
 #[cfg(feature = "jose")]
-use crate::profile::OtherProfile;
-use crate::refusal::Refusal;
+use crate::profile::{LookUp, OtherProfile};
+use crate::refusal::{Diagnosis, Refusal};
 use crate::store::RegisteredKey;
 
 /// What a server authenticates against: the registry, the names it answers to, and bounds. Shared by all connections.
@@ -29,26 +29,6 @@ pub struct Authentication {
     pub(crate) max_failures: u32,
     max_age: Duration,
     verified_within: Duration,
-}
-
-/// What a 401 tells its peer, in the challenge's `error`.
-#[cfg_attr(not(feature = "jose"), expect(dead_code, reason = "Time and Claims are of tokens"))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Diagnosis {
-    /// Nothing: the credential is missing or wrong, and why is nobody's business.
-    None = 0,
-    /// The credential was made for another connection. Says nothing about key ids.
-    Channel = 1,
-    /// It is of a kind that is not accepted here, or not from this key id.
-    Credential = 2,
-    /// It was made by the holder of the secret, at another time.
-    Time = 3,
-    /// It was made by the holder of the secret, for another request, or was used before.
-    Claims = 4,
-}
-
-impl Diagnosis {
-    const ALL: [Option<&str>; 5] = [None, Some("channel"), Some("credential"), Some("time"), Some("claims")];
 }
 
 impl Authentication {
@@ -154,6 +134,13 @@ impl Authentication {
     /// How long a connection lives without a verified request, and with one.
     pub(crate) fn ages(&self) -> (Duration, Duration) {
         (self.verified_within.min(self.max_age), self.max_age)
+    }
+}
+
+#[cfg(feature = "jose")]
+impl LookUp for Authentication {
+    fn look_up(&self, kid: &KeyId, profile: Profile) -> Result<Arc<RegisteredKey>, Refusal> {
+        Self::look_up(self, kid, profile)
     }
 }
 

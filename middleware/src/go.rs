@@ -9,7 +9,7 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 
 use crate::Authentication;
-use crate::profile::{Exporter, ForeignCredential, OtherProfile};
+use crate::profile::{Exporter, ForeignCredential, OtherProfile, Registry};
 use crate::refusal::Refusal;
 use crate::store::RegisteredKey;
 use crate::token::{VerifiedClaims, unix_time};
@@ -51,10 +51,10 @@ impl OtherProfile for Go {
         &self,
         kind: CredentialKind,
         headers: &HeaderMap,
-        authentication: &Authentication,
+        registry: Registry<'_>,
         exporter: &Exporter,
     ) -> Result<ForeignCredential, Refusal> {
-        let look_up = |kid: &KeyId| authentication.look_up(kid, Profile::Go);
+        let look_up = |kid: &KeyId| registry.keys.look_up(kid, Profile::Go);
         let mac = |key: &RegisteredKey, usage: Usage<'_>| -> Result<Tag, Refusal> {
             Ok(key.secret().mac(&usage.mac_input(&*exporter.export(usage.label(), usage.context())?)))
         };
@@ -75,7 +75,7 @@ impl OtherProfile for Go {
                     .or(self.default_kid.as_ref())
                     .ok_or(Refusal::Foreign("a JWS names no key id, and no default is configured"))?;
                 let key = look_up(kid)?;
-                let claims = token.verify(&mac(&key, Usage::Signing)?, &mac(&key, Usage::Encryption)?, unix_time(), authentication.leeway);
+                let claims = token.verify(&mac(&key, Usage::Signing)?, &mac(&key, Usage::Encryption)?, unix_time(), registry.leeway);
                 let claims = claims.map(|claims| Some(VerifiedClaims::of_other_profile(kind, claims))).map_err(|fault| fault.0);
                 Ok(ForeignCredential { key, kid: kid.clone(), claims })
             }

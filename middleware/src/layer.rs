@@ -2,10 +2,11 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use ekm_otp::field::AuthenticationInfo;
-use http::header::{CACHE_CONTROL, CONNECTION};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -14,7 +15,7 @@ use tower_service::Service;
 #[cfg(feature = "jose")]
 use crate::VerifiedClaims;
 use crate::refusal::Refusal;
-use crate::{ConnectionAuthenticator, VerifiedClient};
+use crate::{Authentication, ConnectionAuthenticator, VerifiedClient};
 
 /// Authenticates each request before the wrapped service sees it.
 ///
@@ -35,9 +36,13 @@ impl EkmOtpLayer {
     pub fn new() -> Self {
         Self::default()
     }
+}
 
-    pub(crate) fn bound_to(connection: ConnectionAuthenticator) -> Self {
-        Self { connection: Some(connection) }
+impl ConnectionAuthenticator {
+    /// The layer that authenticates this connection's requests.
+    #[must_use]
+    pub fn layer(&self) -> EkmOtpLayer {
+        EkmOtpLayer { connection: Some(self.clone()) }
     }
 }
 
@@ -56,6 +61,20 @@ pub struct EkmOtp<S> {
     connection: Option<ConnectionAuthenticator>,
 }
 
+/// What a refusal looks like on the wire.
+fn answer<B: Default>(refusal: &Refusal, authentication: Option<&Arc<Authentication>>) -> Response<B> {
+    let mut response = Response::new(B::default());
+    *response.status_mut() = refusal.status();
+    let field = match (refusal, authentication) {
+        (_, Some(a)) if refusal.is_unauthorized() => (WWW_AUTHENTICATE, a.challenge(refusal.diagnosis()).clone()),
+        (Refusal::Registry(_), _) => (RETRY_AFTER, HeaderValue::from_static("5")),
+        (Refusal::ProbeMethod, _) => (ALLOW, HeaderValue::from_static("GET")),
+        _ => return response,
+    };
+    response.headers_mut().insert(field.0, field.1);
+    response
+}
+
 /// Calls the wrapped service with a verified request, or answers itself.
 fn admit<B, F, R: Default>(
     bound: Option<&ConnectionAuthenticator>,
@@ -64,7 +83,7 @@ fn admit<B, F, R: Default>(
 ) -> ResponseFuture<F, R> {
     let Some(connection) = bound.or_else(|| connection_of(&request)).cloned() else {
         tracing::error!("{}", Refusal::NoConnection);
-        return ResponseFuture { kind: Kind::answer(Refusal::NoConnection.response(None)), proof: None, connection: None };
+        return ResponseFuture { kind: Kind::answer(answer(&Refusal::NoConnection, None)), proof: None, connection: None };
     };
     // Only HTTP/1 has the `Connection` field (RFC 9113 §8.2.2); HTTP/2 is told by GOAWAY.
     let is_http1 = request.version() < Version::HTTP_2;
@@ -88,7 +107,7 @@ fn admit<B, F, R: Default>(
         }
         Err(refusal) => {
             tracing::info!(status = refusal.status().as_u16(), reason = %refusal, "request refused");
-            (Kind::answer(refusal.response(Some(connection.authentication()))), None)
+            (Kind::answer(answer(&refusal, Some(connection.authentication()))), None)
         }
     };
     ResponseFuture { kind, proof, connection: Some((connection, is_http1)) }

@@ -10,8 +10,10 @@
 mod acceptor;
 mod authentication;
 mod authenticator;
+mod authority;
 #[cfg(feature = "axum")]
 mod axum;
+mod checks;
 #[cfg(feature = "jose")]
 mod go;
 mod layer;

@@ -4,14 +4,14 @@
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
-use ekm_otp::KeyId;
 use ekm_otp::field::CredentialKind;
+use ekm_otp::{KeyId, Profile};
 use http::HeaderMap;
 use tokio_rustls::server::TlsStream;
 use zeroize::Zeroizing;
 
-use crate::Authentication;
 use crate::refusal::Refusal;
 use crate::store::RegisteredKey;
 use crate::token::VerifiedClaims;
@@ -26,12 +26,25 @@ pub(crate) trait OtherProfile: Send + Sync {
         &self,
         kind: CredentialKind,
         headers: &HeaderMap,
-        authentication: &Authentication,
+        registry: Registry<'_>,
         exporter: &Exporter,
     ) -> Result<ForeignCredential, Refusal>;
 
     /// Takes this profile's fields away from what the application sees.
     fn strip(&self, headers: &mut HeaderMap);
+}
+
+/// What a profile needs to know of the server: whose a key id is, and how far clocks may differ.
+#[derive(Clone, Copy)]
+pub(crate) struct Registry<'a> {
+    pub(crate) keys: &'a dyn LookUp,
+    pub(crate) leeway: Duration,
+}
+
+/// Looks keys up.
+pub(crate) trait LookUp {
+    /// The key that `kid` names in this profile. An unknown key id costs the same work as a known one: it gets a key that is never active.
+    fn look_up(&self, kid: &KeyId, profile: Profile) -> Result<Arc<RegisteredKey>, Refusal>;
 }
 
 /// A credential of another profile, checked but for whether its key is active.

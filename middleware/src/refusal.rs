@@ -1,12 +1,8 @@
-//! Why a request is refused, and what its peer is told: less than the log.
+//! Why a request is refused, and what its peer may learn of it: less than the log. How that looks on the wire is the layer's.
 
 use ekm_otp::KeyId;
 use ekm_otp::field::{CredentialError, CredentialKind};
-use http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, Response, StatusCode};
-
-use crate::Authentication;
-use crate::authentication::Diagnosis;
+use http::StatusCode;
 
 /// Why a request does not reach the application.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -87,7 +83,7 @@ impl Refusal {
     }
 
     /// What the peer of a 401 is told. Anything but a plain one either says nothing about key ids, or is told to a holder of the secret only.
-    fn diagnosis(&self) -> Diagnosis {
+    pub(crate) fn diagnosis(&self) -> Diagnosis {
         match self {
             Self::Channel => Diagnosis::Channel,
             Self::Kind(_) | Self::BelowMinimum { .. } => Diagnosis::Credential,
@@ -98,18 +94,24 @@ impl Refusal {
             _ => Diagnosis::None,
         }
     }
+}
 
-    pub(crate) fn response<B: Default>(&self, authentication: Option<&Authentication>) -> Response<B> {
-        let mut response = Response::new(B::default());
-        *response.status_mut() = self.status();
-        match (self, authentication) {
-            (_, Some(a)) if self.is_unauthorized() => {
-                drop(response.headers_mut().insert(WWW_AUTHENTICATE, a.challenge(self.diagnosis()).clone()))
-            }
-            (Self::Registry(_), _) => drop(response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"))),
-            (Self::ProbeMethod, _) => drop(response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"))),
-            _ => {}
-        }
-        response
-    }
+/// What a 401 tells its peer, in the challenge's `error`.
+#[cfg_attr(not(feature = "jose"), expect(dead_code, reason = "Time and Claims are of tokens"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Diagnosis {
+    /// Nothing: the credential is missing or wrong, and why is nobody's business.
+    None = 0,
+    /// The credential was made for another connection. Says nothing about key ids.
+    Channel = 1,
+    /// It is of a kind that is not accepted here, or not from this key id.
+    Credential = 2,
+    /// It was made by the holder of the secret, at another time.
+    Time = 3,
+    /// It was made by the holder of the secret, for another request, or was used before.
+    Claims = 4,
+}
+
+impl Diagnosis {
+    pub(crate) const ALL: [Option<&str>; 5] = [None, Some("channel"), Some("credential"), Some("time"), Some("claims")];
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use crate::connection::device::Device;
-use crate::connection::keys::Slot;
+use crate::connection::loaded::Slot;
 use crate::{KeySource, Settings, Tcti, TpmError};
 
 type Job = Box<dyn FnOnce(&mut Device) + Send>;
@@ -103,7 +103,7 @@ impl fmt::Debug for TpmHandle {
     }
 }
 
-/// A key in the TPM. Its private part never leaves it. What it can do is told by its [`KeyKind`]; asked for anything else, it answers
+/// A key in the TPM. Its private part never leaves it. What it can do is told by its [`KeyKind`](crate::KeyKind); asked for anything else, it answers
 /// [`TpmError::NotForThis`].
 pub struct TpmKey {
     pub(crate) tpm: TpmHandle,

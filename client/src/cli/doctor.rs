@@ -2,6 +2,7 @@
 
 mod clock;
 mod device;
+mod probe;
 mod report;
 mod server;
 mod tpm;
@@ -15,8 +16,10 @@ use ekm_otp_client::Key;
 use http::Uri;
 
 use self::report::Report;
+use super::arguments::{KeyRef, UseKeyArgs, key_ref};
+use super::error::CliError;
+use super::password;
 use super::secret_file::{self, SecretFormat};
-use super::{CliError, KeyRef, UseKeyArgs, key_ref, password};
 
 #[derive(Args, Debug)]
 pub(crate) struct DoctorArgs {

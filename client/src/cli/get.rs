@@ -17,9 +17,11 @@ use hyper::body::Incoming;
 use serde_json::{Map, Value};
 use tokio::io::AsyncWriteExt as _;
 
+use super::arguments::{KeyRef, UseKeyArgs, key_ref};
+use super::error::CliError;
 use super::output::note;
 use super::secret_file::{self, SecretFormat};
-use super::{CliError, KeyRef, UseKeyArgs, key_ref, trust};
+use super::trust;
 
 #[derive(Args, Debug)]
 pub(crate) struct GetArgs {

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ekm_otp_tpm::{DuplicatedKey, KeyDescription, KeyFile, KeyFileError, Parent};
 
+use super::arguments::{KeyRef, TpmArgs, UseKeyArgs, persistent_handle, read_key_file};
+use super::error::CliError;
 use super::output::{self, note};
 use super::secret_file::PrivateFile;
-use super::{CliError, KeyRef, TpmArgs, UseKeyArgs, persistent_handle, read_key_file};
 
 #[derive(Args, Debug)]
 pub(crate) struct PersistArgs {

@@ -3,10 +3,9 @@
 
 use std::fmt::Arguments;
 use std::io::{self, ErrorKind, Write};
-use std::path::Path;
 use std::process::ExitCode;
 
-use super::CliError;
+use super::error::CliError;
 
 /// A line on standard error, in `format_args!`'s terms.
 macro_rules! note {
@@ -27,19 +26,6 @@ pub(crate) fn result(bytes: &[u8]) -> Result<(), CliError> {
 /// A line of a result.
 pub(crate) fn line(text: &str) -> Result<(), CliError> {
     result(format!("{text}\n").as_bytes())
-}
-
-/// Text that comes from elsewhere (a file, a server, a TPM): nothing in it steers a terminal. Control characters are shown as Rust writes them.
-pub(crate) fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
-}
-
-/// A file's name, as it is shown.
-pub(crate) fn shown(path: &Path) -> String {
-    match path.to_str() {
-        Some("-") => "standard output".to_owned(),
-        _ => printable(&path.to_string_lossy()),
-    }
 }
 
 impl CliError {

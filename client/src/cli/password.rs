@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use ekm_otp_tpm::Password;
 use zeroize::Zeroizing;
 
-use super::CliError;
+use super::error::CliError;
 use super::secret_file::read_private;
 
 /// Whose password, and how it is asked for.

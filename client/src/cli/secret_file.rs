@@ -10,8 +10,9 @@ use ekm_otp_files::must_be_private;
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
-use super::CliError;
+use super::error::CliError;
 use super::output::{self, note};
+use super::shown::shown;
 
 /// How a secret stands in a file.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -68,8 +69,8 @@ pub(crate) fn read_private(path: &Path, holds: &str, limit: usize) -> Result<Zer
     } else {
         let file = File::open(path).map_err(|e| CliError::io("open", path, &e))?;
         must_be_private(&file).map_err(|e| CliError::io("look at", path, &e))?.map_err(|why| {
-            let shown = output::shown(path);
-            CliError::NotPermitted(format!("others can read or change {shown}, and it holds {holds}: {why}. {}", why.advice(&shown)))
+            let name = shown(path);
+            CliError::NotPermitted(format!("others can read or change {name}, and it holds {holds}: {why}. {}", why.advice(&name)))
         })?;
         file.take(limit).read_to_end(&mut bytes)
     };
@@ -150,7 +151,7 @@ impl PrivateFile {
                     .map_err(|e| CliError::io("write", &self.path, &e))?;
             }
         }
-        Ok(output::shown(&self.path))
+        Ok(shown(&self.path))
     }
 }
 

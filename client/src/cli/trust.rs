@@ -6,7 +6,8 @@ use ekm_otp::TlsPolicy;
 use ekm_otp_files::pem;
 use rustls::{ClientConfig, RootCertStore};
 
-use super::{CliError, output};
+use super::error::CliError;
+use super::shown::shown;
 
 /// The roots in `ca`, or the system's.
 pub(crate) fn client_config(ca: Option<&Path>, policy: &TlsPolicy) -> Result<ClientConfig, CliError> {
@@ -14,9 +15,9 @@ pub(crate) fn client_config(ca: Option<&Path>, policy: &TlsPolicy) -> Result<Cli
     match ca {
         Some(path) => {
             let file = std::fs::read(path).map_err(|e| CliError::io("read", path, &e))?;
-            let certificates = pem::certificates(&file).map_err(|e| CliError::Usage(format!("--ca {}: {e}", output::shown(path))))?;
+            let certificates = pem::certificates(&file).map_err(|e| CliError::Usage(format!("--ca {}: {e}", shown(path))))?;
             for certificate in certificates {
-                roots.add(certificate).map_err(|e| CliError::Usage(format!("--ca {}: {e}", output::shown(path))))?;
+                roots.add(certificate).map_err(|e| CliError::Usage(format!("--ca {}: {e}", shown(path))))?;
             }
         }
         None => {

@@ -3,8 +3,8 @@
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
 
-use super::keys::Slot;
 use super::live::Live;
+use super::loaded::Slot;
 use super::presence::Presence;
 use super::tcti::Kind;
 use super::{Settings, Tcti};

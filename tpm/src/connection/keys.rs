@@ -3,42 +3,12 @@
 use tss_esapi::Context;
 use tss_esapi::handles::{KeyHandle, ObjectHandle};
 use tss_esapi::interface_types::session_handles::AuthSession;
-use tss_esapi::structures::Public;
 
-use super::live::Live;
-use super::sessions::EMPTY_PASSWORD;
+use super::live::{EMPTY_PASSWORD, Live};
+use super::loaded::{Loaded, Slot};
 use crate::error::Protected;
 use crate::object::name::hex;
-use crate::{BusEncryption, KeyDescription, KeyKind, KeySource, Policy, TpmError};
-
-/// Names a key that is to be loaded, over the lifetime of an actor.
-pub(crate) type Slot = u64;
-
-/// A key in the TPM.
-#[derive(Clone, Debug)]
-pub(crate) struct Loaded {
-    pub(crate) handle: KeyHandle,
-    pub(crate) public: Public,
-    pub(super) policy: Policy,
-    pub(crate) has_password: bool,
-    /// Whether its password, or that it has none, was found right.
-    is_proven: bool,
-    is_persistent: bool,
-}
-
-impl Loaded {
-    pub(crate) fn kind(&self) -> Option<KeyKind> {
-        KeyKind::of(&self.public)
-    }
-
-    /// What is asked of a key that cannot do it is refused before it is tried.
-    pub(crate) fn must_be(&self, kinds: &[KeyKind], operation: &'static str) -> Result<(), TpmError> {
-        match self.kind() {
-            Some(kind) if kinds.contains(&kind) => Ok(()),
-            _ => Err(TpmError::NotForThis { kind: KeyDescription::of(&self.public).algorithm, operation }),
-        }
-    }
-}
+use crate::{BusEncryption, KeySource, TpmError};
 
 impl Live {
     /// The key of `slot`, which is loaded first where it is not yet.

@@ -8,13 +8,16 @@ use tss_esapi::handles::{KeyHandle, ObjectHandle, TpmHandle};
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{CapabilityData, Public};
 
-use super::keys::{Loaded, Slot};
+use super::loaded::{Loaded, Slot};
 use super::tcti::Kind;
 use super::{Settings, Tcti};
 use crate::TpmError;
 use crate::error::Protected;
 use crate::object::name::name_of;
 use crate::object::pcr::one_register;
+
+/// The authorisation for objects without an auth value, where nothing that travels needs hiding.
+pub(crate) const EMPTY_PASSWORD: Option<AuthSession> = Some(AuthSession::Password);
 
 pub(crate) struct Live {
     pub(crate) context: Context,

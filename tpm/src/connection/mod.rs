@@ -1,13 +1,14 @@
 //! How the TPM is reached: the connection, its sessions, parents and loaded keys.
 
 pub(crate) mod device;
-pub(crate) mod keys;
+mod keys;
 pub(crate) mod live;
+pub(crate) mod loaded;
 pub(crate) mod parents;
 mod presence;
 mod replay;
 mod salt;
-pub(crate) mod sessions;
+mod sessions;
 mod settings;
 mod tcti;
 

@@ -5,8 +5,7 @@ use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{Digest, Nonce, Public};
 
-use super::live::Live;
-use super::sessions::EMPTY_PASSWORD;
+use super::live::{EMPTY_PASSWORD, Live};
 use crate::error::Protected;
 use crate::object::template;
 use crate::{Parent, TpmError};

@@ -3,8 +3,8 @@
 use tss_esapi::interface_types::session_handles::PolicySession;
 use tss_esapi::structures::Digest;
 
-use super::keys::Loaded;
 use super::live::Live;
+use super::loaded::Loaded;
 use crate::TpmError;
 use crate::object::pcr::PcrCommand;
 use crate::object::policy::PolicyCommand;

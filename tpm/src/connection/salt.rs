@@ -12,9 +12,8 @@ use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::SymmetricDefinition;
 
-use super::live::Live;
+use super::live::{EMPTY_PASSWORD, Live};
 use super::parents::ParentKey;
-use super::sessions::EMPTY_PASSWORD;
 use crate::TpmError;
 use crate::error::Protected;
 use crate::object::name::{hex, name_of};

@@ -5,13 +5,10 @@ use tss_esapi::attributes::SessionAttributesBuilder;
 use tss_esapi::constants::SessionType;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 
-use super::live::Live;
+use super::live::{EMPTY_PASSWORD, Live};
 use super::parents::ParentKey;
 use crate::error::Protected;
 use crate::{KeySource, Parent, TpmError};
-
-/// The authorisation for objects without an auth value, where nothing that travels needs hiding.
-pub(crate) const EMPTY_PASSWORD: Option<AuthSession> = Some(AuthSession::Password);
 
 impl Live {
     /// A password travels in no clear session: the owner's session is salted with the endorsement key.

@@ -9,7 +9,7 @@ pub struct Settings {
     pub owner_password: Option<Password>,
     /// The password of persistent parents.
     pub parent_password: Option<Password>,
-    /// The name of the endorsement key that sessions must be salted with ([`TpmHandle::ek_name`]); the parent's key is taken where this is
+    /// The name of the endorsement key that sessions must be salted with ([`TpmHandle::ek_name`](crate::TpmHandle::ek_name)); the parent's key is taken where this is
     /// not set. Without it, whoever sits on the bus can pretend to be the TPM.
     pub session_key_name: Option<Vec<u8>>,
 }

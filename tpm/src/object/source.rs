@@ -24,7 +24,7 @@ pub struct NewKey {
     pub password: Option<Password>,
     /// The registers that must be as they are now (or as they are given) whenever it is used.
     pub pcrs: Option<PcrSelection>,
-    /// Whether it may be moved to another TPM ([`TpmKey::duplicate`]). Then whoever can use it, and shows its password if it has one, can
+    /// Whether it may be moved to another TPM ([`TpmKey::duplicate`](crate::TpmKey::duplicate)). Then whoever can use it, and shows its password if it has one, can
     /// take it out: encrypted to a key of their own, too. It cannot be bound to registers as well.
     pub movable: bool,
 }

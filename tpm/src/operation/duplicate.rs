@@ -7,8 +7,8 @@ use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{EncryptedSecret, Private, Public, SymmetricDefinitionObject};
 
 use crate::connection::device::Device;
-use crate::connection::keys::{Loaded, Slot};
 use crate::connection::live::Live;
+use crate::connection::loaded::{Loaded, Slot};
 use crate::connection::parents::ParentKey;
 use crate::error::Protected;
 use crate::object::blob;
@@ -18,7 +18,7 @@ use crate::{DuplicatedKey, KeyFile, KeyKind, KeySource, Parent, TpmError, TpmHan
 
 impl TpmHandle {
     /// A storage key's public area (TPM2B_PUBLIC): what another TPM needs to send a key here ([`TpmKey::duplicate`]). Compare its name
-    /// ([`KeyDescription::from_public_blob`]) at both ends: who swaps it on its way gets the key.
+    /// ([`KeyDescription::from_public_blob`](crate::KeyDescription::from_public_blob)) at both ends: who swaps it on its way gets the key.
     ///
     /// # Errors
     /// As [`TpmError`] tells.

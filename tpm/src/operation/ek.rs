@@ -6,7 +6,7 @@ use crate::{TpmError, TpmHandle};
 
 impl TpmHandle {
     /// The name of the TPM's endorsement key (template L-2, ECC P-256), in hexadecimal digits: to be pinned with
-    /// [`Settings::session_key_name`].
+    /// [`Settings::session_key_name`](crate::Settings::session_key_name).
     ///
     /// # Errors
     /// As [`TpmError`] tells.

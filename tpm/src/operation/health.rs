@@ -4,8 +4,8 @@
 use tss_esapi::constants::{PropertyTag, tss};
 
 use super::capabilities::{BankState, Feature};
-use crate::connection::keys::Slot;
 use crate::connection::live::Live;
+use crate::connection::loaded::Slot;
 use crate::{KeyDescription, KeySource, Parent, Policy, TpmError, TpmHandle, TpmKey};
 
 /// What a TPM says about itself (TPM2_GetCapability; TCG part 2, 6.13 and 8.6).

@@ -6,7 +6,7 @@ use tss_esapi::structures::MaxBuffer;
 use zeroize::Zeroizing;
 
 use crate::connection::device::Device;
-use crate::connection::keys::Slot;
+use crate::connection::loaded::Slot;
 use crate::{KeyKind, KeySource, TpmError, TpmKey};
 
 impl TpmKey {

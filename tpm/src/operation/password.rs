@@ -3,7 +3,7 @@
 use tss_esapi::structures::Auth;
 
 use crate::connection::device::Device;
-use crate::connection::keys::Slot;
+use crate::connection::loaded::Slot;
 use crate::{KeyFile, KeySource, Password, TpmError, TpmKey};
 
 impl TpmKey {

@@ -17,7 +17,7 @@ impl TpmHandle {
 
     /// The policy that a key asks for, if it consists of these registers as they are now (or as they are given), one by one or, as
     /// tpm2-tools make it, all together, with the key's password or without: for keys whose file does not state their policy. `auth_policy` is the key's
-    /// ([`KeyDescription::auth_policy`]).
+    /// ([`KeyDescription::auth_policy`](crate::KeyDescription::auth_policy)).
     ///
     /// # Errors
     /// As [`TpmError`] tells: [`OtherPolicy`](TpmError::OtherPolicy) where it asks for something else.

@@ -1,7 +1,7 @@
 //! TPM2_Load, ahead of the first use.
 
 use crate::connection::device::Device;
-use crate::connection::keys::Slot;
+use crate::connection::loaded::Slot;
 use crate::{KeyDescription, KeySource, TpmError, TpmKey};
 
 impl TpmKey {

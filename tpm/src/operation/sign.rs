@@ -6,7 +6,7 @@ use tss_esapi::structures::{Digest, HashcheckTicket};
 use tss_esapi::tss2_esys::TPMT_TK_HASHCHECK;
 
 use crate::connection::device::Device;
-use crate::connection::keys::Slot;
+use crate::connection::loaded::Slot;
 use crate::object::public_key::public_pem;
 use crate::{BusEncryption, DigestAlgorithm, KeyDescription, KeySource, SignatureScheme, TpmError, TpmKey};
 

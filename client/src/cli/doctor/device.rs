@@ -8,7 +8,7 @@ use std::path::Path;
 use ekm_otp_tpm::{Tcti, TpmError};
 
 use super::report::Fault;
-use crate::cli::CliError;
+use crate::cli::error::CliError;
 
 /// How a software TPM is started, for the advice.
 fn start_swtpm(host: &str, port: u16) -> String {

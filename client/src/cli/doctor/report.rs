@@ -4,8 +4,9 @@ use std::io::IsTerminal as _;
 
 use serde_json::{Value, json};
 
-use crate::cli::CliError;
-use crate::cli::output::{self, printable};
+use crate::cli::error::CliError;
+use crate::cli::output;
+use crate::cli::shown::printable;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

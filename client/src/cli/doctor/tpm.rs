@@ -8,7 +8,8 @@ use ekm_otp_tpm::{
 
 use super::device::{self, Trouble};
 use super::report::{Fault, Report};
-use crate::cli::{CliError, KeyRef, read_key_file};
+use crate::cli::arguments::{KeyRef, read_key_file};
+use crate::cli::error::CliError;
 
 /// The TPM's own lines. `None` where it does not answer.
 pub(super) async fn check_tpm(report: &mut Report, tcti: &Tcti, tpm: &TpmHandle, has_owner_password: bool) -> Option<Health> {

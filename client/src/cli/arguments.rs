@@ -1,0 +1,148 @@
+//! Flags that several commands share: which TPM, which key, and what it takes to use it.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use ekm_otp_tpm::{KeyFile, KeySource, PcrSelection, Policy, Settings, Tcti, TpmHandle};
+
+use super::error::CliError;
+use super::password::{self, Asked};
+use super::secret_file;
+
+/// Which TPM, and what it takes to use it.
+#[derive(Args, Debug)]
+pub(crate) struct TpmArgs {
+    /// How to reach the TPM: device:/dev/tpmrm0, swtpm:host=HOST,port=PORT or tabrmd: [default: $TPM2TOOLS_TCTI, $TCTI, device:/dev/tpmrm0]
+    #[arg(long, value_name = "TCTI")]
+    pub(super) tcti: Option<String>,
+    /// File with the owner hierarchy's password, where one is set; - is standard input [or: $TPM_OWNER_AUTH]
+    #[arg(long, value_name = "FILE")]
+    pub(super) owner_password_file: Option<PathBuf>,
+    /// File with the password of a persistent parent; - is standard input [or: $TPM_PARENT_AUTH]
+    #[arg(long, value_name = "FILE")]
+    parent_password_file: Option<PathBuf>,
+    /// Salt sessions with the TPM's endorsement key, and only if that has this name, as `key ek-name` prints it: then nobody on the bus can
+    /// pretend to be the TPM
+    #[arg(long, value_name = "HEX", value_parser = name)]
+    session_key_name: Option<Name>,
+}
+
+/// The name of a key in the TPM, from hexadecimal digits.
+#[derive(Clone, Debug)]
+struct Name(Vec<u8>);
+
+fn name(text: &str) -> Result<Name, String> {
+    secret_file::unhex(text)
+        .filter(|bytes| bytes.len() == 34 && bytes.starts_with(&[0, 0x0b]))
+        .map(Name)
+        .ok_or_else(|| "a name is 000b and 64 more hexadecimal digits".to_owned())
+}
+
+impl TpmArgs {
+    pub(crate) fn tcti(&self) -> Result<Tcti, CliError> {
+        let environment = || ["TPM2TOOLS_TCTI", "TCTI"].iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+        let text = self.tcti.clone().or_else(environment).unwrap_or_else(|| Tcti::DEFAULT.to_owned());
+        text.parse().map_err(|e| CliError::Usage(format!("--tcti {text}: {e}")))
+    }
+
+    pub(crate) fn open(&self) -> Result<TpmHandle, CliError> {
+        let owner = Asked { flag: "--owner-password-file", variable: "TPM_OWNER_AUTH", prompt: "Password of the owner hierarchy" };
+        let parent = Asked { flag: "--parent-password-file", variable: "TPM_PARENT_AUTH", prompt: "Password of the parent key" };
+        let settings = Settings {
+            owner_password: password::given(owner, self.owner_password_file.as_deref())?,
+            parent_password: password::given(parent, self.parent_password_file.as_deref())?,
+            session_key_name: self.session_key_name.clone().map(|name| name.0),
+        };
+        Ok(TpmHandle::open_with(self.tcti()?, settings)?)
+    }
+}
+
+/// Which key of it, and what it takes to use that.
+#[derive(Args, Debug)]
+pub(crate) struct UseKeyArgs {
+    /// File with the key's password; - is standard input [or: $TPM_KEY_AUTH, $SSH_ASKPASS, a prompt]
+    #[arg(long, value_name = "FILE")]
+    pub(super) password_file: Option<PathBuf>,
+    /// Registers that the key is bound to, such as sha256:0,7, where its file does not say so (tpm2-tools write no policy; a persistent key
+    /// has no file). They must be now as they were when the key was made
+    #[arg(long, value_name = "BANK:LIST")]
+    pub(super) pcrs: Option<PcrSelection>,
+    #[command(flatten)]
+    pub(crate) tpm: TpmArgs,
+}
+
+/// `--key`: a file, `handle:0x81…`, or `handle:0x81…=NAME`.
+#[derive(Clone, Debug)]
+pub(crate) enum KeyRef {
+    File(PathBuf),
+    /// With the key's name, where it is pinned.
+    Handle(u32, Option<Vec<u8>>),
+}
+
+pub(crate) fn key_ref(text: &str) -> Result<KeyRef, String> {
+    match text.strip_prefix("handle:") {
+        Some(handle) => {
+            let (handle, pinned) = handle.split_once('=').map_or((handle, None), |(handle, pinned)| (handle, Some(pinned)));
+            Ok(KeyRef::Handle(persistent_handle(handle)?, pinned.map(name).transpose()?.map(|name| name.0)))
+        }
+        None => Ok(KeyRef::File(text.into())),
+    }
+}
+
+pub(crate) fn persistent_handle(text: &str) -> Result<u32, String> {
+    let digits = text.strip_prefix("handle:").unwrap_or(text);
+    let digits = digits.strip_prefix("0x").unwrap_or(digits);
+    u32::from_str_radix(digits, 16)
+        .ok()
+        .filter(|handle| (0x8100_0000..=0x81ff_ffff).contains(handle))
+        .ok_or_else(|| "not a persistent handle: 0x81000000 to 0x81ffffff".to_owned())
+}
+
+pub(crate) fn read_key_file(path: &Path) -> Result<KeyFile, CliError> {
+    let text = std::fs::read_to_string(path).map_err(|e| CliError::io("read", path, &e))?;
+    KeyFile::from_pem(&text).map_err(|e| CliError::Usage(format!("{}: {e}", path.display())))
+}
+
+impl UseKeyArgs {
+    pub(crate) const PASSWORD: Asked<'static> = Asked { flag: "--password-file", variable: "TPM_KEY_AUTH", prompt: "Password of the key" };
+
+    /// The key with all that it takes to use it. A password is asked for only where the key is known to have one.
+    pub(crate) async fn source(&self, key: &KeyRef, tpm: &TpmHandle) -> Result<KeySource, CliError> {
+        let given = password::given(Self::PASSWORD, self.password_file.as_deref())?;
+        match key {
+            KeyRef::Handle(handle, name) => {
+                let policy = match &self.pcrs {
+                    None => Policy::default(),
+                    Some(pcrs) => {
+                        let key = KeySource::handle(*handle, Policy::default()).with_name(name.clone());
+                        let description = tpm.load(key).prepare().await?;
+                        tpm.policy_for(pcrs.clone(), description.auth_policy.as_deref().unwrap_or_default()).await?
+                    }
+                };
+                let password = match given {
+                    None if policy.needs_password() => Some(password::required(Self::PASSWORD, None, false)?),
+                    given => given,
+                };
+                Ok(KeySource::handle(*handle, policy).with_name(name.clone()).with_password(password))
+            }
+            KeyRef::File(path) => {
+                let file = read_key_file(path)?;
+                let file = match &self.pcrs {
+                    Some(_) if !file.policy().is_empty() => {
+                        return Err(CliError::Usage(format!("--pcrs: {} states its policy itself: {}", path.display(), file.policy())));
+                    }
+                    Some(pcrs) => {
+                        let asked = file.describe().auth_policy.unwrap_or_default();
+                        file.with_policy(tpm.policy_for(pcrs.clone(), &asked).await?)
+                    }
+                    None => file,
+                };
+                let password = match given {
+                    None if file.needs_password() => Some(password::required(Self::PASSWORD, None, false)?),
+                    given => given,
+                };
+                Ok(KeySource::from(file).with_password(password))
+            }
+        }
+    }
+}

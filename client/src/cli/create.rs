@@ -1,0 +1,223 @@
+//! `key create`, `key import`: how keys come into the TPM.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use ekm_otp::{KeyId, Secret};
+use ekm_otp_tpm::{KeyFile, KeyKind, NewKey, Parent, PcrSelection, PrivateKey, TpmHandle};
+use zeroize::Zeroizing;
+
+use super::arguments::{TpmArgs, persistent_handle};
+use super::error::CliError;
+use super::key_file::pem;
+use super::moving;
+use super::output::{self, note};
+use super::password::{self, Asked};
+use super::secret_file::{self, PrivateFile, SecretFormat};
+use super::shown::shown;
+
+#[derive(Args, Debug)]
+pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    key: NewKeyArgs,
+    /// What the key is
+    #[arg(long, default_value = "hmac", value_parser = kinds())]
+    kind: KeyKind,
+    /// Write the registry entry with the secret to this new file (mode 0600) instead of standard output. For HMAC keys
+    #[arg(long, value_name = "FILE")]
+    secret_out: Option<PathBuf>,
+    /// The client's name in the registry entry [default: the key id]
+    #[arg(long, value_name = "NAME")]
+    client: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct ImportArgs {
+    #[command(flatten)]
+    key: NewKeyArgs,
+    /// The file with the secret of an HMAC key; - is standard input
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["pem", "duplicate"], conflicts_with_all = ["pem", "duplicate"])]
+    secret_file: Option<PathBuf>,
+    /// How the secret stands in its file
+    #[arg(long, value_enum, default_value_t)]
+    secret_format: SecretFormat,
+    /// The file with a private key: PKCS#8, PKCS#1 or SEC 1, not encrypted; RSA of 2048 or 3072 bits, P-256 or P-384
+    #[arg(long, value_name = "FILE", conflicts_with = "duplicate")]
+    pem: Option<PathBuf>,
+    /// The file with a key that another TPM encrypted to this one (`key duplicate`). It keeps its password
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["password_file", "ask_password", "pcrs", "movable"])]
+    duplicate: Option<PathBuf>,
+    /// Take a secret of fewer than 16 bytes. A rogue server can guess it offline
+    #[arg(long)]
+    unsafe_weak_secret: bool,
+}
+
+#[derive(Args, Debug)]
+struct NewKeyArgs {
+    /// The key id that the server knows the secret by; for other keys than HMAC a text for people
+    #[arg(long)]
+    kid: KeyId,
+    /// Write the key (TSS2 PEM) to this new file. It is of use with this TPM only
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// A persistent storage key to put it under, such as 0x81000001 [default: the H-2 primary of the owner hierarchy]
+    #[arg(long, value_name = "HANDLE", value_parser = persistent_handle)]
+    parent: Option<u32>,
+    /// Give the key the password in this file; - is standard input [or: $TPM_KEY_AUTH]
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Ask for a password for the key, twice
+    #[arg(long, conflicts_with = "password_file")]
+    ask_password: bool,
+    /// Write the key id into the file, for people. Such a file is read here, and not by tpm2-tools 5.4, tpm2-pytss 3.0 and tpm2-openssl 1.1
+    #[arg(long)]
+    describe: bool,
+    /// Let the key be moved to another TPM (`key duplicate`). Then whoever may use it can also take it out
+    #[arg(long, conflicts_with = "pcrs")]
+    movable: bool,
+    /// Bind the key to registers (PCR), such as sha256:0,7: it works only while they are as they are now. BANK:N=HEX gives a register's value
+    #[arg(long, value_name = "BANK:LIST")]
+    pcrs: Option<PcrSelection>,
+    #[command(flatten)]
+    tpm: TpmArgs,
+}
+
+fn kinds() -> impl clap::builder::TypedValueParser<Value = KeyKind> {
+    PossibleValuesParser::new(KeyKind::ALL.map(KeyKind::as_str)).try_map(|kind| kind.parse::<KeyKind>())
+}
+
+impl NewKeyArgs {
+    const PASSWORD: Asked<'static> = Asked { flag: "--password-file", variable: "TPM_KEY_AUTH", prompt: "Password for the key" };
+
+    fn parent(&self) -> Parent {
+        self.parent.map_or(Parent::H2Primary, Parent::Persistent)
+    }
+
+    fn described(&self, key: KeyFile) -> KeyFile {
+        if self.describe { key.with_description(self.kid.as_str()) } else { key }
+    }
+
+    fn new_key(&self, kind: KeyKind) -> Result<NewKey, CliError> {
+        let password = if self.ask_password {
+            Some(password::required(Self::PASSWORD, None, true)?)
+        } else {
+            password::given(Self::PASSWORD, self.password_file.as_deref())?
+        };
+        Ok(NewKey { parent: self.parent(), password, pcrs: self.pcrs.clone(), movable: self.movable, ..NewKey::new(kind) })
+    }
+}
+
+pub(crate) async fn create(args: CreateArgs) -> Result<(), CliError> {
+    let new = args.key.new_key(args.kind)?;
+    if args.kind != KeyKind::HmacSha256 {
+        if args.secret_out.is_some() || args.client.is_some() {
+            return Err(CliError::Usage(
+                "--secret-out and --client are for HMAC keys: this one has no secret that anyone could hold".into(),
+            ));
+        }
+        let key_out = PrivateFile::create(&args.key.out)?;
+        let key = args.key.tpm.open()?.create_key(new).await?;
+        return write_key(key_out, &args.key.described(key), &args.key);
+    }
+    if args.secret_out.as_deref() == Some(&args.key.out) {
+        return Err(CliError::Usage("--out and --secret-out name one file: the key and the secret go into two".into()));
+    }
+    match (&args.secret_out, args.key.out.as_os_str() == "-") {
+        (Some(path), _) if path.as_os_str() == "-" => {
+            return Err(CliError::Usage("--secret-out -: leave it out, and the registry entry goes to standard output".into()));
+        }
+        (None, true) => {
+            return Err(CliError::Usage("--out -: standard output gets the secret already; name a file with --secret-out".into()));
+        }
+        _ => {}
+    }
+    // Before there is a secret that could be lost.
+    let secret_out = args.secret_out.as_deref().map(PrivateFile::create).transpose()?;
+    let mut key_out = PrivateFile::create(&args.key.out)?;
+    let tpm = args.key.tpm.open()?;
+    let secret = random_secret(&tpm, new.parent).await?;
+    let key = tpm.create_hmac_key(new, Zeroizing::new(secret.expose().to_vec())).await?;
+    let key = args.key.described(key);
+
+    let entry = secret_file::registry_entry(&args.key.kid, args.client.as_deref().unwrap_or(args.key.kid.as_str()), &secret);
+    // Both are on the disk before either gets its name: no secret is left of a key that does not exist.
+    key_out.write(pem(&key)?.as_bytes())?;
+    match secret_out {
+        Some(mut file) => {
+            file.write(entry.as_bytes())?;
+            key_out.keep()?;
+            let path = file.keep()?;
+            note!("wrote {path} for the server's registry. It holds the secret: move it there over a safe way, then delete it here");
+        }
+        None => {
+            note!("for the server's registry; it is shown this once:");
+            output::result(entry.as_bytes())
+                .map_err(|e| CliError::Other(format!("the secret cannot be shown, the key is not kept: {e}")))?;
+            key_out.keep()?;
+        }
+    }
+    tell_key(&key, &args.key);
+    Ok(())
+}
+
+pub(crate) async fn import(args: ImportArgs) -> Result<(), CliError> {
+    if let Some(path) = &args.duplicate {
+        let duplicate = moving::read_duplicate(path)?;
+        let key_out = PrivateFile::create(&args.key.out)?;
+        let key = args.key.tpm.open()?.import_duplicate(args.key.parent(), duplicate).await?;
+        return write_key(key_out, &args.key.described(key), &args.key);
+    }
+    let (key_out, key) = match (&args.secret_file, &args.pem) {
+        (Some(file), _) => {
+            let secret = secret_file::read(file, args.secret_format, args.unsafe_weak_secret).await?;
+            let new = args.key.new_key(KeyKind::HmacSha256)?;
+            let key_out = PrivateFile::create(&args.key.out)?;
+            let key = args.key.tpm.open()?.create_hmac_key(new, Zeroizing::new(secret.expose().to_vec())).await?;
+            note!("put a secret of {} bytes into the TPM", secret.expose().len());
+            (key_out, key)
+        }
+        (None, Some(path)) => {
+            let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| CliError::io("read", path, &e))?);
+            let private = PrivateKey::from_pem(&text).map_err(|e| CliError::Usage(format!("{}: {e}", path.display())))?;
+            let new = args.key.new_key(private.kind())?;
+            let key_out = PrivateFile::create(&args.key.out)?;
+            let kind = private.kind();
+            let key = args.key.tpm.open()?.import_key(new, private).await?;
+            note!("put an {kind} key into the TPM. Whoever has {} still has it: delete it", path.display());
+            (key_out, key)
+        }
+        (None, None) => return Err(CliError::Usage("--secret-file, --pem or --duplicate is missing".into())),
+    };
+    write_key(key_out, &args.key.described(key), &args.key)
+}
+
+/// 32 bytes of the TPM's randomness, XORed with 32 of the operating system's: as good as the better of the two.
+async fn random_secret(tpm: &TpmHandle, salt_key: Parent) -> Result<Secret, CliError> {
+    let mut bytes = Zeroizing::new(vec![0_u8; 32]);
+    getrandom::fill(&mut bytes).map_err(|e| CliError::Other(format!("the operating system gives no randomness: {e}")))?;
+    let from_tpm = tpm.random(salt_key, 32).await?;
+    if from_tpm.len() != bytes.len() {
+        return Err(CliError::Other(format!("the TPM gave {} random bytes instead of 32", from_tpm.len())));
+    }
+    for (byte, other) in bytes.iter_mut().zip(from_tpm.iter()) {
+        *byte ^= other;
+    }
+    Secret::new(bytes.to_vec()).map_err(|e| CliError::Other(e.to_string()))
+}
+
+fn write_key(mut file: PrivateFile, key: &KeyFile, args: &NewKeyArgs) -> Result<(), CliError> {
+    file.write(pem(key)?.as_bytes())?;
+    file.keep()?;
+    tell_key(key, args);
+    Ok(())
+}
+
+fn tell_key(key: &KeyFile, args: &NewKeyArgs) {
+    note!("wrote the key {} to {}. It is of use with this TPM only", args.kid, shown(&args.out));
+    match (key.policy().is_empty(), key.needs_password()) {
+        (false, _) => note!("to use it takes: {}", key.policy()),
+        (true, true) => note!("to use it takes: its password"),
+        (true, false) => {}
+    }
+}

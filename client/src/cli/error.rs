@@ -1,0 +1,121 @@
+//! Why a command failed.
+
+use std::io;
+use std::path::Path;
+
+use ekm_otp_client::{ConnectError, RequestError};
+use ekm_otp_tpm::TpmError;
+
+use super::shown::shown;
+
+/// Why a command failed; the kind gives the exit code.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CliError {
+    /// The caller's: flags, files.
+    #[error("{0}")]
+    Usage(String),
+    /// A file, device or server that is not there.
+    #[error("{0}")]
+    Unavailable(String),
+    /// Not allowed by the operating system, the TPM or the server; or the server did not prove itself.
+    #[error("{0}")]
+    NotPermitted(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+    /// Whoever read standard output has closed it. Nothing is told.
+    #[error("standard output was closed")]
+    ClosedPipe,
+    /// Ended by this signal.
+    #[error("ended by signal {0}")]
+    Signal(u8),
+}
+
+impl CliError {
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 64,
+            Self::Unavailable(_) => 69,
+            Self::NotPermitted(_) => 77,
+            Self::Other(_) => 1,
+            Self::ClosedPipe => 0,
+            Self::Signal(number) => 128 + number,
+        }
+    }
+
+    pub(crate) fn io(what: &str, path: &Path, error: &io::Error) -> Self {
+        let shown = shown(path);
+        let text = format!("cannot {what} {shown}: {error}");
+        match error.kind() {
+            io::ErrorKind::PermissionDenied => Self::NotPermitted(text),
+            io::ErrorKind::AlreadyExists => Self::Usage(format!("{shown} exists already; it is not overwritten")),
+            io::ErrorKind::NotFound => Self::Unavailable(text),
+            _ => Self::Other(text),
+        }
+    }
+}
+
+impl From<TpmError> for CliError {
+    fn from(error: TpmError) -> Self {
+        let text = error.to_string();
+        match error {
+            TpmError::Unreachable { .. }
+            | TpmError::Deadline(_)
+            | TpmError::Busy(_)
+            | TpmError::Crowded
+            | TpmError::NotStarted(_)
+            | TpmError::NotReady(_)
+            | TpmError::Interrupted(_)
+            | TpmError::Full(_)
+            | TpmError::NoParent { .. }
+            | TpmError::NoKey { .. }
+            | TpmError::NvFull(_) => Self::Unavailable(text),
+            TpmError::NotPermitted { .. }
+            | TpmError::Auth { .. }
+            | TpmError::Lockout { .. }
+            | TpmError::PcrChanged(_)
+            | TpmError::OtherPolicy(_)
+            | TpmError::Policy(_)
+            | TpmError::SessionKey { .. } => Self::NotPermitted(text),
+            TpmError::KeyFile(_)
+            | TpmError::OtherTpm(_)
+            | TpmError::NotForThis { .. }
+            | TpmError::HandleTaken(_)
+            | TpmError::HandleRange(_)
+            | TpmError::NotMovable(_)
+            | TpmError::NewParent(_)
+            | TpmError::Duplicate(_)
+            | TpmError::ParentPolicy(_)
+            | TpmError::NoBank(_) => Self::Usage(text),
+            _ => Self::Other(text),
+        }
+    }
+}
+
+impl From<ConnectError> for CliError {
+    fn from(error: ConnectError) -> Self {
+        let text = error.to_string();
+        match error {
+            ConnectError::Key(error) => error.into(),
+            ConnectError::Unreachable { .. } | ConnectError::Deadline { .. } | ConnectError::Unavailable(_) => Self::Unavailable(text),
+            ConnectError::Refused { .. } | ConnectError::NotProven(_) | ConnectError::Certificate(_) => Self::NotPermitted(text),
+            _ => Self::Other(text),
+        }
+    }
+}
+
+impl From<RequestError> for CliError {
+    fn from(error: RequestError) -> Self {
+        let text = error.to_string();
+        match error {
+            RequestError::ForeignAuthority { .. }
+            | RequestError::ReservedField(_)
+            | RequestError::Target(_)
+            | RequestError::NoToken
+            | RequestError::ClaimsTooLong(_) => Self::Usage(text),
+            RequestError::WrongProof => Self::NotPermitted(text),
+            RequestError::Deadline(_) => Self::Unavailable(text),
+            _ => Self::Other(text),
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! The checks of docs/protocol.md ("Order of checks"), in that order.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use constant_time_eq::constant_time_eq;
+use ekm_otp::field::{AuthenticationInfo, Credential, CredentialKind, Presented};
+use ekm_otp::{Authority, Derivation, Ekm, Handshake, KeyId, Profile, TlsFacts, WELL_KNOWN_PATH};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue, Method, Request};
+use zeroize::Zeroizing;
+
+use crate::lifeline::{Lifeline, State};
+#[cfg(feature = "jose")]
+use crate::profile::{Exporter, ForeignCredential, Registry};
+use crate::refusal::Refusal;
+use crate::store::RegisteredKey;
+#[cfg(feature = "jose")]
+use crate::token::{Tokens, VerifiedClaims};
+use crate::{Authentication, VerifiedClient};
+
+/// One TLS connection: what its requests are checked against, and what the first that passed left behind.
+pub(crate) struct Connection {
+    pub(crate) authentication: Arc<Authentication>,
+    pub(crate) ekm: Ekm,
+    pub(crate) tls: TlsFacts,
+    pub(crate) lifeline: Arc<Lifeline>,
+    pub(crate) failures: AtomicU32,
+    pub(crate) pinned: OnceLock<Pinned>,
+    pub(crate) proof_is_due: AtomicBool,
+    /// The first authority that passed rule A, and how it was written: most connections know no other.
+    pub(crate) covered: OnceLock<(Box<str>, Authority)>,
+    /// Only where another profile than v1 is switched on: v1 exports once, before there is a connection.
+    #[cfg(feature = "jose")]
+    pub(crate) exporter: Option<Exporter>,
+}
+
+/// What the first success leaves behind: the key id is the connection's from then on.
+pub(crate) struct Pinned {
+    pub(crate) key: Arc<RegisteredKey>,
+    client: VerifiedClient,
+    /// `None` in a profile whose server proves nothing.
+    proof: Option<HeaderValue>,
+    /// The first whole field with a password that passed: a request that repeats it needs no second derivation.
+    pub(crate) otp_field: OnceLock<Zeroizing<Box<[u8]>>>,
+    /// What checks tokens, from the first one on.
+    #[cfg(feature = "jose")]
+    tokens: OnceLock<Box<Tokens>>,
+}
+
+/// A request whose credential was made by the holder of an active key, and that belongs to the connection's client.
+struct Verified<'a> {
+    pinned: &'a Pinned,
+    /// Whether its keys were derived anew.
+    is_derived: bool,
+    #[cfg(feature = "jose")]
+    payload: Payload,
+}
+
+/// What is still to be checked of a token, or is there already.
+#[cfg(feature = "jose")]
+enum Payload {
+    None,
+    OfToken(CredentialKind, ekm_otp::jose::VerifiedPayload),
+    OfOtherProfile(VerifiedClaims),
+}
+
+/// A request that passed every check.
+pub(crate) struct Passed {
+    pub(crate) client: VerifiedClient,
+    /// What its token says.
+    #[cfg(feature = "jose")]
+    pub(crate) claims: Option<VerifiedClaims>,
+    /// The server proof, where the response must carry it.
+    pub(crate) proof: Option<HeaderValue>,
+    /// The request asks for the proof only: it ends here.
+    pub(crate) is_probe: bool,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        handshake: Handshake,
+        authentication: Arc<Authentication>,
+        #[cfg(feature = "jose")] exporter: Option<Exporter>,
+    ) -> Self {
+        Self {
+            authentication,
+            ekm: handshake.ekm,
+            tls: handshake.facts,
+            lifeline: Arc::new(Lifeline::default()),
+            failures: AtomicU32::new(0),
+            pinned: OnceLock::new(),
+            proof_is_due: AtomicBool::new(true),
+            covered: OnceLock::new(),
+            #[cfg(feature = "jose")]
+            exporter,
+        }
+    }
+
+    /// All checks of one request.
+    pub(crate) fn authenticate<B>(&self, request: &Request<B>) -> Result<Passed, Refusal> {
+        if self.failures.load(Ordering::Acquire) >= self.authentication.max_failures {
+            return Err(Refusal::TooManyFailures);
+        }
+        if self.lifeline.state() >= State::Cut {
+            return Err(Refusal::Ended);
+        }
+        let verified = self.verify(request.headers())?;
+        let pinned = verified.pinned;
+        if request.method() == Method::CONNECT && !is_extended_connect_for_websocket(request) {
+            return Err(Refusal::Connect);
+        }
+        let authority = self.check_authority(request)?;
+
+        let is_probe = request.uri().path() == WELL_KNOWN_PATH;
+        if is_probe && request.method() != Method::GET {
+            return Err(Refusal::ProbeMethod);
+        }
+        #[cfg(feature = "jose")]
+        let claims = match verified.payload {
+            Payload::None => None,
+            Payload::OfOtherProfile(claims) => Some(claims),
+            Payload::OfToken(kind, payload) => {
+                let tokens = pinned.tokens.get().unwrap_or_else(|| unreachable!("what verified the token is kept"));
+                Some(tokens.check(kind, &payload, request, &authority, self.authentication.leeway)?)
+            }
+        };
+        #[cfg(not(feature = "jose"))]
+        let _ = authority;
+        let proof_is_due = verified.is_derived || is_probe || self.proof_is_due.load(Ordering::Relaxed);
+        Ok(Passed {
+            client: pinned.client.clone(),
+            #[cfg(feature = "jose")]
+            claims,
+            proof: pinned.proof.clone().filter(|_| proof_is_due),
+            is_probe,
+        })
+    }
+
+    /// Parse, kind, rule N, channel, look up, MAC, active, pin, minimum.
+    fn verify(&self, headers: &HeaderMap) -> Result<Verified<'_>, Refusal> {
+        if let Some(pinned) = self.pinned.get().filter(|pinned| repeats(headers, pinned)) {
+            return if pinned.key.is_active() { Ok(Verified::again(pinned)) } else { Err(Refusal::Revoked(pinned.key.kid().clone())) };
+        }
+        #[cfg(feature = "jose")]
+        if let Some(verified) = self.verify_other_profile(headers) {
+            return verified;
+        }
+        let credential = Credential::read(headers.get_all(AUTHORIZATION).iter().map(HeaderValue::as_bytes))?;
+        let kind = credential.presented.kind();
+        self.check_kind_and_name(kind)?;
+        if !credential.channel.matches(&self.ekm.channel()) {
+            return Err(Refusal::Channel);
+        }
+        #[cfg(feature = "jose")]
+        if let Some(verified) = self.verify_token_again(&credential) {
+            return verified;
+        }
+
+        let key = self.authentication.look_up(&credential.kid, Profile::V1)?;
+        let derivation = Derivation::new(&self.ekm, &credential.kid, self.tls.server_name());
+        let tag = key.secret().mac(derivation.mac_input());
+        let prk = derivation.finish(tag);
+        let proof = || Some(AuthenticationInfo::write(&prk.server_proof()));
+        match &credential.presented {
+            Presented::Otp(otp) => {
+                let is_right = prk.otp().verify(otp).then_some(()).ok_or("another one-time password");
+                let (pinned, ()) = self.admit(key, &credential.kid, kind, is_right, proof)?;
+                let field = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).unwrap_or_default();
+                pinned.otp_field.get_or_init(|| Zeroizing::new(field.into()));
+                Ok(Verified { is_derived: true, ..Verified::again(pinned) })
+            }
+            #[cfg(feature = "jose")]
+            Presented::Jws(token) | Presented::Jwe(token) => {
+                let tokens = Tokens::new(prk.token_verifier(&credential.kid));
+                let (pinned, payload) = self.admit(key, &credential.kid, kind, tokens.verify(kind, token), proof)?;
+                pinned.tokens.get_or_init(|| Box::new(tokens));
+                Ok(Verified { pinned, is_derived: true, payload: Payload::OfToken(kind, payload) })
+            }
+            #[cfg(not(feature = "jose"))]
+            Presented::Jws(_) | Presented::Jwe(_) => Err(Refusal::Kind(kind)),
+        }
+    }
+
+    /// A token of the client that the connection belongs to: its keys are there already.
+    #[cfg(feature = "jose")]
+    fn verify_token_again(&self, credential: &Credential) -> Option<Result<Verified<'_>, Refusal>> {
+        let (Presented::Jws(token) | Presented::Jwe(token)) = &credential.presented else { return None };
+        let pinned = self.pinned.get().filter(|pinned| *pinned.key.kid() == credential.kid)?;
+        let kind = credential.presented.kind();
+        let verified = pinned.tokens.get()?.verify(kind, token);
+        let admitted = self.admit(Arc::clone(&pinned.key), &credential.kid, kind, verified, || None);
+        Some(admitted.map(|(pinned, payload)| Verified { pinned, is_derived: false, payload: Payload::OfToken(kind, payload) }))
+    }
+
+    /// A credential of another profile, where one is switched on.
+    #[cfg(feature = "jose")]
+    fn verify_other_profile(&self, headers: &HeaderMap) -> Option<Result<Verified<'_>, Refusal>> {
+        let (profile, exporter) = (self.authentication.other_profile.as_ref()?, self.exporter.as_ref()?);
+        let kind = profile.kind_of(headers)?;
+        let verify = || {
+            self.check_kind_and_name(kind)?;
+            let ForeignCredential { key, kid, claims } = profile.verify(kind, headers, self.registry(), exporter)?;
+            let (pinned, claims) = self.admit(key, &kid, kind, claims, || None)?;
+            Ok(Verified { pinned, is_derived: false, payload: claims.map_or(Payload::None, Payload::OfOtherProfile) })
+        };
+        Some(verify())
+    }
+
+    #[cfg(feature = "jose")]
+    fn registry(&self) -> Registry<'_> {
+        Registry { keys: &*self.authentication, leeway: self.authentication.leeway }
+    }
+
+    /// What can be refused before a key id is looked at, and so says nothing about any: kind, rule N.
+    fn check_kind_and_name(&self, kind: CredentialKind) -> Result<(), Refusal> {
+        if !self.authentication.kinds.contains(&kind) {
+            return Err(Refusal::Kind(kind));
+        }
+        if !self.authentication.names.accepts(self.tls.server_name()) {
+            return Err(Refusal::ServerName);
+        }
+        Ok(())
+    }
+
+    /// MAC and active, pin, minimum: what `key` must pass once it is known whether the credential is right under it.
+    fn admit<T>(
+        &self,
+        key: Arc<RegisteredKey>,
+        kid: &KeyId,
+        kind: CredentialKind,
+        is_right: Result<T, &'static str>,
+        proof: impl FnOnce() -> Option<String>,
+    ) -> Result<(&Pinned, T), Refusal> {
+        let right = match (is_right, key.is_active()) {
+            (Ok(right), true) => right,
+            // For the log only: the answer is the same.
+            (_, false) if self.authentication.is_unknown(&key) => return Err(Refusal::UnknownKid(kid.clone())),
+            (_, false) => return Err(Refusal::Revoked(kid.clone())),
+            (Err(why), true) => return Err(Refusal::Wrong { kid: kid.clone(), why }),
+        };
+        let pinned = match self.pinned.get() {
+            Some(pinned) => pinned,
+            None => self.pin(key, proof())?,
+        };
+        // Two requests may have raced for the pin: the key id is compared again.
+        if pinned.key.kid() != kid {
+            return Err(Refusal::Pinned);
+        }
+        if kind < pinned.key.minimum() {
+            return Err(Refusal::BelowMinimum { kid: kid.clone(), kind });
+        }
+        Ok((pinned, right))
+    }
+
+    fn pin(&self, key: Arc<RegisteredKey>, proof: Option<String>) -> Result<&Pinned, Refusal> {
+        let pinned = self.pinned.get_or_init(|| {
+            let proof = proof.map(|proof| {
+                let mut proof = HeaderValue::from_str(&proof).unwrap_or_else(|_| unreachable!("base64url is visible ASCII"));
+                proof.set_sensitive(true);
+                proof
+            });
+            Pinned {
+                client: VerifiedClient::new(Arc::clone(&key), self.tls.clone()),
+                key,
+                proof,
+                otp_field: OnceLock::new(),
+                #[cfg(feature = "jose")]
+                tokens: OnceLock::new(),
+            }
+        });
+        // From here on a revocation cuts this connection; one that came in between does it now.
+        if !pinned.key.attach(&self.lifeline) {
+            self.lifeline.advance(State::Cut);
+            return Err(Refusal::Revoked(pinned.key.kid().clone()));
+        }
+        Ok(pinned)
+    }
+}
+
+impl<'a> Verified<'a> {
+    /// The credential was verified on this connection before.
+    fn again(pinned: &'a Pinned) -> Self {
+        Self {
+            pinned,
+            is_derived: false,
+            #[cfg(feature = "jose")]
+            payload: Payload::None,
+        }
+    }
+}
+
+/// Whether the request has exactly one credential field, the same as the verified one. In constant time.
+fn repeats(headers: &HeaderMap, pinned: &Pinned) -> bool {
+    let mut fields = headers.get_all(AUTHORIZATION).iter();
+    match (fields.next(), fields.next(), pinned.otp_field.get()) {
+        (Some(field), None, Some(verified)) => constant_time_eq(field.as_bytes(), verified),
+        _ => false,
+    }
+}
+
+/// RFC 8441: the only CONNECT that is served.
+fn is_extended_connect_for_websocket<B>(request: &Request<B>) -> bool {
+    request.extensions().get::<hyper::ext::Protocol>().is_some_and(|protocol| protocol.as_str() == "websocket")
+}
