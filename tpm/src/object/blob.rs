@@ -23,7 +23,10 @@ pub(crate) fn public_from(blob: &[u8]) -> Result<Public, KeyFileError> {
 
 /// TPM2B_PRIVATE
 pub(crate) fn private_from(blob: &[u8]) -> Result<Private, KeyFileError> {
-    sized(blob).and_then(|bytes| Private::try_from(bytes.to_vec()).ok()).ok_or(KeyFileError::Private)
+    match sized(blob) {
+        Some([]) => Err(KeyFileError::NoPrivate),
+        bytes => bytes.and_then(|bytes| Private::try_from(bytes.to_vec()).ok()).ok_or(KeyFileError::Private),
+    }
 }
 
 /// TPM2B_PUBLIC

@@ -63,13 +63,19 @@ impl KeyFile {
         if key.rsa_parent.is_some_and(|is_rsa| is_rsa.0) {
             return Err(KeyFileError::RsaParent);
         }
-        let parent = match key.parent {
-            0x8100_0000..=0x81ff_ffff => Parent::Persistent(key.parent),
+        let parent = match key.parent.0 {
+            0x8100_0000..=0x81ff_ffff => Parent::Persistent(key.parent.0),
             // Some writers note the transient handle (0x80ffffff and below) that the primary had when the key was made.
-            RH_OWNER | 0x8000_0000..=0x80ff_ffff => Parent::H2Primary,
+            // Older ones note 0 for the owner hierarchy.
+            0 | RH_OWNER | 0x8000_0000..=0x80ff_ffff => Parent::H2Primary,
             other => return Err(KeyFileError::Parent(other)),
         };
         let (public, private) = (public_from(key.public.as_bytes())?, private_from(key.private.as_bytes())?);
+        // Of another length, it is of another name algorithm: the TPM tells.
+        let asked = public.auth_policy().value();
+        if !policy.is_empty() && asked.len() == 32 && asked != policy.digest() {
+            return Err(KeyFileError::PolicyDigest);
+        }
         let empty_auth = key.empty_auth.is_some_and(|empty| empty.0);
         Ok(Self { parent, public, private, empty_auth, policy, description: key.description })
     }

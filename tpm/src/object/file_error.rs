@@ -41,7 +41,10 @@ pub enum KeyFileError {
     /// The private area cannot be read.
     #[error("the key file's private area is damaged")]
     Private,
-    /// Not an HMAC-SHA256 key.
-    #[error("the key is of kind {0}, an HMAC-SHA256 key is needed")]
-    NotHmac(String),
+    /// There is none: the file points at a key that is in the TPM.
+    #[error("the key file has no private part: its key is at a persistent handle of the TPM, so use --key handle:0x81…")]
+    NoPrivate,
+    /// The policy's commands come to another digest than the key's authPolicy.
+    #[error("the key file's policy does not come to what the key itself asks for (authPolicy): it is damaged, or of another key")]
+    PolicyDigest,
 }

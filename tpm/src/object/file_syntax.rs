@@ -17,6 +17,9 @@ pub(super) const IMPORTABLE_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap
 /// TPM_RH_OWNER: the parent is the primary key that the format defines (template H-2 for ECC).
 pub(super) const RH_OWNER: u32 = 0x4000_0001;
 
+/// More than any policy has: each is a command to the TPM whenever the key is used.
+const MAX_COMMANDS: usize = 64;
+
 /// TPMKey
 #[derive(Sequence)]
 pub(crate) struct TpmKeyAsn1 {
@@ -33,7 +36,7 @@ pub(crate) struct TpmKeyAsn1 {
     pub(crate) description: Option<String>,
     #[asn1(context_specific = "5", tag_mode = "EXPLICIT", optional = "true")]
     pub(super) rsa_parent: Option<Boolean>,
-    pub(super) parent: u32,
+    pub(super) parent: Handle,
     pub(crate) public: OctetString,
     pub(crate) private: OctetString,
 }
@@ -56,7 +59,7 @@ impl TpmKeyAsn1 {
             auth_policy: None,
             description: None,
             rsa_parent: None,
-            parent,
+            parent: Handle(parent),
             public: octets(public)?,
             private: octets(private)?,
         })
@@ -79,6 +82,9 @@ impl TpmKeyAsn1 {
     pub(crate) fn policy(&self) -> Result<Policy, KeyFileError> {
         if self.auth_policy.is_some() {
             return Err(KeyFileError::AuthPolicy);
+        }
+        if self.policy.as_ref().is_some_and(|commands| commands.len() > MAX_COMMANDS) {
+            return Err(KeyFileError::Syntax(format!("its policy has more than {MAX_COMMANDS} commands")));
         }
         let commands = self.policy.iter().flatten().map(|command| (command.code, command.parameters.as_bytes()));
         Policy::from_commands(commands).map_err(KeyFileError::Policy)
@@ -127,5 +133,58 @@ impl EncodeValue for Boolean {
 
     fn encode_value(&self, writer: &mut impl Writer) -> der::Result<()> {
         self.0.encode_value(writer)
+    }
+}
+
+/// INTEGER, as a handle of 32 bits. Older 32-bit writers have those from 0x80000000 on as negative numbers.
+pub(super) struct Handle(pub(super) u32);
+
+impl FixedTag for Handle {
+    const TAG: Tag = Tag::Integer;
+}
+
+impl<'a> DecodeValue<'a> for Handle {
+    type Error = der::Error;
+
+    fn decode_value<R: Reader<'a>>(reader: &mut R, header: Header) -> der::Result<Self> {
+        let is_of_its_size = (1..=5).contains(&u32::from(header.length()));
+        let bytes = reader.read_vec(header.length())?;
+        let number = bytes
+            .iter()
+            .skip(1)
+            .fold(i64::from(bytes.first().map_or(0, |first| i8::from_be_bytes([*first]))), |n, byte| n.wrapping_shl(8) | i64::from(*byte));
+        // Negative ones wrap as in two's complement of 32 bits.
+        let handle = u32::try_from(number).or_else(|_| i32::try_from(number).map(i32::cast_unsigned));
+        handle.ok().filter(|_| is_of_its_size).map(Self).ok_or_else(|| reader.error(der::ErrorKind::Overflow))
+    }
+}
+
+impl EncodeValue for Handle {
+    fn value_len(&self) -> der::Result<Length> {
+        self.0.value_len()
+    }
+
+    fn encode_value(&self, writer: &mut impl Writer) -> der::Result<()> {
+        self.0.encode_value(writer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_is_read_as_a_positive_and_as_a_negative_number() {
+        for (der, handle) in [
+            (&[2, 5, 0, 0x81, 0, 0, 1][..], Some(0x8100_0001)),
+            (&[2, 4, 0x81, 0, 0, 1], Some(0x8100_0001)),
+            (&[2, 4, 0x40, 0, 0, 1], Some(RH_OWNER)),
+            (&[2, 1, 0], Some(0)),
+            (&[2, 5, 1, 0, 0, 0, 0], None),
+            (&[2, 6, 0, 0, 0x81, 0, 0, 1], None),
+            (&[2, 0], None),
+        ] {
+            assert_eq!(Handle::from_der(der).ok().map(|handle| handle.0), handle, "{der:?}");
+        }
     }
 }

@@ -136,12 +136,15 @@ pub enum PcrSelectionError {
     Value(u8, usize),
 }
 
+/// Banks, and which of their registers.
+type Registers = Vec<(PcrBank, Vec<u8>)>;
+
 /// What a TPM2_PolicyPCR asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PcrCommand {
     /// SHA-256 over the registers' values, lowest bank and number first.
     pub(crate) digest: Vec<u8>,
-    pub(crate) selection: Vec<(PcrBank, Vec<u8>)>,
+    pub(crate) selection: Registers,
 }
 
 impl PcrCommand {
@@ -174,25 +177,49 @@ impl PcrCommand {
         bytes
     }
 
-    /// The parameters as the command takes them: TPM2B_DIGEST, then TPML_PCR_SELECTION (TCG part 3, 23.7).
+    /// The parameters as the command takes them, TPM2B_DIGEST and TPML_PCR_SELECTION (TCG part 3, 23.7), or the other way round, as some
+    /// writers have them. No bytes are both: a selection begins with its small count in 32 bits, which is no digest with a selection behind it.
     pub(super) fn parse(parameters: &[u8]) -> Option<Self> {
-        let (size, rest) = parameters.split_first_chunk::<2>()?;
-        let (digest, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes(*size)))?;
-        let (count, mut rest) = rest.split_first_chunk::<4>()?;
-        let mut selection = Vec::new();
-        for _ in 0..u32::from_be_bytes(*count).min(16) {
-            let (id, after) = rest.split_first_chunk::<2>()?;
-            let bank = PcrBank::ALL.into_iter().find(|bank| bank.id() == u16::from_be_bytes(*id))?;
-            let (len, after) = after.split_first()?;
-            let (bits, after) = after.split_at_checked(usize::from(*len))?;
-            let registers =
-                bits.iter().zip(0_u8..).flat_map(|(byte, i)| (0..8).filter(move |bit| byte & (1 << bit) != 0).map(move |bit| i * 8 + bit));
-            selection.push((bank, registers.collect::<Vec<_>>()));
-            rest = after;
-        }
-        let is_usable = rest.is_empty() && selection.iter().all(|(_, registers)| registers.iter().all(|r| *r < 24));
-        (is_usable && u32::from_be_bytes(*count) as usize == selection.len()).then(|| Self { digest: digest.to_vec(), selection })
+        let digest_first = || {
+            let (digest, rest) = digest(parameters)?;
+            Some((digest, selection(rest).filter(|(_, rest)| rest.is_empty())?.0))
+        };
+        let selection_first = || {
+            let (selection, rest) = selection(parameters)?;
+            Some((digest(rest).filter(|(_, rest)| rest.is_empty())?.0, selection))
+        };
+        let (digest, selection) = digest_first().or_else(selection_first)?;
+        Some(Self { digest: digest.to_vec(), selection })
     }
+}
+
+/// TPM2B_DIGEST, and what stands behind it.
+fn digest(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (size, rest) = bytes.split_first_chunk::<2>()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*size)))
+}
+
+/// TPML_PCR_SELECTION, and what stands behind it: at most 16 banks, of 24 registers each.
+fn selection(bytes: &[u8]) -> Option<(Registers, &[u8])> {
+    let (count, mut rest) = bytes.split_first_chunk::<4>()?;
+    let count = Some(u32::from_be_bytes(*count)).filter(|count| *count <= 16)?;
+    let mut selection = Vec::new();
+    for _ in 0..count {
+        let (id, after) = rest.split_first_chunk::<2>()?;
+        let bank = PcrBank::ALL.into_iter().find(|bank| bank.id() == u16::from_be_bytes(*id))?;
+        let (len, after) = after.split_first()?;
+        let (bits, after) = after.split_at_checked(usize::from(*len))?;
+        // Registers beyond 24 are not known here: a map that is longer must have none of them.
+        let (known, beyond) = bits.split_at(bits.len().min(3));
+        if beyond.iter().any(|byte| *byte != 0) {
+            return None;
+        }
+        let registers =
+            known.iter().zip(0_u8..).flat_map(|(byte, i)| (0..8).filter(move |bit| byte & (1 << bit) != 0).map(move |bit| i * 8 + bit));
+        selection.push((bank, registers.collect()));
+        rest = after;
+    }
+    Some((selection, rest))
 }
 
 impl fmt::Display for PcrCommand {
@@ -226,5 +253,19 @@ mod tests {
         for faulty in ["", "7", "sha256", "sha256:", "sha512:7", "sha256:24", "sha256:7,7", "sha256:7=ab", "sha1:7=zz", "sha256:-1"] {
             assert!(faulty.parse::<PcrSelection>().is_err(), "{faulty}");
         }
+    }
+
+    #[test]
+    fn parameters_are_read_in_either_order_and_registers_beyond_24_are_refused() {
+        let digest = [&[0, 32][..], &[7; 32]].concat();
+        let list = |bits: &[u8]| [&[0, 0, 0, 1, 0, 0x0b, u8::try_from(bits.len()).expect("a size")][..], bits].concat();
+        let wanted = PcrCommand { digest: vec![7; 32], selection: vec![(PcrBank::Sha256, vec![0, 7, 16])] };
+        let selection = list(&[0x81, 0, 1]);
+        assert_eq!(PcrCommand::parse(&[&digest[..], &selection].concat()), Some(wanted.clone()));
+        assert_eq!(PcrCommand::parse(&[&selection[..], &digest].concat()), Some(wanted.clone()));
+        assert_eq!(PcrCommand::parse(&[&digest[..], &list(&[0x81, 0, 1, 0])].concat()), Some(wanted));
+        // Their numbers would not fit into a byte.
+        assert_eq!(PcrCommand::parse(&[&digest[..], &list(&[0xff; 255])].concat()), None);
+        assert_eq!(PcrCommand::parse(&[&digest[..], &selection, &[0]].concat()), None);
     }
 }
