@@ -39,8 +39,8 @@ pub enum PemError {
         /// Counted from 1.
         number: usize,
     },
-    /// What stands between the marks is not base64.
-    #[error("block {number}, {label}, is damaged: it is not base64")]
+    /// What stands between the marks is not base64, or the label is not printable ASCII.
+    #[error("block {number}, {label}, is damaged: it is not base64, or its label is none")]
     Damaged {
         /// The block's label.
         label: String,
@@ -77,7 +77,13 @@ pub fn blocks(file: &[u8]) -> Result<Vec<Block>, PemError> {
         let number = blocks.len() + 1;
         rest = &rest[begin + BEGIN.len()..];
         let label_end = find(rest, DASHES).ok_or_else(|| PemError::Open { label: "?".to_owned(), number })?;
-        let label: String = String::from_utf8_lossy(&rest[..label_end]).chars().filter(|c| !c.is_control()).take(64).collect();
+        let label = &rest[..label_end];
+        // Printable ASCII (RFC 7468 §3, labelchar): what only looks like a label is none.
+        let is_label = label.len() <= 64 && label.iter().all(|byte| (b' '..=b'~').contains(byte));
+        let label: String = String::from_utf8_lossy(label).chars().filter(|c| !c.is_control()).take(64).collect();
+        if !is_label {
+            return Err(PemError::Damaged { label, number });
+        }
         rest = &rest[label_end + DASHES.len()..];
         let end = [b"-----END ", label.as_bytes(), DASHES].concat();
         let body_end = find(rest, &end).ok_or_else(|| PemError::Open { label: label.clone(), number })?;

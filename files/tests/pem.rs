@@ -45,6 +45,7 @@ fn what_is_no_whole_certificate_is_refused_by_name() {
         (format!("{cut}{pem}"), PemError::Open { label: "CERTIFICATE".into(), number: 1 }),
         (format!("{pem}{}", pem.replacen("\nMI", "\nM!", 1)), PemError::Damaged { label: "CERTIFICATE".into(), number: 2 }),
         (format!("{pem}{}", pem.replace("CERTIFICATE", "TRUSTED CERTIFICATE")), PemError::Trusted),
+        (pem.replace("CERT", "CERT\u{1}"), PemError::Damaged { label: "CERTIFICATE".into(), number: 1 }),
         (String::new(), PemError::None),
         (
             "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n".into(),
