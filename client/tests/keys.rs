@@ -304,3 +304,19 @@ fn a_key_file_is_read_by_tpm2_tools_unless_it_has_a_description() {
         bench.swtpm.tool("tpm2_flushcontext", &["-t"]);
     }
 }
+
+#[test]
+fn an_entry_can_be_appended_to_a_registry_whose_last_line_lacks_its_end() {
+    let bench = Bench::new();
+    bench.create_key();
+    let made = run(&bench, &[], "", &["key", "create", "--kid", "client2", "--out", "client2.pem", "--secret-out", "client2.toml"]);
+    succeeds(&made);
+    let read = |name: &str| fs::read_to_string(bench.path(name)).expect("reading");
+    write_private(&bench.path("secrets.toml"), &format!("{}{}", read("secrets.toml").trim_end(), read("client2.toml")));
+    let server = Server::start(&bench, &[]);
+    for kid in ["client1", "client2"] {
+        let url = format!("https://localhost:{}/get", server.port);
+        let key = format!("{kid}.pem");
+        succeeds(&run(&bench, &[], "", &["get", &url, "--kid", kid, "--key", &key, "--ca", "server.pem"]));
+    }
+}

@@ -145,7 +145,8 @@ pub(crate) async fn create(args: CreateArgs) -> Result<(), CliError> {
     key_out.write(pem(&key)?.as_bytes())?;
     match secret_out {
         Some(mut file) => {
-            file.write(entry.as_bytes())?;
+            // Appended to a registry whose last line lacks its end, it still begins a line of its own.
+            file.write(Zeroizing::new(format!("\n{}", *entry)).as_bytes())?;
             key_out.keep()?;
             let path = file.keep()?;
             note!("wrote {path} for the server's registry. It holds the secret: move it there over a safe way, then delete it here");
