@@ -320,3 +320,25 @@ fn an_entry_can_be_appended_to_a_registry_whose_last_line_lacks_its_end() {
         succeeds(&run(&bench, &[], "", &["get", &url, "--kid", kid, "--key", &key, "--ca", "server.pem"]));
     }
 }
+
+#[test]
+fn a_secret_is_read_as_openssl_and_xxd_write_it_or_refused_by_name() {
+    let bench = Bench::new();
+    let base64 = bench.swtpm.tool("openssl", &["rand", "-base64", "64"]);
+    assert!(base64.trim().contains('\n'), "it has several lines: {base64}");
+    let import = |name: &str, text: &str, format: &str| {
+        let out = format!("{name}.pem");
+        run(&bench, &[], text, &["key", "import", "--kid", "c", "--secret-file", "-", "--secret-format", format, "--out", &out])
+    };
+    succeeds(&import("lines", &base64, "base64"));
+    succeeds(&import("mark", &format!("\u{feff}{base64}"), "base64"));
+    succeeds(&import("xxd", &"0123456789abcdef0123456789abcdef0123456789abcdef0123456789ab\n".repeat(2).replace("cdef", "cdef "), "hex"));
+    for (name, text, told) in [
+        ("entry", "[\"c\"]\nsecret = \"dGVzdCBkYXRhLCB1c2VkIG5vd2hlcmUgZWxzZSAuLi4=\"\n".to_owned(), "is an entry of a registry"),
+        ("long", format!("{base64}{}", " ".repeat(5000)), "holds more than 4096 bytes"),
+    ] {
+        let (code, shown) = failed(&import(name, &text, "base64"));
+        assert_eq!(code, Some(64), "{shown}");
+        assert!(shown.contains(told) && !shown.contains("dGVzdCBk"), "{shown}");
+    }
+}

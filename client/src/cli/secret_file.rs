@@ -17,10 +17,10 @@ use super::shown::shown;
 /// How a secret stands in a file.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub(crate) enum SecretFormat {
-    /// Standard base64, padded or not; white space around it is passed over.
+    /// Standard base64, padded or not; white space in it is passed over.
     #[default]
     Base64,
-    /// Hexadecimal digits; white space around them is passed over.
+    /// Hexadecimal digits; white space in them is passed over.
     Hex,
     /// The bytes themselves, a last line feed included.
     Raw,
@@ -36,22 +36,21 @@ pub(crate) async fn read(path: &Path, format: SecretFormat, weak: bool) -> Resul
 
 fn read_blocking(path: &Path, format: SecretFormat, weak: bool) -> Result<Secret, CliError> {
     let bytes = read_private(path, "a secret", 4096)?;
-    let shown = path.display();
-    let text = || match std::str::from_utf8(&bytes) {
-        Ok(text) => Ok(text.trim()),
-        Err(_) => Err(CliError::Usage(format!("{shown} is no text: is it --secret-format raw?"))),
-    };
+    let shown = shown(path);
     let bytes = match format {
         SecretFormat::Raw => bytes.to_vec(),
-        SecretFormat::Hex => unhex(text()?).ok_or_else(|| CliError::Usage(format!("{shown} does not hold hexadecimal digits")))?,
+        SecretFormat::Hex => {
+            let text = one_word(&bytes, &shown)?;
+            unhex(&text).ok_or_else(|| CliError::Usage(format!("{shown} does not hold hexadecimal digits")))?
+        }
         SecretFormat::Base64 => {
-            let text = text()?;
+            let text = one_word(&bytes, &shown)?;
             if text.len() >= 32 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
                 note!(
                     "ekm-otp-client: warning: {shown} looks like hexadecimal digits and is read as base64; --secret-format hex reads it as such"
                 );
             }
-            Secret::decode_base64(text)
+            Secret::decode_base64(&text)
                 .map_err(|e| CliError::Usage(format!("{shown}: {e}; --secret-format hex or raw take other spellings")))?
         }
     };
@@ -59,11 +58,27 @@ fn read_blocking(path: &Path, format: SecretFormat, weak: bool) -> Result<Secret
     secret.map_err(|e| CliError::Usage(format!("{shown}: {e}")))
 }
 
-/// Reads at most `limit` bytes of a file that only its owner can read; `-` is standard input. `holds` says what is in it.
+/// The text without white space and byte order mark: openssl and xxd write long ones in several lines.
+fn one_word(bytes: &[u8], shown: &str) -> Result<Zeroizing<String>, CliError> {
+    let text = std::str::from_utf8(bytes).map_err(|_| CliError::Usage(format!("{shown} is no text: is it --secret-format raw?")))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    if text.contains('=') && text.lines().any(|line| line.trim_start().starts_with("secret")) {
+        return Err(CliError::Usage(format!(
+            "{shown} is an entry of a registry: a file with the secret alone is wanted, what stands in quotes there"
+        )));
+    }
+    // With its final capacity at once: a String that grows leaves pieces of the secret behind.
+    let mut word = Zeroizing::new(String::with_capacity(text.len()));
+    word.extend(text.chars().filter(|c| !c.is_ascii_whitespace()));
+    Ok(word)
+}
+
+/// Reads a file of at most `limit` bytes that nobody else can read; `-` is standard input. `holds` says what is in it.
 pub(crate) fn read_private(path: &Path, holds: &str, limit: usize) -> Result<Zeroizing<Vec<u8>>, CliError> {
     // With its final capacity at once: a Vec that grows leaves pieces of the secret behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(limit));
-    let limit = limit as u64;
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
+    // One more: what is longer is refused, not cut off.
+    let (most, limit) = (limit, limit as u64 + 1);
     let read = if path == Path::new("-") {
         std::io::stdin().take(limit).read_to_end(&mut bytes)
     } else {
@@ -75,6 +90,9 @@ pub(crate) fn read_private(path: &Path, holds: &str, limit: usize) -> Result<Zer
         file.take(limit).read_to_end(&mut bytes)
     };
     read.map_err(|e| CliError::io("read", path, &e))?;
+    if bytes.len() > most {
+        return Err(CliError::Usage(format!("{} holds more than {most} bytes, which is too much for {holds}", shown(path))));
+    }
     Ok(bytes)
 }
 
