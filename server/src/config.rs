@@ -178,7 +178,7 @@ impl Config {
             max_age: Duration::from_secs(flags.max_age.or(file.max_age).map_or(3600, NonZeroU64::get)),
             max_connections: flags.max_connections.or(file.max_connections).map_or(10_000, NonZeroUsize::get),
             drain: Duration::from_secs(flags.drain.or(file.drain).unwrap_or(30)),
-            log: flags.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
+            log: flags.log.filter(|log| !log.trim().is_empty()).or(file.log).unwrap_or_else(|| "info".to_owned()),
             log_format: flags.log_format.or(file.log_format).unwrap_or_default(),
             weak_secrets: args.unsafe_weak_secret,
             show_otp: args.unsafe_show_otp,
@@ -190,7 +190,12 @@ impl Settings {
     fn read(path: &Path) -> Result<Self, ServerError> {
         let shown = path.display();
         let text = std::fs::read_to_string(path).map_err(|e| ServerError::io(&format!("cannot read {shown}"), &e))?;
-        let mut settings: Self = toml::from_str(&text).map_err(|e| ServerError::Config(format!("{shown}: {e}")))?;
+        let mut settings: Self = toml::from_str(text.strip_prefix('\u{feff}').unwrap_or(&text)).map_err(|e| {
+            let line = e.span().map_or(1, |span| 1 + text.as_bytes().iter().take(span.start).filter(|byte| **byte == b'\n').count());
+            // Values are shown behind a quotation mark, and one may be a secret that was put into the wrong file.
+            let message = e.message().split('"').next().unwrap_or_default().trim_end();
+            ServerError::Config(format!("{shown}: line {line}: {message}"))
+        })?;
         let folder = path.parent().unwrap_or(Path::new(""));
         for file in [&mut settings.certificate, &mut settings.private_key, &mut settings.secrets].into_iter().flatten() {
             *file = folder.join(&*file);

@@ -33,15 +33,14 @@ pub(crate) fn load(path: &Path, weak_secrets: bool) -> Result<MemoryStore, Serve
 }
 
 fn parse(text: &str, is_json: bool, weak_secrets: bool) -> Result<MemoryStore, String> {
-    // A parser's own message can quote the file, secrets included: only the place is taken from it.
-    let wanted = "each key id has a table with `secret` (base64) and `client` (a name), if wanted `credential` (otp, jws or jwe: the weakest that is \
-                  taken) and `profile` (v1 or go), and stands once; in TOML a key id with any of . @ : / ~ + stands in quotes, [\"a.b\"]";
     let entries: Entries = if is_json {
-        serde_json::from_str(text).map_err(|e| format!("line {}: not understood: {wanted}", e.line()))?
+        serde_json::from_str(text).map_err(|e| format!("line {}: {}", e.line(), fault(&e.to_string(), None)))?
     } else {
         toml::from_str(text).map_err(|e| {
-            let line = e.span().map_or(1, |span| 1 + text.as_bytes().iter().take(span.start).filter(|b| **b == b'\n').count());
-            format!("line {line}: not understood: {wanted}")
+            let before = &text[..e.span().map_or(0, |span| span.start).min(text.len())];
+            let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();
+            let header = text.lines().take(line).filter(|line| line.trim_start().starts_with('[')).last();
+            format!("line {line}: {}", fault(e.message(), header))
         })?
     };
     let store = MemoryStore::new();
@@ -57,6 +56,32 @@ fn parse(text: &str, is_json: bool, weak_secrets: bool) -> Result<MemoryStore, S
     }
     Ok(store)
 }
+
+/// What is wrong, in words of our own: a parser's message can quote the file, secrets included. `header` is the table's first line.
+fn fault(message: &str, header: Option<&str>) -> String {
+    let name = header.map(|header| header.trim().trim_start_matches('[').split(']').next().unwrap_or_default());
+    let is_quoted = name.is_some_and(|name| name.starts_with(['"', '\'']));
+    let kid = name.and_then(|name| KeyId::new(name.trim_matches(['"', '\''])).ok());
+    let entry = kid.as_ref().map_or_else(String::new, |kid| format!("{kid}: "));
+    let field = |prefix: &str| message.split_once(prefix)?.1.split('`').next().filter(|name| FIELDS.contains(name));
+    let what = if name.is_some_and(|name| !is_quoted && name.contains(['.', '@', ':', '/', '~', '+'])) {
+        "a key id with any of . @ : / ~ + stands in quotes, [\"a.b\"]".to_owned()
+    } else if message.contains("duplicate key") {
+        "it stands twice".to_owned()
+    } else if let Some(name) = field("missing field `") {
+        format!("`{name}` is missing")
+    } else if message.contains("unknown field") {
+        "it has a field that is none: `secret`, `client`, `credential` and `profile` are".to_owned()
+    } else {
+        "not understood: each key id has a table with `secret` (base64) and `client` (a name), if wanted `credential` (otp, jws or jwe: the weakest \
+         that is taken) and `profile` (v1 or go), all in quotes"
+            .to_owned()
+    };
+    entry + &what
+}
+
+/// What an entry holds.
+const FIELDS: [&str; 4] = ["secret", "client", "credential", "profile"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -102,6 +127,23 @@ mod tests {
     // Test data, used nowhere else.
     const SECRET: &str = "dGVzdCBkYXRhLCB1c2VkIG5vd2hlcmUgZWxzZSAuLi4=";
     const OTHER: &str = "b3RoZXIgdGVzdCBkYXRhLCB1c2VkIG5vd2hlcmUgZWxzZQ==";
+
+    #[test]
+    fn a_fault_names_its_line_its_key_and_what_it_is_and_never_the_text() {
+        let good = format!("[good]\nsecret = \"{SECRET}\"\nclient = \"Alice\"\n");
+        for (entry, told) in [
+            (format!("[good]\nsecret = \"{OTHER}\"\nclient = \"Bob\"\n"), "line 4: good: it stands twice"),
+            (format!("[a.b]\nsecret = \"{OTHER}\"\nclient = \"Bob\"\n"), "a key id with any of . @ : / ~ + stands in quotes"),
+            (format!("[bob]\nsecret = \"{OTHER}\"\n"), "line 4: bob: `client` is missing"),
+            ("[bob]\nclient = \"Bob\"\n".to_owned(), "line 4: bob: `secret` is missing"),
+            (format!("[bob]\nsecret = \"{OTHER}\"\nclient = \"Bob\"\nnote = \"{OTHER}\"\n"), "bob: it has a field that is none"),
+            (format!("[bob]\nsecret = {OTHER}\nclient = \"Bob\"\n"), "line 5: bob: not understood"),
+        ] {
+            let refused = parse(&format!("{good}{entry}"), false, false).expect_err(told);
+            assert!(refused.contains(told), "{told}: {refused}");
+            assert!(!refused.contains(&SECRET[..8]) && !refused.contains(&OTHER[..8]), "{refused}");
+        }
+    }
 
     /// By comparing each secret with each other one, this takes minutes.
     #[test]

@@ -355,3 +355,33 @@ fn openssl_exports_the_keying_material_that_the_server_does() {
     assert!(answer.iter().any(|line| line.starts_with("HTTP/1.1 200 OK")), "{answer:?}");
     assert_eq!(server.end("TERM").0, Some(0));
 }
+
+#[test]
+fn a_misspelt_log_level_is_refused_and_an_empty_one_is_none() {
+    let folder = folder();
+    let (code, told) = refused(&folder, &["--config", "server.toml", "--log", "ekm_otp_tower=debug,inof"]);
+    assert_eq!(code, 64, "{told}");
+    assert!(told.contains("\"inof\" is no level: off, error, warn, info, debug and trace are"), "{told}");
+    let mut process = command(&folder, &["--config", "server.toml"]).env("EKM_OTP_LOG", "").stderr(Stdio::piped()).spawn().expect("it");
+    let mut line = String::new();
+    BufReader::new(process.stderr.take().expect("its log")).read_line(&mut line).expect("a line");
+    let _ = process.kill();
+    let _ = process.wait();
+    assert!(line.contains("ekm_otp_server::run"), "{line}");
+}
+
+#[test]
+fn a_secret_in_the_configuration_file_is_not_shown() {
+    let folder = folder();
+    let secret = "dGVzdCBkYXRhLCB1c2VkIG5vd2hlcmUgZWxzZSAuLi4=";
+    for (line, told_of) in [
+        (format!("tls12 = \"{secret}\""), "server.toml: line 1: invalid type"),
+        (format!("[client1]\nsecret = \"{secret}\""), "server.toml: line 1: unknown field"),
+        (format!("realm = {secret}"), "server.toml: line 1: "),
+    ] {
+        fs::write(folder.path().join("server.toml"), line).expect("writing");
+        let (code, told) = refused(&folder, &["--config", "server.toml"]);
+        assert_eq!(code, 64, "{told}");
+        assert!(told.contains(told_of) && !told.contains("dGVzdCBk"), "{told}");
+    }
+}
