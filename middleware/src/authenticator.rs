@@ -66,6 +66,15 @@ impl ConnectionAuthenticator {
         &self.0.authentication
     }
 
+    /// Whether the last request had a body. It may not have been read when it was answered.
+    pub(crate) fn may_be_uploading(&self) -> bool {
+        self.0.has_body.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn notice_body(&self, has_body: bool) {
+        self.0.has_body.store(has_body, Ordering::Relaxed);
+    }
+
     /// A response with the proof is on its way: the next one needs none.
     pub(crate) fn proof_was_sent(&self) {
         self.0.proof_is_due.store(false, Ordering::Relaxed);

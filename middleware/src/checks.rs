@@ -28,6 +28,8 @@ pub(crate) struct Connection {
     pub(crate) failures: AtomicU32,
     pub(crate) pinned: OnceLock<Pinned>,
     pub(crate) proof_is_due: AtomicBool,
+    /// Whether the last request, on HTTP/1, had a body.
+    pub(crate) has_body: AtomicBool,
     /// The first authority that passed rule A, and how it was written: most connections know no other.
     pub(crate) covered: OnceLock<(Box<str>, Authority)>,
     /// Only where another profile than v1 is switched on: v1 exports once, before there is a connection.
@@ -91,6 +93,7 @@ impl Connection {
             failures: AtomicU32::new(0),
             pinned: OnceLock::new(),
             proof_is_due: AtomicBool::new(true),
+            has_body: AtomicBool::new(false),
             covered: OnceLock::new(),
             #[cfg(feature = "jose")]
             exporter,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use ekm_otp::field::AuthenticationInfo;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -87,6 +87,8 @@ fn admit<B, F, R: Default>(
     };
     // Only HTTP/1 has the `Connection` field (RFC 9113 §8.2.2); HTTP/2 is told by GOAWAY.
     let is_http1 = request.version() < Version::HTTP_2;
+    let has_body = is_http1 && has_body(&request);
+    connection.notice_body(has_body);
     let (kind, proof) = match connection.authenticate(&request) {
         Ok(passed) if passed.is_probe => {
             let mut response = Response::new(R::default());
@@ -107,7 +109,12 @@ fn admit<B, F, R: Default>(
         }
         Err(refusal) => {
             tracing::info!(status = refusal.status().as_u16(), reason = %refusal, "request refused");
-            (Kind::answer(answer(&refusal, Some(connection.authentication()))), None)
+            let mut response = answer(&refusal, Some(connection.authentication()));
+            if has_body {
+                // Nobody reads it: the connection ends with this answer (RFC 9112 §9.6).
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            (Kind::answer(response), None)
         }
     };
     ResponseFuture { kind, proof, connection: Some((connection, is_http1)) }
@@ -144,6 +151,12 @@ where
     fn call(&self, request: Request<B>) -> Self::Future {
         admit(self.connection.as_ref(), request, |request| self.inner.call(request))
     }
+}
+
+/// Whether an HTTP/1.1 request says that it has a body (RFC 9112 §6).
+fn has_body<B>(request: &Request<B>) -> bool {
+    let headers = request.headers();
+    headers.contains_key(TRANSFER_ENCODING) || headers.get(CONTENT_LENGTH).is_some_and(|length| length != "0")
 }
 
 fn connection_of<B>(request: &Request<B>) -> Option<&ConnectionAuthenticator> {

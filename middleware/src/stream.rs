@@ -23,6 +23,10 @@ use crate::{Authentication, profile::Exporter};
 /// How long a connection that is to be closed may go on with what is under way.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
 
+/// How much of an upload that was answered early is read and dropped, and how long, so that the answer is not lost: a connection that is
+/// closed with bytes unread is reset (RFC 9112 §9.6).
+const LINGER: (usize, Duration) = (32 * 1024 * 1024, Duration::from_secs(10));
+
 /// An accepted connection. It yields bytes and nothing of TLS: the keying material was exported once, before it was made.
 #[derive(Debug)]
 pub struct EkmStream<IO> {
@@ -31,6 +35,8 @@ pub struct EkmStream<IO> {
     lifeline: Arc<Lifeline>,
     deadline: Pin<Box<Sleep>>,
     phase: Phase,
+    /// Tells the peer that the stream ends. A pointer, since `Drop` knows nothing of `IO`.
+    close: fn(&mut Io<IO>),
 }
 
 /// Who can reach the TLS session.
@@ -66,9 +72,16 @@ enum Phase {
     Verified,
     /// What was under way when the connection was to be closed.
     Grace,
+    /// The stream is closed, and the peer still sends: that much more of it is dropped.
+    Lingering { left: usize },
 }
 
-impl<IO> EkmStream<IO> {
+/// close_notify, as far as that goes without waiting: hyper drops connections on its time-outs.
+fn close<IO: AsyncRead + AsyncWrite + Unpin>(io: &mut Io<IO>) {
+    let _ = io.with(|io| io.poll_shutdown(&mut Context::from_waker(Waker::noop())));
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> EkmStream<IO> {
     pub(crate) fn new(io: TlsStream<IO>, authenticator: ConnectionAuthenticator) -> Self {
         Self::of(Io::Owned(io), authenticator)
     }
@@ -94,9 +107,12 @@ impl<IO> EkmStream<IO> {
             authenticator,
             deadline: Box::pin(sleep_until(now + unverified)),
             phase: Phase::Unverified { then_until: now + verified },
+            close,
         }
     }
+}
 
+impl<IO> EkmStream<IO> {
     /// What authenticates this connection's requests.
     #[must_use]
     pub fn authenticator(&self) -> &ConnectionAuthenticator {
@@ -146,7 +162,7 @@ impl<IO> EkmStream<IO> {
                 self.lifeline.advance(State::Closing);
                 self.start_grace();
             }
-            Phase::Grace => self.lifeline.advance(State::Cut),
+            Phase::Grace | Phase::Lingering { .. } => self.lifeline.advance(State::Cut),
         }
     }
 
@@ -210,12 +226,39 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for EkmStream<IO> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_writing(cx, |io, cx| io.poll_shutdown(cx))
+        if !matches!(self.phase, Phase::Lingering { .. }) {
+            ready!(self.poll_writing(cx, |io, cx| io.poll_shutdown(cx)))?;
+            if !self.authenticator.may_be_uploading() {
+                return Poll::Ready(Ok(()));
+            }
+            self.phase = Phase::Lingering { left: LINGER.0 };
+            self.deadline.as_mut().reset(Instant::now() + LINGER.1);
+        }
+        self.poll_linger(cx).map(Ok)
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> EkmStream<IO> {
+    /// Reads what the peer still sends, until it has heard of the end, too.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut dropped = [0; 8192];
+        while let Phase::Lingering { left: left @ 1.. } = self.phase {
+            if self.check().is_err() || self.deadline.as_mut().poll(cx).is_ready() {
+                break;
+            }
+            let mut buffer = ReadBuf::new(&mut dropped);
+            match ready!(self.io.with(|io| io.poll_read(cx, &mut buffer))) {
+                Ok(()) if !buffer.filled().is_empty() => self.phase = Phase::Lingering { left: left.saturating_sub(buffer.filled().len()) },
+                _ => break,
+            }
+        }
+        Poll::Ready(())
     }
 }
 
 impl<IO> Drop for EkmStream<IO> {
     fn drop(&mut self) {
+        (self.close)(&mut self.io);
         self.lifeline.advance(State::Closed);
     }
 }
