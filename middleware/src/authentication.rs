@@ -9,6 +9,7 @@ use ekm_otp::{KeyId, Profile, Secret, ServerNames};
 use http::HeaderValue;
 
 use crate::SecretStore;
+use crate::log_budget::LogBudget;
 #[cfg(feature = "jose")]
 use crate::profile::{LookUp, OtherProfile};
 use crate::refusal::{Diagnosis, Refusal};
@@ -29,6 +30,7 @@ pub struct Authentication {
     pub(crate) max_failures: u32,
     max_age: Duration,
     verified_within: Duration,
+    pub(crate) log_budget: LogBudget,
 }
 
 impl Authentication {
@@ -76,6 +78,7 @@ impl Authentication {
             max_failures: Self::MAX_FAILURES,
             max_age: Self::MAX_AGE,
             verified_within: Self::VERIFIED_WITHIN,
+            log_budget: LogBudget::new(),
         })
     }
 

@@ -9,8 +9,10 @@ use ekm_otp::field::AuthenticationInfo;
 use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use pin_project_lite::pin_project;
+use tokio::runtime::Handle;
 use tower_layer::Layer;
 use tower_service::Service;
+use tracing::Instrument as _;
 
 #[cfg(feature = "jose")]
 use crate::VerifiedClaims;
@@ -61,6 +63,21 @@ pub struct EkmOtp<S> {
     connection: Option<ConnectionAuthenticator>,
 }
 
+/// Writes the line once the answer is out: what it costs depends on the reason, and tells whether a key id is known.
+fn log(refusal: Refusal, authentication: &Arc<Authentication>) {
+    let authentication = Arc::clone(authentication);
+    let line = move || {
+        if let Some(left_out) = authentication.log_budget.take() {
+            tracing::info!(status = refusal.status().as_u16(), reason = %refusal, left_out, "request refused");
+        }
+    };
+    match Handle::try_current() {
+        // Runs when the connection's own task, which writes the answer, waits again.
+        Ok(runtime) => drop(runtime.spawn(async move { line() }.in_current_span())),
+        Err(_) => line(),
+    }
+}
+
 /// What a refusal looks like on the wire.
 fn answer<B: Default>(refusal: &Refusal, authentication: Option<&Arc<Authentication>>) -> Response<B> {
     let mut response = Response::new(B::default());
@@ -108,12 +125,16 @@ fn admit<B, F, R: Default>(
             (Kind::Inner { future: call(request) }, passed.proof)
         }
         Err(refusal) => {
-            tracing::info!(status = refusal.status().as_u16(), reason = %refusal, "request refused");
+            if matches!(refusal, Refusal::TooManyFailures) && !is_http1 {
+                // HTTP/2 lets more requests in while the connection ends. They get no answer and no line.
+                return ResponseFuture { kind: Kind::Answer { response: None }, proof: None, connection: None };
+            }
             let mut response = answer(&refusal, Some(connection.authentication()));
             if has_body {
                 // Nobody reads it: the connection ends with this answer (RFC 9112 §9.6).
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
+            log(refusal, connection.authentication());
             (Kind::answer(response), None)
         }
     };

@@ -19,6 +19,7 @@ mod go;
 mod layer;
 mod lifeline;
 mod listener;
+mod log_budget;
 #[cfg(feature = "jose")]
 mod profile;
 mod refusal;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{Id, JoinError, JoinSet};
 
+use crate::log_budget::LogBudget;
 use crate::{AcceptError, EkmAcceptor, EkmStream};
 
 /// How long accepting pauses when the process has no file descriptor left.
@@ -24,6 +25,7 @@ pub struct EkmListener {
     /// Which source each running handshake is for.
     sources: HashMap<Id, IpAddr>,
     max_handshakes: usize,
+    log_budget: LogBudget,
 }
 
 impl EkmListener {
@@ -33,7 +35,14 @@ impl EkmListener {
     /// Accepts from `tcp`.
     #[must_use]
     pub fn new(tcp: TcpListener, acceptor: EkmAcceptor) -> Self {
-        Self { tcp, acceptor, handshakes: JoinSet::new(), sources: HashMap::new(), max_handshakes: Self::MAX_HANDSHAKES }
+        Self {
+            tcp,
+            acceptor,
+            handshakes: JoinSet::new(),
+            sources: HashMap::new(),
+            max_handshakes: Self::MAX_HANDSHAKES,
+            log_budget: LogBudget::new(),
+        }
     }
 
     /// Sets how many handshakes run at a time (at least 4); further connections wait in the operating system's queue. One source (an
@@ -61,7 +70,11 @@ impl EkmListener {
                     self.sources.remove(&id);
                     match finished {
                         Ok((_, (Ok(stream), peer))) => return (stream, peer),
-                        Ok((_, (Err(error), peer))) => tracing::info!(%peer, %error, "connection refused"),
+                        Ok((_, (Err(error), peer))) => {
+                            if let Some(left_out) = self.log_budget.take() {
+                                tracing::info!(%peer, %error, left_out, "connection refused");
+                            }
+                        }
                         Err(error) => tracing::error!(%error, "a handshake's task failed"),
                     }
                 },
@@ -80,7 +93,9 @@ impl EkmListener {
     fn start(&mut self, tcp: TcpStream, peer: SocketAddr) {
         let source = source(peer);
         if self.sources.values().filter(|other| **other == source).count() >= self.max_handshakes / 4 {
-            tracing::info!(%peer, "closed: this source has too many unfinished handshakes");
+            if let Some(left_out) = self.log_budget.take() {
+                tracing::info!(%peer, left_out, "closed: this source has too many unfinished handshakes");
+            }
             return;
         }
         let acceptor = self.acceptor.clone();

@@ -120,3 +120,23 @@ async fn every_end_is_told_by_close_notify() {
         server.await.expect("the server's task");
     }
 }
+
+#[tokio::test]
+async fn after_the_eighth_failure_further_streams_of_h2_get_no_answer() {
+    let server = TestServer::start().await;
+    let (stream, _) = server.tls(b"h2").await;
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), hyper_util::rt::TokioIo::new(stream)).await.expect("h2");
+    let connection = tokio::spawn(connection);
+    // All are sent before the first is answered.
+    let requests: Vec<_> = (0..100)
+        .map(|_| {
+            let mut sender = sender.clone();
+            sender.send_request(Request::get("https://localhost/").body(http_body_util::Empty::<Bytes>::new()).expect("a request"))
+        })
+        .collect();
+    let answers = tokio::time::timeout(SOON, futures_util::future::join_all(requests)).await.expect("the connection goes on");
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 8);
+    drop(sender);
+    let _ = tokio::time::timeout(SOON, connection).await.expect("the connection goes on");
+}

@@ -167,3 +167,23 @@ fn signals_are_heard_while_the_registry_is_read() {
     log.read_to_string(&mut told).expect("its log");
     assert!(told.contains("stopped before it listened"), "{told}");
 }
+
+#[test]
+fn who_has_no_key_fills_no_log() {
+    let folder = folder();
+    let port = free_port();
+    let path = folder.path().join("log");
+    let server = Running::start(&folder, port, File::create(&path).expect("a file").into());
+    drop(connect(port));
+    let started = std::time::Instant::now();
+    for _ in 0..500 {
+        let mut plain = connect(port);
+        plain.write_all(b"x\r\n\r\n").expect("writing");
+        let _ = plain.read(&mut [0; 64]);
+    }
+    let seconds = usize::try_from(started.elapsed().as_secs()).expect("a number") + 2;
+    assert_eq!(server.end(), Some(0));
+    let log = fs::read_to_string(path).expect("the log");
+    let lines = log.lines().filter(|line| line.contains("connection refused")).count();
+    assert!((1..=10 * seconds).contains(&lines), "{lines} lines in {seconds} s");
+}
