@@ -15,11 +15,11 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::task::AbortHandle;
 use tokio_rustls::client::TlsStream;
 
+use crate::tasks::Tasks;
 use crate::{ConnectError, RequestError};
 
 /// A request's body, whatever it is made of.
@@ -41,7 +41,7 @@ pub(crate) trait Sign: Send + Sync {
 /// A TLS connection with its credential. Closed when dropped.
 pub struct Connection {
     sender: Sender,
-    driver: AbortHandle,
+    tasks: Tasks,
     origin: Authority,
     facts: TlsFacts,
     keys: Keys,
@@ -68,14 +68,17 @@ impl Connection {
         let is_h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
         let io = TokioIo::new(tls);
         // A broken connection shows in the answer to the request that is under way.
-        let (sender, driver) = if is_h2 {
-            let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await?;
-            (Sender::H2(sender), tokio::spawn(async move { drop(connection.await) }).abort_handle())
+        let tasks = Tasks::default();
+        let sender = if is_h2 {
+            let (sender, connection) = http2::handshake(tasks.clone(), io).await?;
+            tasks.spawn(async move { drop(connection.await) });
+            Sender::H2(sender)
         } else {
             let (sender, connection) = http1::handshake(io).await?;
-            (Sender::H1(sender), tokio::spawn(async move { drop(connection.await) }).abort_handle())
+            tasks.spawn(async move { drop(connection.await) });
+            Sender::H1(sender)
         };
-        Ok(Self { sender, driver, origin, facts, keys, last_credential: None, mac_time, deadline, is_proven: false })
+        Ok(Self { sender, tasks, origin, facts, keys, last_credential: None, mac_time, deadline, is_proven: false })
     }
 
     /// The mutual round: a bodyless GET that only a holder of the secret can answer rightly.
@@ -151,7 +154,7 @@ impl Connection {
             AuthenticationInfo::Absent => {}
             AuthenticationInfo::Proof(proof) if expected.verify(&proof) => self.is_proven = true,
             _ => {
-                self.driver.abort();
+                self.tasks.end();
                 return Err(RequestError::WrongProof);
             }
         }
@@ -203,16 +206,17 @@ impl Connection {
     }
 
     /// Closes the connection and yields its last credential, for demonstrations: it fits no other connection. `None` when no request was sent.
-    #[must_use]
-    pub fn retire(mut self) -> Option<RetiredCredential> {
+    pub async fn retire(mut self) -> Option<RetiredCredential> {
+        // Their socket is closed then.
+        self.tasks.ended().await;
         self.last_credential.take().map(RetiredCredential)
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // HTTP/2 would otherwise wait for its handles; both end with TCP's own close.
-        self.driver.abort();
+        // HTTP/2 would otherwise wait for its handles.
+        self.tasks.end();
     }
 }
 

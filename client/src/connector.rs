@@ -10,10 +10,11 @@ use ekm_otp::{Authority, Derivation, Handshake, KeyId, TlsPolicy};
 use futures_util::future::BoxFuture;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection};
-use tokio::net::TcpStream;
+use tokio::net::lookup_host;
 use tokio_rustls::TlsConnector;
 
 use crate::connection::{Connection, Keys, Sign};
+use crate::dial::dial;
 use crate::signer::{Password, Tokens};
 use crate::{ConnectError, Key};
 
@@ -46,7 +47,7 @@ pub struct Connector {
 pub(crate) type OtherProfile = for<'a> fn(&'a Connector, &ClientConnection) -> BoxFuture<'a, Result<Keys, ConnectError>>;
 
 impl Connector {
-    /// How long each phase (dialling, handshake, probe, a response's header section) may take, unless set otherwise: 30 seconds.
+    /// How long each phase (looking the name up, each address, handshake, probe, a response's header section) may take, unless set otherwise: 30 seconds.
     pub const DEADLINE: Duration = Duration::from_secs(30);
 
     /// For `https://` + `origin`. The TLS configuration says which certificates are trusted and is restricted to `policy`
@@ -102,10 +103,10 @@ impl Connector {
     /// # Errors
     /// As [`ConnectError`] tells. The connection is closed then.
     pub async fn connect(&self) -> Result<Connection, ConnectError> {
-        let tcp = self
-            .within("dialling", TcpStream::connect((self.dialled.host(), self.dialled.port())))
-            .await?
-            .map_err(|source| ConnectError::Unreachable { address: self.dialled.clone(), source })?;
+        let unreachable = |source| ConnectError::Unreachable { address: self.dialled.clone(), source };
+        let looked_up = self.within("looking the name up", lookup_host((self.dialled.host(), self.dialled.port()))).await?;
+        let addresses: Vec<_> = looked_up.map_err(unreachable)?.collect();
+        let tcp = dial(&addresses, self.deadline).await.map_err(unreachable)?;
         // Requests are small: none waits for more to send.
         let _ = tcp.set_nodelay(true);
         let name = ServerName::try_from(self.origin.host())

@@ -8,6 +8,8 @@ use ekm_otp::{Authority, TlsError};
 use ekm_otp_tpm::TpmError;
 use http::StatusCode;
 
+use crate::certificate;
+
 /// Why no authenticated connection came about. Nothing but the bodyless probe was sent.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -29,9 +31,7 @@ pub enum ConnectError {
         deadline: Duration,
     },
     /// The server's certificate is not trusted, or names another server.
-    #[error(
-        "the server's certificate is refused: {0} (for a CA of your own: --ca FILE; for a certificate with another name: --server-name)"
-    )]
+    #[error("the server's certificate is refused: {}", certificate_in_words(.0))]
     Certificate(#[source] std::io::Error),
     /// The TLS handshake failed, for instance because the two sides share no version.
     #[error("the TLS handshake failed: {0}{hint}", hint = hint(.0))]
@@ -43,7 +43,7 @@ pub enum ConnectError {
     #[error(transparent)]
     Key(#[from] TpmError),
     /// HTTP broke.
-    #[error("the connection broke: {0}")]
+    #[error("the connection broke: {}", with_sources(.0))]
     Http(#[from] hyper::Error),
     /// The server refuses this client's credential.
     #[error("the server refuses the credential ({status}): {why}")]
@@ -61,11 +61,36 @@ pub enum ConnectError {
     NotProven(String),
 }
 
+/// An error with the errors behind it, each told once: hyper's own texts leave out why.
+#[must_use]
+pub fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let why = error.to_string();
+        if !text.contains(&why) {
+            text += &format!(": {why}");
+        }
+        source = error.source();
+    }
+    text
+}
+
+fn certificate_in_words(error: &std::io::Error) -> String {
+    match tls_error(error) {
+        Some(rustls::Error::InvalidCertificate(why)) => certificate::in_words(why),
+        _ => error.to_string(),
+    }
+}
+
 fn hint(error: &std::io::Error) -> &'static str {
     use rustls::AlertDescription::ProtocolVersion;
     match tls_error(error) {
         Some(rustls::Error::AlertReceived(ProtocolVersion) | rustls::Error::PeerIncompatible(_)) => {
             " (a server that has no TLS 1.3, or no key exchange in common? --tls12 takes TLS 1.2)"
+        }
+        Some(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)) => {
+            " (what listens there does not speak TLS, but plain HTTP perhaps: is the port right?)"
         }
         _ => "",
     }
@@ -76,8 +101,9 @@ fn tls_error(error: &std::io::Error) -> Option<&rustls::Error> {
 }
 
 impl ConnectError {
-    /// Splits what the TLS stack reports by whose fault it is.
-    pub(crate) fn of_handshake(error: std::io::Error) -> Self {
+    /// Splits what the TLS stack reports by whose fault it is: [`Certificate`](Self::Certificate) or [`Handshake`](Self::Handshake).
+    #[must_use]
+    pub fn of_handshake(error: std::io::Error) -> Self {
         if let Some(rustls::Error::InvalidCertificate(_)) = tls_error(&error) { Self::Certificate(error) } else { Self::Handshake(error) }
     }
 }
@@ -116,7 +142,7 @@ pub enum RequestError {
     #[error("no answer within {0:?}")]
     Deadline(Duration),
     /// HTTP broke.
-    #[error("the connection broke: {0}")]
+    #[error("the connection broke: {}", with_sources(.0))]
     Http(#[from] hyper::Error),
 }
 

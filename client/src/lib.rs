@@ -18,14 +18,18 @@
 //! # Ok(()) }
 //! ```
 
+mod certificate;
 mod connection;
 mod connector;
+mod dial;
 mod error;
 mod go;
 mod key;
 mod signer;
+mod tasks;
 
 pub use connection::{Body, Connection, RetiredCredential};
 pub use connector::{Connector, Mutual};
-pub use error::{ConnectError, RequestError};
+pub use dial::dial;
+pub use error::{ConnectError, RequestError, with_sources};
 pub use key::Key;

@@ -110,3 +110,21 @@ async fn a_proxy_that_ends_tls_is_refused_and_told_as_such() {
     let error = connector.connect().await.expect_err("the binding is broken");
     assert!(matches!(error, ConnectError::Refused { .. }) && error.to_string().contains("TLS ends somewhere in between"), "{error}");
 }
+
+#[tokio::test]
+async fn a_credential_is_retired_once_its_socket_is_closed() {
+    let bench = Bench::new();
+    bench.create_key();
+    let server = Server::start(&bench, &[]);
+    let connector = connector(&bench, &server, &bench.swtpm.tcti()).await;
+    // proc(5), net/tcp: the client's ends that are established (01), by the port that they lead to.
+    let remote = format!(":{:04X} 01 ", server.port);
+    let is_open =
+        || ["tcp", "tcp6"].iter().any(|file| std::fs::read_to_string(format!("/proc/self/net/{file}")).is_ok_and(|t| t.contains(&remote)));
+    for _ in 0..20 {
+        let connection = connector.connect().await.expect("a connection");
+        assert!(is_open());
+        assert!(connection.retire().await.is_some());
+        assert!(!is_open(), "it is still open");
+    }
+}

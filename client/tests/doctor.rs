@@ -421,7 +421,7 @@ fn a_server_that_is_not_there_or_not_trusted_is_told() {
     let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     fs::write(bench.path("other.pem"), other.cert.pem()).expect("writing");
     let found = doctor(&bench, &["--url", &url(server.port), "--ca", "other.pem"]);
-    found.has_problem(77, "tls", "invalid peer certificate", "--ca FILE");
+    found.has_problem(77, "tls", "the server's certificate is refused", "--ca FILE");
     assert_eq!(found.checks().last(), Some(&"tls"));
     let by_address = format!("https://[::1]:{}", server.port);
     let found = doctor(&bench, &["--url", &by_address]);
@@ -443,7 +443,7 @@ fn a_certificate_for_another_name_is_told_as_such() {
     fs::write(bench.path("server.key"), other.signing_key.serialize_pem()).expect("writing");
     let server = Server::start(&bench, &[]);
     let found = doctor(&bench, &["--url", &url(server.port), "--ca", "server.pem"]);
-    found.has_problem(77, "tls", "invalid peer certificate", "for another name than localhost");
+    found.has_problem(77, "tls", "the server's certificate is refused", "for another name than localhost");
 }
 
 /// `openssl s_server`, ended when dropped.

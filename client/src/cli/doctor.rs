@@ -18,8 +18,8 @@ use http::Uri;
 use self::report::Report;
 use super::arguments::{KeyRef, UseKeyArgs, key_ref};
 use super::error::CliError;
-use super::password;
 use super::secret_file::{self, SecretFormat};
+use super::{password, proxy};
 
 #[derive(Args, Debug)]
 pub(crate) struct DoctorArgs {
@@ -73,6 +73,11 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<(), CliError> {
         None => look_at_tpm(&mut report, &args, deadline).await?,
     };
     if let Some(origin) = &args.url {
+        if let Some(variable) = proxy::ignored() {
+            let advice =
+                "nothing, if the server can be reached without; a proxy would have to pass TLS through (CONNECT), and none is used here";
+            report.warning("proxy", format!("${variable} is ignored"), advice);
+        }
         let asked = server::Asked {
             origin,
             ca: args.ca.as_deref(),

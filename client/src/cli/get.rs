@@ -8,9 +8,8 @@ use clap::{Args, ValueEnum};
 use ekm_otp::field::CredentialKind;
 use ekm_otp::jose::{ExtraClaims, SignedRequest};
 use ekm_otp::{Authority, KeyId, Profile, TlsPolicy};
-use ekm_otp_client::{Connection, Connector, Key, Mutual};
+use ekm_otp_client::{Connection, Connector, Key, Mutual, with_sources};
 use ekm_otp_tpm::{BusEncryption, KeyKind, KeySource};
-use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
@@ -21,7 +20,7 @@ use super::arguments::{KeyRef, UseKeyArgs, key_ref};
 use super::error::CliError;
 use super::output::note;
 use super::secret_file::{self, SecretFormat};
-use super::trust;
+use super::{proxy, trust};
 
 #[derive(Args, Debug)]
 pub(crate) struct GetArgs {
@@ -97,6 +96,9 @@ enum MutualArg {
 }
 
 fn url(text: &str) -> Result<Uri, String> {
+    if text.contains("://[") && text.contains('%') && text.find('%') < text.find(']') {
+        return Err("an IPv6 address with a zone (%eth0) is not served: use an address without one, or a name".to_owned());
+    }
     let url = text.parse::<Uri>().ok().filter(|url| url.authority().is_some() && url.scheme().is_some());
     url.ok_or_else(|| "write it as https://HOST[:PORT]/PATH".to_owned())
 }
@@ -104,7 +106,23 @@ fn url(text: &str) -> Result<Uri, String> {
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     let (name, value) = text.split_once(':').ok_or("write it as 'Name: value'")?;
     let name: HeaderName = name.trim().parse().map_err(|_| "not a field name")?;
-    if name == AUTHORIZATION || name == HOST {
+    // Framing and hop-by-hop fields (RFC 9110 §7.6.1, RFC 9112 §6) are of the connection, and a GET here has no body.
+    let of_the_connection = [
+        "authorization",
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+        "http2-settings",
+    ];
+    if of_the_connection.contains(&name.as_str()) {
         return Err(format!("{name} is set by the connection"));
     }
     let value = HeaderValue::from_str(value.trim()).map_err(|_| "not a field value")?;
@@ -136,6 +154,9 @@ pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
     if !claims.is_empty() && args.credential == CredentialKind::Otp {
         return Err(CliError::Usage("--claim needs a token to travel in: --credential jws or jwe".into()));
     }
+    if let Some(variable) = proxy::ignored() {
+        note!("ekm-otp-client: warning: ${variable} is ignored, this connects to the server itself");
+    }
     let deadline = Duration::from_secs(args.timeout);
     let key = key(&args, deadline).await?;
     let (connector, target) = connector(&args, key, deadline)?;
@@ -165,7 +186,7 @@ pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
     let status = response.status();
     write_body(response.into_body(), deadline).await?;
 
-    let credential = connection.retire();
+    let credential = connection.retire().await;
     if let Some(credential) = credential.filter(|_| args.unsafe_show_otp) {
         note!("* closed; its credential was: {}", credential.reveal());
     }
@@ -193,7 +214,7 @@ async fn write_body(mut body: Incoming, deadline: Duration) -> Result<(), CliErr
         let frame = match tokio::time::timeout(deadline, body.frame()).await {
             Err(_) => Err(CliError::Unavailable(format!("the answer's body stalled for {} s", deadline.as_secs()))),
             Ok(None) => return Ok(()),
-            Ok(Some(frame)) => frame.map_err(|e| CliError::Other(format!("the answer's body is incomplete: {e}"))),
+            Ok(Some(frame)) => frame.map_err(|e| CliError::Other(format!("the answer's body is incomplete: {}", with_sources(&e)))),
         };
         if let Ok(data) = frame?.into_data() {
             stdout.write_all(&data).await.map_err(CliError::output)?;

@@ -10,6 +10,7 @@ pub(crate) mod keys;
 mod moving;
 pub(crate) mod output;
 mod password;
+mod proxy;
 mod secret_file;
 mod shown;
 mod signing;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use ekm_otp::field::CredentialKind;
 use ekm_otp::{Authority, Handshake, KeyId, TlsPolicy, WELL_KNOWN_PATH};
-use ekm_otp_client::{ConnectError, Connector, Key};
+use ekm_otp_client::{ConnectError, Connector, Key, dial};
 use http::header::DATE;
 use http::{Response, StatusCode};
 use rustls::pki_types::ServerName;
@@ -39,7 +39,7 @@ pub(super) struct Asked<'a> {
 
 /// The server's lines. They end where nothing can be found out behind a problem.
 pub(super) async fn check(report: &mut Report, asked: Asked<'_>, key: Option<Key>) {
-    let Some(tcp) = dial(report, &asked).await else { return };
+    let Some(tcp) = reach(report, &asked).await else { return };
     let Some((tls, handshake)) = handshake(report, &asked, tcp).await else { return };
     let mut probe = match Probe::start(tls, asked.origin, handshake, asked.deadline).await {
         Ok(probe) => probe,
@@ -124,7 +124,7 @@ fn not_ekm_otp(report: &mut Report, what: &str) {
     report.problem("ekm-otp", Fault::Other, format!("this is no EKM-OTP server: it {what}"), advice);
 }
 
-async fn dial(report: &mut Report, asked: &Asked<'_>) -> Option<TcpStream> {
+async fn reach(report: &mut Report, asked: &Asked<'_>) -> Option<TcpStream> {
     let (origin, deadline) = (asked.origin, asked.deadline);
     let (host, port) = (origin.host(), origin.port());
     let addresses: io::Result<Vec<SocketAddr>> =
@@ -139,7 +139,7 @@ async fn dial(report: &mut Report, asked: &Asked<'_>) -> Option<TcpStream> {
     };
     let shown: Vec<String> = addresses.iter().map(|address| address.ip().to_string()).collect();
     report.ok("dns", format!("{host}: {}", shown.join(", ")));
-    match within(deadline, TcpStream::connect(&*addresses)).await {
+    match dial(&addresses, deadline).await {
         Ok(tcp) => {
             let peer = tcp.peer_addr().map_or_else(|_| origin.to_string(), |peer| peer.to_string());
             report.ok("tcp", format!("{peer} answers"));
@@ -175,7 +175,7 @@ async fn handshake(report: &mut Report, asked: &Asked<'_>, tcp: TcpStream) -> Op
         Ok(tls) => tls,
         Err(e) => {
             let (fault, advice) = not_secured(&e, &host);
-            report.problem("tls", fault, e.to_string(), advice);
+            report.problem("tls", fault, ConnectError::of_handshake(e).to_string(), advice);
             return None;
         }
     };
