@@ -78,7 +78,7 @@ impl Authentication {
             max_failures: Self::MAX_FAILURES,
             max_age: Self::MAX_AGE,
             verified_within: Self::VERIFIED_WITHIN,
-            log_budget: LogBudget::new(),
+            log_budget: LogBudget::new(10),
         })
     }
 

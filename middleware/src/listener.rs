@@ -1,19 +1,21 @@
 //! TCP and TLS together: handshakes run beside each other, so that a stalled one blocks nobody.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 use crate::log_budget::LogBudget;
 use crate::{AcceptError, EkmAcceptor, EkmStream};
 
 /// How long accepting pauses when the process has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How long it pauses for a connection that was ended to be gone.
+const ROOM_PAUSE: Duration = Duration::from_millis(1);
 
 type Accepted = (Result<EkmStream<TcpStream>, AcceptError>, SocketAddr);
 
@@ -25,7 +27,11 @@ pub struct EkmListener {
     /// Which source each running handshake is for.
     sources: HashMap<Id, IpAddr>,
     max_handshakes: usize,
+    /// The running handshakes, the oldest first.
+    oldest: VecDeque<AbortHandle>,
+    make_room: Option<Box<dyn FnMut() -> bool + Send>>,
     log_budget: LogBudget,
+    no_descriptor: LogBudget,
 }
 
 impl EkmListener {
@@ -41,7 +47,10 @@ impl EkmListener {
             handshakes: JoinSet::new(),
             sources: HashMap::new(),
             max_handshakes: Self::MAX_HANDSHAKES,
-            log_budget: LogBudget::new(),
+            oldest: VecDeque::new(),
+            make_room: None,
+            log_budget: LogBudget::new(10),
+            no_descriptor: LogBudget::new(1),
         }
     }
 
@@ -50,6 +59,14 @@ impl EkmListener {
     #[must_use]
     pub fn max_handshakes(mut self, handshakes: usize) -> Self {
         self.max_handshakes = handshakes.max(4);
+        self
+    }
+
+    /// What to do when no file descriptor is left: end a connection, and say whether there was one. Connections that nobody was verified on come
+    /// first. Where there was none, or unless this is set, the oldest unfinished handshake ends.
+    #[must_use]
+    pub fn make_room(mut self, end_one: impl FnMut() -> bool + Send + 'static) -> Self {
+        self.make_room = Some(Box::new(end_one));
         self
     }
 
@@ -75,6 +92,7 @@ impl EkmListener {
                                 tracing::info!(%peer, %error, left_out, "connection refused");
                             }
                         }
+                        Err(error) if error.is_cancelled() => {}
                         Err(error) => tracing::error!(%error, "a handshake's task failed"),
                     }
                 },
@@ -82,12 +100,25 @@ impl EkmListener {
                     Ok((tcp, peer)) => self.start(tcp, peer),
                     Err(error) if is_of_one_connection(&error) => tracing::debug!(%error, "a connection ended before it was accepted"),
                     Err(error) => {
-                        tracing::error!(%error, "cannot accept connections");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        if let Some(left_out) = self.no_descriptor.take() {
+                            tracing::error!(%error, left_out, "cannot accept connections: the oldest that nobody was verified on is ended");
+                        }
+                        let is_made = self.make_room.as_mut().is_some_and(|make_room| make_room()) || self.end_oldest_handshake();
+                        tokio::time::sleep(if is_made { ROOM_PAUSE } else { ACCEPT_PAUSE }).await;
                     }
                 },
             }
         }
+    }
+
+    fn end_oldest_handshake(&mut self) -> bool {
+        while let Some(handshake) = self.oldest.pop_front() {
+            if !handshake.is_finished() {
+                handshake.abort();
+                return true;
+            }
+        }
+        false
     }
 
     fn start(&mut self, tcp: TcpStream, peer: SocketAddr) {
@@ -105,6 +136,11 @@ impl EkmListener {
             (acceptor.accept(tcp).await, peer)
         });
         self.sources.insert(handshake.id(), source);
+        // Those that have ended are let go from time to time: the queue stays in proportion to what is running.
+        if self.oldest.len() == self.oldest.capacity() {
+            self.oldest.retain(|handshake| !handshake.is_finished());
+        }
+        self.oldest.push_back(handshake);
     }
 }
 

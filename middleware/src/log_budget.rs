@@ -12,13 +12,12 @@ pub(crate) struct LogBudget {
     second: AtomicU64,
     lines: AtomicU32,
     left_out: AtomicU64,
+    lines_a_second: u32,
 }
 
 impl LogBudget {
-    const LINES_A_SECOND: u32 = 10;
-
-    pub(crate) fn new() -> Self {
-        Self { start: Instant::now(), second: AtomicU64::new(0), lines: AtomicU32::new(0), left_out: AtomicU64::new(0) }
+    pub(crate) fn new(lines_a_second: u32) -> Self {
+        Self { start: Instant::now(), second: AtomicU64::new(0), lines: AtomicU32::new(0), left_out: AtomicU64::new(0), lines_a_second }
     }
 
     /// Whether a line may be written now; if so, how many were left out before it, if any.
@@ -31,7 +30,7 @@ impl LogBudget {
         if self.second.swap(now, Ordering::Relaxed) != now {
             self.lines.store(0, Ordering::Relaxed);
         }
-        if self.lines.fetch_add(1, Ordering::Relaxed) < Self::LINES_A_SECOND {
+        if self.lines.fetch_add(1, Ordering::Relaxed) < self.lines_a_second {
             return Some(NonZeroU64::new(self.left_out.swap(0, Ordering::Relaxed)));
         }
         self.left_out.fetch_add(1, Ordering::Relaxed);
@@ -45,7 +44,7 @@ mod tests {
 
     #[test]
     fn some_lines_a_second_are_written_and_the_others_counted() {
-        let budget = LogBudget::new();
+        let budget = LogBudget::new(10);
         let written: Vec<_> = (0..100_000).filter_map(|_| budget.take_at(0)).collect();
         assert_eq!(written, [None; 10]);
         assert_eq!(budget.take_at(1), Some(NonZeroU64::new(99_990)));

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ekm_otp::Profile;
 use ekm_otp_files::pem;
@@ -21,7 +21,7 @@ use tracing::Instrument as _;
 use zeroize::Zeroizing;
 
 use crate::config::Config;
-use crate::crowd::Crowd;
+use crate::crowd::{Crowd, Room};
 use crate::error::ServerError;
 use crate::signals::Signals;
 use crate::{logging, origin, registry};
@@ -106,7 +106,12 @@ async fn serve(config: &Config, store: ekm_otp_tower::MemoryStore, tls: ServerCo
     let authentication = if config.go { authentication.profile_go(config.go_default_kid.clone()) } else { authentication };
 
     let tcp = TcpListener::bind(config.listen).await.map_err(|e| ServerError::io(&format!("cannot listen on {}", config.listen), &e))?;
-    let mut listener = EkmListener::new(tcp, EkmAcceptor::new(tls, config.tls, authentication));
+    let crowd = Crowd::default();
+    let descriptors = usize::try_from(rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024)).unwrap_or(usize::MAX);
+    let room = Room::of(descriptors, config.max_connections);
+    let acceptor = EkmAcceptor::new(tls, config.tls, authentication);
+    let make_room = crowd.clone();
+    let mut listener = EkmListener::new(tcp, acceptor).max_handshakes(room.handshakes).make_room(move || make_room.cut_oldest_unverified());
     let address = listener.local_addr().map_err(|e| ServerError::io("cannot tell the address", &e))?;
     tracing::info!(%address, keys, tls12 = config.tls.tls12, require_post_quantum = config.tls.require_post_quantum, "listening");
     if config.go {
@@ -121,9 +126,7 @@ async fn serve(config: &Config, store: ekm_otp_tower::MemoryStore, tls: ServerCo
         tracing::warn!("--unsafe-show-otp: the credential of each closed connection is logged");
     }
 
-    // Each connection takes a file descriptor; the rest is for the listener, the log and the runtime.
-    let descriptors = usize::try_from(rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024)).unwrap_or(usize::MAX);
-    let max_connections = config.max_connections.min(descriptors.saturating_sub(64).max(1));
+    let max_connections = room.connections;
     if max_connections < config.max_connections {
         tracing::warn!(
             max_connections,
@@ -133,7 +136,7 @@ async fn serve(config: &Config, store: ekm_otp_tower::MemoryStore, tls: ServerCo
     }
 
     let http = http_builder();
-    let mut crowd = Crowd::default();
+    let mut told_full: Option<Instant> = None;
     let (shutdown, draining) = watch::channel(false);
     let mut connections = JoinSet::new();
     loop {
@@ -144,7 +147,10 @@ async fn serve(config: &Config, store: ekm_otp_tower::MemoryStore, tls: ServerCo
             (stream, peer) = listener.accept() => {
                 // Full: room is made by whoever has shown nothing for the longest time.
                 if connections.len() >= max_connections && !crowd.cut_oldest_unverified() {
-                    tracing::warn!(%peer, max_connections, "closed: too many connections, all of them verified");
+                    if told_full.is_none_or(|told| told.elapsed() >= Duration::from_secs(1)) {
+                        told_full = Some(Instant::now());
+                        tracing::warn!(%peer, max_connections, "closed: too many connections, all of them verified");
+                    }
                     continue;
                 }
                 let authenticator = stream.authenticator().clone();

@@ -81,8 +81,12 @@ fn connect(port: u16) -> TcpStream {
 
 /// Whether the server still answers a request, by OpenSSL.
 fn answers(port: u16) -> bool {
+    answers_from("127.0.0.1", port)
+}
+
+fn answers_from(source: &str, port: u16) -> bool {
     let mut openssl = Command::new("openssl")
-        .args(["s_client", "-quiet", "-connect", &format!("127.0.0.1:{port}"), "-servername", "localhost"])
+        .args(["s_client", "-quiet", "-connect", &format!("127.0.0.1:{port}"), "-servername", "localhost", "-bind", source])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -186,4 +190,54 @@ fn who_has_no_key_fills_no_log() {
     let log = fs::read_to_string(path).expect("the log");
     let lines = log.lines().filter(|line| line.contains("connection refused")).count();
     assert!((1..=10 * seconds).contains(&lines), "{lines} lines in {seconds} s");
+}
+
+/// A TLS connection on which nothing is asked.
+fn silent(folder: &TempDir, port: u16) -> rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
+    use rustls::pki_types::pem::PemObject as _;
+    let mut roots = rustls::RootCertStore::empty();
+    let certificate = rustls::pki_types::CertificateDer::from_pem_file(folder.path().join("server.pem")).expect("a certificate");
+    roots.add(certificate).expect("a root");
+    let config = rustls::ClientConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .expect("TLS 1.3")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "localhost".try_into().expect("a name");
+    let mut tls = rustls::ClientConnection::new(config.into(), name).expect("a client");
+    let mut tcp = connect(port);
+    // The server may close it to make room.
+    let _ = tls.complete_io(&mut tcp);
+    rustls::StreamOwned::new(tls, tcp)
+}
+
+#[test]
+fn silent_connections_use_up_no_descriptors_and_slow_nobody() {
+    // With nothing else open, and with so much that the descriptors run out all the same.
+    for others in [0, 90] {
+        let folder = folder();
+        let port = free_port();
+        let path = folder.path().join("log");
+        let files = ["--certificate", "server.pem", "--private-key", "server.key", "--secrets", "secrets.toml"];
+        let mut command = Command::new("bash");
+        let line = format!("ulimit -n 160; for i in $(seq {others}); do exec {{fd}}</dev/null; done; exec \"$@\"");
+        command.args(["-c", &line, "bash", SERVER, "run", "--listen", &format!("127.0.0.1:{port}"), "--server-name", "localhost"]);
+        command.args(files).current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
+        let server = Running(command.stderr(File::create(&path).expect("a file")).spawn().expect("the server"));
+        let started = std::time::Instant::now();
+        // Some stall after the handshake, the others in it.
+        let _silent: Vec<_> = (0..200).map(|_| silent(&folder, port)).collect();
+        let _stalled: Vec<TcpStream> = (0..100).map(|_| connect(port)).collect();
+        for _ in 0..3 {
+            // One source holds a quarter of the handshakes: this is another one.
+            assert!(answers_from("127.0.0.2", port), "{others} others");
+        }
+        let seconds = usize::try_from(started.elapsed().as_secs()).expect("a number") + 2;
+        assert_eq!(server.end(), Some(0));
+        let log = fs::read_to_string(path).expect("the log");
+        assert!(log.contains("fewer connections than configured"), "{log}");
+        let told = log.matches("cannot accept connections").count();
+        let expected = if others == 0 { 0..=0 } else { 1..=seconds };
+        assert!(expected.contains(&told), "{others} others: {told} lines: {log}");
+    }
 }
