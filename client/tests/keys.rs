@@ -342,3 +342,17 @@ fn a_secret_is_read_as_openssl_and_xxd_write_it_or_refused_by_name() {
         assert!(shown.contains(told) && !shown.contains("dGVzdCBk"), "{shown}");
     }
 }
+
+#[test]
+fn a_misspelt_tcti_is_told_with_where_it_came_from() {
+    let bench = Bench::new();
+    for (variables, args, told) in [
+        (&[("TPM2TOOLS_TCTI", "swtpm:prot=1")][..], &["key", "list"][..], "TPM2TOOLS_TCTI swtpm:prot=1: "),
+        (&[("TPM2TOOLS_TCTI", ""), ("TCTI", "mssim:")], &["key", "list"], "TCTI mssim:: "),
+        (&[], &["key", "list", "--tcti", "nonsense"], "--tcti nonsense: "),
+    ] {
+        let (code, shown) = failed(&run(&bench, variables, "", args));
+        assert_eq!(code, Some(64), "{shown}");
+        assert!(shown.starts_with(&format!("ekm-otp-client: {told}")), "{shown}");
+    }
+}

@@ -1,5 +1,6 @@
 //! What can go wrong with a TPM, split by what to do about it. The TPM's code stands in brackets, never alone.
 
+use crate::response_code::{TCTI, in_words, layer, of_tpm};
 use crate::{KeyFileError, Tcti};
 
 /// Why a TPM operation failed.
@@ -25,8 +26,8 @@ pub enum TpmError {
     /// The TPM did not answer in time. It may be frozen, or busy with another program's command.
     #[error("the TPM did not answer within {0:?}")]
     Deadline(std::time::Duration),
-    /// The TPM tests itself or starts up (TPM_RC_RETRY, TPM_RC_TESTING, TPM_RC_YIELDED), and went on saying so.
-    #[error("the TPM is not ready: it is testing itself or starting up; try again in a moment [0x{0:x}]")]
+    /// The TPM tests itself, starts up, or spares its memory (TPM_RC_RETRY, TPM_RC_TESTING, TPM_RC_NV_RATE, …), and went on saying so.
+    #[error("{words} [0x{code:x}]", words = in_words(*.0).unwrap_or("the TPM is not ready: try again in a moment"), code = .0)]
     NotReady(u32),
     /// The connection broke while a password was shown that is not known to be right. Were it wrong, showing it again would count again.
     #[error(
@@ -177,8 +178,11 @@ pub enum TpmError {
     /// The key file cannot be used.
     #[error(transparent)]
     KeyFile(#[from] KeyFileError),
+    /// The TPM does not work now: failure mode, or it waits for a restart or the end of its firmware's update.
+    #[error("{words} [0x{code:x}]", words = in_words(*.0).unwrap_or("the TPM does not work"), code = .0)]
+    OutOfOrder(u32),
     /// Anything else the TPM or its library answered.
-    #[error("{operation} failed [0x{code:x}]")]
+    #[error("{operation} failed{} [0x{code:x}]", in_words(*code).map_or_else(String::new, |words| format!(": {words}")))]
     Command {
         /// What was tried.
         operation: &'static str,
@@ -193,17 +197,16 @@ pub enum TpmError {
 impl TpmError {
     pub(crate) fn of(operation: &'static str, error: tss_esapi::Error) -> Self {
         let code = code_of(error);
-        // TCG "TPM 2.0 Library", part 2, 6.6: format-one codes carry the number of the parameter, handle or session at fault.
-        let format_one = if code & 0x80 != 0 && layer(code) == 0 { code & 0xbf } else { 0 };
-        match (code, format_one) {
-            (0x902 | 0x903, _) => Self::Full(code),
-            (0x100, _) => Self::NotStarted(code),
-            (0x921, _) => Self::Lockout { seconds: None, code },
-            (0x908 | 0x90a | 0x922, _) => Self::NotReady(code),
-            (_, 0x8e | 0xa2) => Self::Auth { what: Protected::Key, was_given: false, is_counted: false, tries_left: None, code },
+        match of_tpm(code) {
+            Some(0x901..=0x906) => Self::Full(code),
+            Some(0x100) => Self::NotStarted(code),
+            Some(0x921) => Self::Lockout { seconds: None, code },
+            Some(0x908 | 0x909 | 0x90a | 0x920 | 0x922 | 0x923) => Self::NotReady(code),
+            Some(0x101 | 0x12d | 0x130) => Self::OutOfOrder(code),
+            Some(0x8e | 0xa2) => Self::Auth { what: Protected::Key, was_given: false, is_counted: false, tries_left: None, code },
             // TPM_RC_POLICY_FAIL; TPM_RC_AUTH_UNAVAILABLE: a policy is wanted where none was replayed.
-            (_, 0x9d) | (0x12f, _) => Self::Policy(code),
-            (_, 0x9f) => Self::OtherTpm(code),
+            Some(0x9d | 0x12f) => Self::Policy(code),
+            Some(0x9f) => Self::OtherTpm(code),
             _ => Self::Command { operation, code },
         }
     }
@@ -215,9 +218,9 @@ impl TpmError {
         matches!(self, Self::Command { .. } | Self::NotReady(_) | Self::Full(_) | Self::Auth { was_given: false, is_counted: false, .. })
     }
 
-    /// Whether the connection broke: the code is not the TPM's.
+    /// Whether the connection broke.
     pub(crate) fn is_break(&self) -> bool {
-        matches!(self, Self::Command { code, .. } if layer(*code) != 0)
+        matches!(self, Self::Command { code, .. } if layer(*code) == TCTI)
     }
 
     /// The same, where a password was shown that may be wrong: it must not be shown again.
@@ -270,11 +273,6 @@ fn lockout_message(seconds: Option<u32>) -> String {
         Some(seconds) => format!("one more try is possible after {seconds} s, or reset it (tpm2_dictionarylockout --clear-lockout)"),
         None => "wait, or reset it (tpm2_dictionarylockout --clear-lockout)".to_owned(),
     }
-}
-
-/// The TSS layer that made the code (TCG TSS 2.0 Overview, "Response codes"): 0 is the TPM itself.
-pub(crate) fn layer(code: u32) -> u32 {
-    (code >> 16) & 0xff
 }
 
 /// tss-esapi 7.7 keeps the number private; only its `Debug` shows it, as `.0: 479`. 0 where the wrapper made the error itself.

@@ -19,6 +19,7 @@ mod connection;
 mod error;
 mod object;
 mod operation;
+mod response_code;
 
 pub use actor::{TpmHandle, TpmKey};
 pub use connection::{Settings, Tcti, TctiError};

@@ -40,9 +40,15 @@ fn name(text: &str) -> Result<Name, String> {
 
 impl TpmArgs {
     pub(crate) fn tcti(&self) -> Result<Tcti, CliError> {
-        let environment = || ["TPM2TOOLS_TCTI", "TCTI"].iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
-        let text = self.tcti.clone().or_else(environment).unwrap_or_else(|| Tcti::DEFAULT.to_owned());
-        text.parse().map_err(|e| CliError::Usage(format!("--tcti {text}: {e}")))
+        let environment = || {
+            let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty()).map(|value| (name, value));
+            ["TPM2TOOLS_TCTI", "TCTI"].into_iter().find_map(set)
+        };
+        let (from, text) = match &self.tcti {
+            Some(text) => ("--tcti", text.clone()),
+            None => environment().unwrap_or_else(|| ("--tcti", Tcti::DEFAULT.to_owned())),
+        };
+        text.parse().map_err(|e| CliError::Usage(format!("{from} {text}: {e}")))
     }
 
     pub(crate) fn open(&self) -> Result<TpmHandle, CliError> {

@@ -65,6 +65,7 @@ impl From<TpmError> for CliError {
             | TpmError::Crowded
             | TpmError::NotStarted(_)
             | TpmError::NotReady(_)
+            | TpmError::OutOfOrder(_)
             | TpmError::Interrupted(_)
             | TpmError::Full(_)
             | TpmError::NoParent { .. }
@@ -76,7 +77,9 @@ impl From<TpmError> for CliError {
             | TpmError::PcrChanged(_)
             | TpmError::OtherPolicy(_)
             | TpmError::Policy(_)
-            | TpmError::SessionKey { .. } => Self::NotPermitted(text),
+            | TpmError::SessionKey { .. }
+            | TpmError::Contradiction(_)
+            | TpmError::OtherKey { .. } => Self::NotPermitted(text),
             TpmError::KeyFile(_)
             | TpmError::OtherTpm(_)
             | TpmError::NotForThis { .. }
@@ -86,6 +89,7 @@ impl From<TpmError> for CliError {
             | TpmError::NewParent(_)
             | TpmError::Duplicate(_)
             | TpmError::ParentPolicy(_)
+            | TpmError::NotAParent(_)
             | TpmError::NoBank(_) => Self::Usage(text),
             _ => Self::Other(text),
         }

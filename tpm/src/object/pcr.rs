@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
@@ -86,24 +87,44 @@ impl PcrSelection {
 impl FromStr for PcrSelection {
     type Err = PcrSelectionError;
 
+    /// `sha256:0,2,7` with blanks, in upper case, with ranges (`0-7`), `+` for a comma, `all`, and values (`7=3d45…`, `7=0x3d45…`).
     fn from_str(text: &str) -> Result<Self, PcrSelectionError> {
+        let text: String = text.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_lowercase();
         let (bank, list) = text.split_once(':').ok_or(PcrSelectionError::Form)?;
         let bank = PcrBank::ALL.into_iter().find(|b| b.as_str() == bank).ok_or_else(|| PcrSelectionError::Bank(bank.to_owned()))?;
+        if list.contains(':') {
+            return Err(PcrSelectionError::SeveralBanks);
+        }
         let mut registers = BTreeMap::new();
-        for item in list.split(',') {
-            let (register, value) = item.split_once('=').map_or((item, None), |(register, value)| (register, Some(value)));
-            let number = register.parse::<u8>().ok().filter(|n| *n < 24).ok_or_else(|| PcrSelectionError::Register(register.to_owned()))?;
+        for item in list.split([',', '+']) {
+            let (named, value) = item.split_once('=').map_or((item, None), |(named, value)| (named, Some(value)));
+            let numbers = numbers(named).ok_or_else(|| PcrSelectionError::Register(named.to_owned()))?;
             let value = match value {
                 None => None,
+                Some(_) if numbers.len() > 1 => return Err(PcrSelectionError::Register(named.to_owned())),
                 Some(hex) => {
-                    Some(unhex(hex).filter(|value| value.len() == bank.len()).ok_or(PcrSelectionError::Value(number, bank.len()))?)
+                    let value = unhex(hex.strip_prefix("0x").unwrap_or(hex)).filter(|value| value.len() == bank.len());
+                    Some(value.ok_or(PcrSelectionError::Value(*numbers.start(), bank.len()))?)
                 }
             };
-            if registers.insert(number, value).is_some() {
-                return Err(PcrSelectionError::Twice(number));
+            for number in numbers {
+                if registers.insert(number, value.clone()).is_some() {
+                    return Err(PcrSelectionError::Twice(number));
+                }
             }
         }
         Ok(Self { bank, registers })
+    }
+}
+
+/// `7`, `0-7` or `all`.
+fn numbers(text: &str) -> Option<RangeInclusive<u8>> {
+    // No sign and no blank: `parse` would take a plus.
+    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u8>().ok()).flatten().filter(|n| *n < 24);
+    match text.split_once('-') {
+        _ if text == "all" => Some(0..=23),
+        None => number(text).map(|n| n..=n),
+        Some((first, last)) => Some(number(first)?..=number(last)?).filter(|range| !range.is_empty()),
     }
 }
 
@@ -122,11 +143,14 @@ pub enum PcrSelectionError {
     /// Not `bank:list`.
     #[error("write it as BANK:LIST, such as sha256:0,7")]
     Form,
+    /// More than one bank.
+    #[error("registers of several banks are not taken: name one, such as sha256:0,7")]
+    SeveralBanks,
     /// Not a bank that is known here.
     #[error("{0:?} is no bank: use sha1, sha256 or sha384")]
     Bank(String),
     /// Not a register's number.
-    #[error("{0:?} is no register: they are numbered 0 to 23")]
+    #[error("{0:?} is no register and no range of them: they are numbered 0 to 23")]
     Register(String),
     /// A register is listed twice.
     #[error("register {0} stands twice")]
@@ -252,6 +276,33 @@ mod tests {
         assert_eq!(read.registers().map(|(n, v)| (n, v.is_some())).collect::<Vec<_>>(), [(0, false), (2, false), (7, true)]);
         for faulty in ["", "7", "sha256", "sha256:", "sha512:7", "sha256:24", "sha256:7,7", "sha256:7=ab", "sha1:7=zz", "sha256:-1"] {
             assert!(faulty.parse::<PcrSelection>().is_err(), "{faulty}");
+        }
+    }
+
+    #[test]
+    fn a_selection_is_taken_as_people_write_it_or_refused_by_name() {
+        let value = "ab".repeat(32);
+        for (text, shown) in [
+            ("SHA256:0,2, 7", "sha256:0,2,7"),
+            ("sha256: 0-3", "sha256:0,1,2,3"),
+            ("sha256:0+7", "sha256:0,7"),
+            ("sha1:16-16,23", "sha1:16,23"),
+            ("sha256:all", "sha256:0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23"),
+            (&format!("sha256:7=0x{}", value.to_uppercase()), "sha256:7"),
+        ] {
+            assert_eq!(text.parse::<PcrSelection>().expect(text).to_string(), shown, "{text}");
+        }
+        for (text, refused) in [
+            ("sha256:0,2+sha1:7", PcrSelectionError::SeveralBanks),
+            ("sha256:7-0", PcrSelectionError::Register("7-0".into())),
+            ("sha256:0-24", PcrSelectionError::Register("0-24".into())),
+            ("sha256:0-7,3", PcrSelectionError::Twice(3)),
+            ("sha256:", PcrSelectionError::Register(String::new())),
+            (&format!("sha256:0-1={value}"), PcrSelectionError::Register("0-1".into())),
+            ("sha256:7=0xabc", PcrSelectionError::Value(7, 32)),
+            ("sm3:0", PcrSelectionError::Bank("sm3".into())),
+        ] {
+            assert_eq!(text.parse::<PcrSelection>(), Err(refused), "{text}");
         }
     }
 

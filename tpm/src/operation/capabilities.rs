@@ -9,7 +9,7 @@ use tss_esapi::structures::{
 };
 
 use crate::connection::live::Live;
-use crate::error::layer;
+use crate::response_code::layer;
 use crate::{PcrBank, TpmError};
 
 /// What this crate needs from a TPM.
