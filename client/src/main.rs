@@ -5,12 +5,13 @@
 
 mod cli;
 
+use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 
 use clap::Parser;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use crate::cli::{CliError, doctor, get, keys, output};
+use crate::cli::{CliError, doctor, get, keys, output, prompt};
 
 /// EKM-OTP client: requests with a password that fits one TLS connection, derived by a key that never leaves the TPM.
 ///
@@ -46,10 +47,35 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(e) => return output::of_clap(&e),
     };
+    if !cli.wants_library_log() {
+        quieten_library();
+    }
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => output::of_error(&e),
     }
+}
+
+/// What silences the TPM's C library, which writes lines of its own to standard error.
+const LIBRARY_LOG: (&str, &str) = ("TSS2_LOG", "all+none");
+
+impl Cli {
+    /// Whether the lines of the TPM's C library are wanted: by the variable that it has for that, or by `get -vv`.
+    fn wants_library_log(&self) -> bool {
+        std::env::var_os(LIBRARY_LOG.0).is_some() || matches!(&self.command, Command::Get(args) if args.verbose > 1)
+    }
+}
+
+/// The library reads the variable when it is first used, and a program cannot safely set one of its own: so this becomes the same program once more,
+/// with the variable set. Where that fails, the lines are shown.
+fn quieten_library() {
+    let Ok(program) = std::env::current_exe() else { return };
+    let mut arguments = std::env::args_os();
+    let mut again = std::process::Command::new(program);
+    if let Some(name) = arguments.next() {
+        again.arg0(name);
+    }
+    let _ = again.args(arguments).env(LIBRARY_LOG.0, LIBRARY_LOG.1).exec();
 }
 
 fn run(cli: Cli) -> Result<(), CliError> {
@@ -74,6 +100,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
     });
     // A name look-up or a write to a stalled pipe goes on in a thread of its own: nobody waits for it.
     runtime.shutdown_background();
+    prompt::restore();
     result
 }
 

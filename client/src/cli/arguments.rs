@@ -11,6 +11,7 @@ use super::secret_file;
 
 /// Which TPM, and what it takes to use it.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "TPM")]
 pub(crate) struct TpmArgs {
     /// How to reach the TPM: device:/dev/tpmrm0, swtpm:host=HOST,port=PORT or tabrmd: [default: $TPM2TOOLS_TCTI, $TCTI, device:/dev/tpmrm0]
     #[arg(long, value_name = "TCTI")]
@@ -65,6 +66,7 @@ impl TpmArgs {
 
 /// Which key of it, and what it takes to use that.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Key")]
 pub(crate) struct UseKeyArgs {
     /// File with the key's password; - is standard input [or: $TPM_KEY_AUTH, $SSH_ASKPASS, a prompt]
     #[arg(long, value_name = "FILE")]
@@ -90,6 +92,9 @@ pub(crate) fn key_ref(text: &str) -> Result<KeyRef, String> {
         Some(handle) => {
             let (handle, pinned) = handle.split_once('=').map_or((handle, None), |(handle, pinned)| (handle, Some(pinned)));
             Ok(KeyRef::Handle(persistent_handle(handle)?, pinned.map(name).transpose()?.map(|name| name.0)))
+        }
+        None if text.starts_with("0x81") || text.starts_with("0X81") => {
+            Err(format!("a key at a persistent handle is written handle:{text}"))
         }
         None => Ok(KeyRef::File(text.into())),
     }
@@ -126,7 +131,7 @@ impl UseKeyArgs {
                     }
                 };
                 let password = match given {
-                    None if policy.needs_password() => Some(password::required(Self::PASSWORD, None, false)?),
+                    None if policy.needs_password() => Some(password::required(Self::PASSWORD, None, false).await?),
                     given => given,
                 };
                 Ok(KeySource::handle(*handle, policy).with_name(name.clone()).with_password(password))
@@ -144,7 +149,7 @@ impl UseKeyArgs {
                     None => file,
                 };
                 let password = match given {
-                    None if file.needs_password() => Some(password::required(Self::PASSWORD, None, false)?),
+                    None if file.needs_password() => Some(password::required(Self::PASSWORD, None, false).await?),
                     given => given,
                 };
                 Ok(KeySource::from(file).with_password(password))

@@ -49,7 +49,7 @@ pub(crate) struct ImportArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["password_file", "ask_password", "pcrs", "movable"])]
     duplicate: Option<PathBuf>,
     /// Take a secret of fewer than 16 bytes. A rogue server can guess it offline
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     unsafe_weak_secret: bool,
 }
 
@@ -98,9 +98,9 @@ impl NewKeyArgs {
         if self.describe { key.with_description(self.kid.as_str()) } else { key }
     }
 
-    fn new_key(&self, kind: KeyKind) -> Result<NewKey, CliError> {
+    async fn new_key(&self, kind: KeyKind) -> Result<NewKey, CliError> {
         let password = if self.ask_password {
-            Some(password::required(Self::PASSWORD, None, true)?)
+            Some(password::required(Self::PASSWORD, None, true).await?)
         } else {
             password::given(Self::PASSWORD, self.password_file.as_deref())?
         };
@@ -109,7 +109,7 @@ impl NewKeyArgs {
 }
 
 pub(crate) async fn create(args: CreateArgs) -> Result<(), CliError> {
-    let new = args.key.new_key(args.kind)?;
+    let new = args.key.new_key(args.kind).await?;
     if args.kind != KeyKind::HmacSha256 {
         if args.secret_out.is_some() || args.client.is_some() {
             return Err(CliError::Usage(
@@ -172,7 +172,7 @@ pub(crate) async fn import(args: ImportArgs) -> Result<(), CliError> {
     let (key_out, key) = match (&args.secret_file, &args.pem) {
         (Some(file), _) => {
             let secret = secret_file::read(file, args.secret_format, args.unsafe_weak_secret).await?;
-            let new = args.key.new_key(KeyKind::HmacSha256)?;
+            let new = args.key.new_key(KeyKind::HmacSha256).await?;
             let key_out = PrivateFile::create(&args.key.out)?;
             let key = args.key.tpm.open()?.create_hmac_key(new, Zeroizing::new(secret.expose().to_vec())).await?;
             note!("put a secret of {} bytes into the TPM", secret.expose().len());
@@ -181,7 +181,7 @@ pub(crate) async fn import(args: ImportArgs) -> Result<(), CliError> {
         (None, Some(path)) => {
             let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| CliError::io("read", path, &e))?);
             let private = PrivateKey::from_pem(&text).map_err(|e| CliError::Usage(format!("{}: {e}", path.display())))?;
-            let new = args.key.new_key(private.kind())?;
+            let new = args.key.new_key(private.kind()).await?;
             let key_out = PrivateFile::create(&args.key.out)?;
             let kind = private.kind();
             let key = args.key.tpm.open()?.import_key(new, private).await?;

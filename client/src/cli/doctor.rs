@@ -36,7 +36,7 @@ pub(crate) struct DoctorArgs {
     #[arg(long, value_enum, default_value_t, requires = "secret_file")]
     secret_format: SecretFormat,
     /// Take a secret of fewer than 16 bytes. A rogue server can guess it offline
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     unsafe_weak_secret: bool,
     #[command(flatten)]
     use_key: UseKeyArgs,
@@ -44,7 +44,7 @@ pub(crate) struct DoctorArgs {
     #[arg(long, value_name = "URL", value_parser = origin)]
     url: Option<Authority>,
     /// Trust the certificates in this file (PEM) instead of the system's
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, visible_alias = "cacert", value_name = "FILE")]
     ca: Option<PathBuf>,
     /// How long each step may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]

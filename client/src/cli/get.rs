@@ -4,11 +4,11 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use clap::{Args, ValueEnum};
+use clap::{ArgAction, Args, ValueEnum};
 use ekm_otp::field::CredentialKind;
 use ekm_otp::jose::{ExtraClaims, SignedRequest};
 use ekm_otp::{Authority, KeyId, Profile, TlsPolicy};
-use ekm_otp_client::{Connection, Connector, Key, Mutual, with_sources};
+use ekm_otp_client::{ConnectError, Connection, Connector, Key, Mutual, with_sources};
 use ekm_otp_tpm::{BusEncryption, KeyKind, KeySource};
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
@@ -41,15 +41,15 @@ pub(crate) struct GetArgs {
     #[arg(long, value_enum, default_value_t, requires = "secret_file")]
     secret_format: SecretFormat,
     /// Take a secret of fewer than 16 bytes. A rogue server can guess it offline
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     unsafe_weak_secret: bool,
     #[command(flatten)]
     use_key: UseKeyArgs,
     /// Let the HMAC's input and result travel in clear between this process and the TPM
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     unsafe_plain_bus: bool,
     /// Trust the certificates in this file (PEM) instead of the system's
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, visible_alias = "cacert", value_name = "FILE")]
     ca: Option<PathBuf>,
     /// The server's name in TLS and in the request; the URL's host is then only the address to dial
     #[arg(long, value_name = "NAME")]
@@ -81,12 +81,15 @@ pub(crate) struct GetArgs {
     /// How long each phase may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
-    /// Tell on standard error what happened
-    #[arg(long, short)]
-    verbose: bool,
+    /// Tell on standard error what happened; twice, what the TPM's C library says of it, too
+    #[arg(long, short, action = ArgAction::Count)]
+    pub(crate) verbose: u8,
     /// Tell the connection's credential on standard error once the connection is closed. For demonstrations
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     unsafe_show_otp: bool,
+    /// As curl has it. There is none here
+    #[arg(long = "cert", hide = true, value_parser = no_client_certificate)]
+    _cert: Option<()>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -129,6 +132,10 @@ fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {
     Ok((name, value))
 }
 
+fn no_client_certificate(_: &str) -> Result<(), String> {
+    Err("no client certificate is used: the key is named with --key, and the key id with --kid".to_owned())
+}
+
 /// `name=text` or `name:=json`.
 fn claim(text: &str) -> Result<(String, Value), String> {
     let (name, value) = text.split_once('=').ok_or("write it as NAME=VALUE, or as NAME:=JSON")?;
@@ -167,13 +174,16 @@ pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
 
     request.extensions_mut().insert(claims);
 
-    let mut connection = connector.connect().await?;
-    if args.verbose {
+    let mut connection = connector.connect().await.map_err(|e| match e {
+        ConnectError::Refused { .. } => refused(&args, &e.to_string()),
+        other => other.into(),
+    })?;
+    if args.verbose > 0 {
         tell_connection(&connection, &args);
     }
     let was_proven = connection.is_proven();
     let response = connection.send(request).await?;
-    if args.verbose {
+    if args.verbose > 0 {
         note!("* answer: {}", response.status());
         match (was_proven, connection.is_proven()) {
             (true, _) => {}
@@ -198,13 +208,23 @@ pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
                 .into(),
         )),
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::MISDIRECTED_REQUEST => {
-            Err(CliError::NotPermitted(format!("the server answered {status}")))
+            Err(refused(&args, &format!("the server answered {status}")))
         }
         status @ (StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) => {
             Err(CliError::Unavailable(format!("the server answered {status}")))
         }
         status => Err(CliError::Other(format!("the server answered {status}"))),
     }
+}
+
+/// What was shown to a server that refuses it, and who looks for the reason.
+fn refused(args: &GetArgs, text: &str) -> CliError {
+    let host = args.url.host().unwrap_or_default();
+    let name = args.server_name.as_deref().unwrap_or(host);
+    let kid = &args.kid;
+    CliError::NotPermitted(format!(
+        "{text}. The key id was {kid}, the server's name {name}; `ekm-otp-client doctor` with --url, --kid and --key says more"
+    ))
 }
 
 /// Writes the body as it comes. What has come is written whatever happens then: an error, or a signal that drops this.
@@ -275,7 +295,7 @@ async fn key(args: &GetArgs, deadline: Duration) -> Result<Key, CliError> {
             if description.kind != Some(KeyKind::HmacSha256) {
                 return Err(CliError::Usage(format!("{} keys cannot make HMACs, and this protocol needs one", description.algorithm)));
             }
-            if args.verbose {
+            if args.verbose > 0 {
                 note!("* TPM: key loaded, {}", milliseconds(started.elapsed()));
             }
             Ok(Key::Tpm(key))

@@ -30,6 +30,7 @@ pub(crate) enum KeyCommand {
     /// Keep a key in the TPM itself, at a persistent handle.
     Persist(PersistArgs),
     /// Take the key at a persistent handle out of the TPM.
+    #[command(visible_alias = "delete")]
     Evict(EvictArgs),
     /// List the keys at persistent handles: handle, kind, name, attributes. Others' too.
     List(TpmArgs),

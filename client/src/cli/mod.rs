@@ -10,6 +10,7 @@ pub(crate) mod keys;
 mod moving;
 pub(crate) mod output;
 mod password;
+pub(crate) mod prompt;
 mod proxy;
 mod secret_file;
 mod shown;

@@ -1,6 +1,6 @@
 //! Where passwords come from: a file, the environment, a helper as ssh has it, or a prompt. Never an argument: everyone sees those.
 
-use std::io::IsTerminal as _;
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -8,6 +8,7 @@ use ekm_otp_tpm::Password;
 use zeroize::Zeroizing;
 
 use super::error::CliError;
+use super::prompt;
 use super::secret_file::read_private;
 
 /// Whose password, and how it is asked for.
@@ -31,17 +32,17 @@ pub(crate) fn given(asked: Asked<'_>, file: Option<&Path>) -> Result<Option<Pass
 }
 
 /// The password, by all means. `twice` where a new one is set: a slip would lock its owner out.
-pub(crate) fn required(asked: Asked<'_>, file: Option<&Path>, twice: bool) -> Result<Password, CliError> {
+pub(crate) async fn required(asked: Asked<'_>, file: Option<&Path>, twice: bool) -> Result<Password, CliError> {
     match given(asked, file)? {
         Some(password) => Ok(password),
-        None => ask(asked, twice),
+        None => ask(asked, twice).await,
     }
 }
 
-fn ask(asked: Asked<'_>, twice: bool) -> Result<Password, CliError> {
-    let first = ask_once(asked, asked.prompt)?;
+async fn ask(asked: Asked<'_>, twice: bool) -> Result<Password, CliError> {
+    let first = ask_once(asked, asked.prompt).await?;
     if twice {
-        let second = ask_once(asked, &format!("{} once more", asked.prompt))?;
+        let second = ask_once(asked, &format!("{} once more", asked.prompt)).await?;
         if *first != *second {
             return Err(CliError::Usage("the two passwords differ".into()));
         }
@@ -49,33 +50,45 @@ fn ask(asked: Asked<'_>, twice: bool) -> Result<Password, CliError> {
     password("the password", first)
 }
 
-fn ask_once(asked: Asked<'_>, prompt: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
+async fn ask_once(asked: Asked<'_>, question: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
     let helper = std::env::var_os("SSH_ASKPASS").filter(|helper| !helper.is_empty());
     let preference = std::env::var("SSH_ASKPASS_REQUIRE").unwrap_or_default();
     // As ssh does: the helper where there is no terminal, or where it is preferred.
-    let has_terminal = std::io::stdin().is_terminal() && preference != "force" && preference != "prefer";
-    match helper.filter(|_| !has_terminal && preference != "never") {
-        Some(helper) => {
-            let answer = Command::new(&helper).arg(format!("{prompt}: ")).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
-            let answer = answer.map_err(|e| CliError::Unavailable(format!("$SSH_ASKPASS cannot be started: {e}")))?;
-            let mut bytes = Zeroizing::new(answer.stdout);
-            if !answer.status.success() {
-                return Err(CliError::NotPermitted("$SSH_ASKPASS gave no password".into()));
-            }
-            trim_line_end(&mut bytes);
-            Ok(bytes)
-        }
-        None if std::io::stdin().is_terminal() => {
-            let text = rpassword::prompt_password(format!("{prompt}: "));
-            text.map(|text| Zeroizing::new(text.into_bytes())).map_err(|e| CliError::Unavailable(format!("cannot ask for a password: {e}")))
+    let has_terminal = prompt::has_terminal();
+    let is_helper = preference == "force" || preference == "prefer" || !has_terminal;
+    let question = format!("{question}: ");
+    match helper.filter(|_| is_helper && preference != "never") {
+        Some(helper) => blocking(move || from_helper(&helper, &question)).await,
+        None if has_terminal => {
+            let asked = move || prompt::ask(&question).map_err(|e| CliError::Unavailable(format!("cannot ask for a password: {e}")));
+            blocking(asked).await.map(|mut answer| {
+                trim_line_end(&mut answer);
+                answer
+            })
         }
         None => Err(CliError::NotPermitted(format!(
             "the {} is wanted, and there is no terminal to ask at: give it with {} or {}, or name a helper in $SSH_ASKPASS",
-            prompt.to_lowercase(),
+            asked.prompt.to_lowercase(),
             asked.flag,
             asked.variable
         ))),
     }
+}
+
+/// Somebody may think for long: a signal must still be heard.
+async fn blocking(ask: impl FnOnce() -> Result<Zeroizing<Vec<u8>>, CliError> + Send + 'static) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    tokio::task::spawn_blocking(ask).await.unwrap_or_else(|e| Err(CliError::Other(format!("asking for a password failed: {e}"))))
+}
+
+fn from_helper(helper: &OsStr, question: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    let answer = Command::new(helper).arg(question).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let answer = answer.map_err(|e| CliError::Unavailable(format!("$SSH_ASKPASS cannot be started: {e}")))?;
+    let mut bytes = Zeroizing::new(answer.stdout);
+    if !answer.status.success() {
+        return Err(CliError::NotPermitted("$SSH_ASKPASS gave no password".into()));
+    }
+    trim_line_end(&mut bytes);
+    Ok(bytes)
 }
 
 fn from_file(flag: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, CliError> {

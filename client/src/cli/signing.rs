@@ -92,6 +92,9 @@ impl SchemeArgs {
 
     /// The digest of standard input.
     async fn digest(&self) -> Result<(DigestAlgorithm, Vec<u8>), CliError> {
+        if self.use_key.password_file.as_deref() == Some(Path::new("-")) {
+            return Err(CliError::Usage("--password-file -: standard input is the message; name another file".into()));
+        }
         let hash = self.hash;
         // Standard input may never end: a signal must still be heard.
         let reading = tokio::task::spawn_blocking(move || match hash {
@@ -118,9 +121,10 @@ fn digest<D: sha2::Digest>() -> std::io::Result<Vec<u8>> {
 
 pub(crate) async fn sign(args: SignArgs) -> Result<(), CliError> {
     let how = args.how;
+    // Before anything else is read from there.
+    let (algorithm, digest) = how.digest().await?;
     let tpm = how.use_key.tpm.open()?;
     let key = tpm.load(how.use_key.source(&how.key, &tpm).await?);
-    let (algorithm, digest) = how.digest().await?;
     let signature = key.sign(how.scheme(), algorithm, &digest).await?;
     output::result(&signature)
 }
