@@ -356,3 +356,16 @@ fn a_misspelt_tcti_is_told_with_where_it_came_from() {
         assert!(shown.starts_with(&format!("ekm-otp-client: {told}")), "{shown}");
     }
 }
+
+#[test]
+fn a_key_at_a_handle_is_inspected_too() {
+    let bench = Bench::new();
+    bench.create_key();
+    succeeds(&bench.client(&["key", "persist", "--key", "client1.pem", "--handle", "0x81008001"]));
+    let shown = succeeds(&bench.client(&["key", "inspect", "handle:0x81008001"]));
+    assert!(shown.starts_with("kind:        HMAC-SHA256\n") && shown.contains("\nname:        000b"), "{shown}");
+    let other = format!("handle:0x81008001=000b{}", "0".repeat(64));
+    let (code, told) = failed(&bench.client(&["key", "inspect", &other]));
+    assert_eq!(code, Some(77), "{told}");
+    assert!(told.contains("is not the pinned one: its name is 000b"), "{told}");
+}

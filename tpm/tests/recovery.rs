@@ -619,3 +619,21 @@ async fn a_tpm_that_is_killed_under_load_gives_right_answers_or_clear_errors() {
     drop((keys, signing, tpm));
     assert_eq!(swtpm.loaded_handles(), Vec::<String>::new());
 }
+
+#[tokio::test]
+async fn a_persistent_key_that_cannot_be_read_hides_no_other() {
+    let swtpm = Swtpm::start();
+    let honest = TpmHandle::open(swtpm.tcti().parse().expect("a TCTI string")).expect("a thread");
+    for handle in [0x8100_0010, 0x8100_0011] {
+        let key = honest.create_key(NewKey::new(KeyKind::EccP256)).await.expect("a key");
+        honest.persist(key, handle).await.expect("persisted");
+    }
+    drop(honest);
+    let mut is_first = true;
+    // TPM2_ReadPublic, TPM_RC_HANDLE
+    let relay = Relay::on(&swtpm, move |code| if code == 0x173 && std::mem::take(&mut is_first) { Act::Answer(0x18b) } else { Act::Pass });
+    let tpm = TpmHandle::open(relay.tcti().parse().expect("a TCTI string")).expect("a thread");
+    let keys = tpm.persistent().await.expect("a list");
+    let kinds: Vec<_> = keys.iter().map(|key| (key.handle, key.description.kind)).collect();
+    assert_eq!(kinds, [(0x8100_0010, None), (0x8100_0011, Some(KeyKind::EccP256))]);
+}

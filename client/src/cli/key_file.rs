@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use ekm_otp_tpm::{KeyFile, KeySource, Parent, Password, TpmError};
 
-use super::arguments::{KeyRef, TpmArgs, UseKeyArgs, read_key_file};
+use super::arguments::{KeyRef, TpmArgs, UseKeyArgs, key_ref, read_key_file};
 use super::error::CliError;
 use super::output::{self, note};
 use super::password::{self, Asked};
@@ -14,8 +14,9 @@ use super::shown::printable;
 
 #[derive(Args, Debug)]
 pub(crate) struct InspectArgs {
-    /// The key (TSS2 PEM)
-    key_file: PathBuf,
+    /// The key: a file (TSS2 PEM), or handle:0x81…
+    #[arg(value_name = "KEY", value_parser = key_ref)]
+    key: KeyRef,
     #[command(flatten)]
     tpm: TpmArgs,
 }
@@ -39,7 +40,13 @@ pub(crate) struct PasswdArgs {
 }
 
 pub(crate) async fn inspect(args: InspectArgs) -> Result<(), CliError> {
-    let key = read_key_file(&args.key_file)?;
+    let key = match &args.key {
+        KeyRef::File(path) => read_key_file(path)?,
+        KeyRef::Handle(handle, name) => {
+            let key = args.tpm.open()?.load(KeySource::handle(*handle, Default::default()).with_name(name.clone()));
+            return output::line(&key.prepare().await?.to_string());
+        }
+    };
     let mut told = vec![
         key.describe().to_string(),
         format!("policy:      {}", key.policy()),

@@ -5,6 +5,7 @@ use std::fmt;
 use tss_esapi::attributes::ObjectAttributes;
 use tss_esapi::structures::Public;
 
+use super::kind::algorithm;
 use super::name::{hex, name_of};
 use super::{KeyFileError, KeyKind, blob};
 
@@ -54,17 +55,10 @@ impl KeyDescription {
 
     pub(crate) fn of(public: &Public) -> Self {
         let kind = KeyKind::of(public);
-        let algorithm = match (kind, public) {
-            (Some(kind), _) => kind.to_string(),
-            (None, Public::KeyedHash { .. }) => "keyed hash, another scheme".to_owned(),
-            (None, Public::Rsa { parameters, .. }) => format!("RSA, {:?}", parameters.key_bits()),
-            (None, Public::Ecc { parameters, .. }) => format!("ECC, {:?}", parameters.ecc_curve()),
-            (None, Public::SymCipher { .. }) => "symmetric cipher".to_owned(),
-        };
         let policy = public.auth_policy().value();
         Self {
             kind,
-            algorithm,
+            algorithm: algorithm(public),
             attributes: attribute_names(public.object_attributes()),
             name_algorithm: format!("{:?}", public.name_hashing_algorithm()).to_lowercase(),
             auth_policy: (!policy.is_empty()).then(|| policy.to_vec()),

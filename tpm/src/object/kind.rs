@@ -6,7 +6,7 @@ use std::str::FromStr;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::ecc::EccCurve;
 use tss_esapi::interface_types::key_bits::RsaKeyBits;
-use tss_esapi::structures::{HashScheme, HmacScheme, KeyedHashScheme, Public, PublicKeyedHashParameters};
+use tss_esapi::structures::{EccScheme, HashScheme, HmacScheme, KeyedHashScheme, Public, PublicKeyedHashParameters, RsaScheme};
 
 pub(crate) const RSA_KEYS: [KeyKind; 2] = [KeyKind::Rsa2048, KeyKind::Rsa3072];
 pub(crate) const ECC_KEYS: [KeyKind; 2] = [KeyKind::EccP256, KeyKind::EccP384];
@@ -43,23 +43,80 @@ impl KeyKind {
         }
     }
 
-    /// What a public area is; `None` for what this crate has no use for.
+    /// What a public area is; `None` for what this crate has no use for. Restricted keys sign nothing that comes from outside the TPM.
     pub(crate) fn of(public: &Public) -> Option<Self> {
+        let attributes = public.object_attributes();
         match public {
-            Public::KeyedHash { parameters, .. } if *parameters == hmac_sha256() => Some(Self::HmacSha256),
-            Public::Rsa { parameters, object_attributes, .. } if object_attributes.sign_encrypt() => match parameters.key_bits() {
-                RsaKeyBits::Rsa2048 => Some(Self::Rsa2048),
-                RsaKeyBits::Rsa3072 => Some(Self::Rsa3072),
+            _ if attributes.restricted() || !attributes.sign_encrypt() => None,
+            Public::KeyedHash { parameters, .. } if *parameters == hmac(HashingAlgorithm::Sha256) => Some(Self::HmacSha256),
+            Public::Rsa { parameters, .. } => match (parameters.rsa_scheme(), parameters.key_bits()) {
+                (RsaScheme::Null | RsaScheme::RsaSsa(_) | RsaScheme::RsaPss(_), RsaKeyBits::Rsa2048) => Some(Self::Rsa2048),
+                (RsaScheme::Null | RsaScheme::RsaSsa(_) | RsaScheme::RsaPss(_), RsaKeyBits::Rsa3072) => Some(Self::Rsa3072),
                 _ => None,
             },
-            Public::Ecc { parameters, object_attributes, .. } if object_attributes.sign_encrypt() => match parameters.ecc_curve() {
-                EccCurve::NistP256 => Some(Self::EccP256),
-                EccCurve::NistP384 => Some(Self::EccP384),
+            Public::Ecc { parameters, .. } => match (parameters.ecc_scheme(), parameters.ecc_curve()) {
+                (EccScheme::Null | EccScheme::EcDsa(_), EccCurve::NistP256) => Some(Self::EccP256),
+                (EccScheme::Null | EccScheme::EcDsa(_), EccCurve::NistP384) => Some(Self::EccP384),
                 _ => None,
             },
             _ => None,
         }
     }
+}
+
+/// What a public area is, for people: with all that limits its use.
+pub(crate) fn algorithm(public: &Public) -> String {
+    let attributes = public.object_attributes();
+    let mut words = match public {
+        Public::KeyedHash { parameters, .. } => {
+            let hashes = [("SHA1", HashingAlgorithm::Sha1), ("SHA256", HashingAlgorithm::Sha256)];
+            let hashes = hashes.into_iter().chain([("SHA384", HashingAlgorithm::Sha384), ("SHA512", HashingAlgorithm::Sha512)]);
+            let found = hashes.filter(|(_, hash)| *parameters == hmac(*hash)).map(|(name, _)| format!("HMAC-{name}")).next();
+            vec![found.unwrap_or_else(|| "sealed data, or a keyed hash of another scheme".to_owned())]
+        }
+        Public::Rsa { parameters, .. } => {
+            let bits = match parameters.key_bits() {
+                RsaKeyBits::Rsa1024 => 1024,
+                RsaKeyBits::Rsa2048 => 2048,
+                RsaKeyBits::Rsa3072 => 3072,
+                RsaKeyBits::Rsa4096 => 4096,
+            };
+            let scheme = match parameters.rsa_scheme() {
+                RsaScheme::Null => None,
+                RsaScheme::RsaSsa(hash) => Some(format!("RSASSA with {} only", name_of(hash.hashing_algorithm()))),
+                RsaScheme::RsaPss(hash) => Some(format!("RSAPSS with {} only", name_of(hash.hashing_algorithm()))),
+                RsaScheme::RsaEs | RsaScheme::Oaep(_) => Some("encryption only".to_owned()),
+            };
+            [Some(format!("RSA-{bits}")), scheme].into_iter().flatten().collect()
+        }
+        Public::Ecc { parameters, .. } => {
+            let curve = match parameters.ecc_curve() {
+                EccCurve::NistP256 => "P-256".to_owned(),
+                EccCurve::NistP384 => "P-384".to_owned(),
+                other => format!("{other:?}"),
+            };
+            let scheme = match parameters.ecc_scheme() {
+                EccScheme::Null => None,
+                EccScheme::EcDsa(hash) => Some(format!("ECDSA with {} only", name_of(hash.hashing_algorithm()))),
+                EccScheme::EcDaa(_) => Some("ECDAA only".to_owned()),
+                EccScheme::EcDh(_) | EccScheme::EcMqv(_) => Some("key agreement only".to_owned()),
+                EccScheme::Sm2(_) | EccScheme::EcSchnorr(_) => Some("another signature scheme only".to_owned()),
+            };
+            [Some(format!("ECC {curve}")), scheme].into_iter().flatten().collect()
+        }
+        Public::SymCipher { .. } => vec!["symmetric cipher".to_owned()],
+    };
+    match (attributes.restricted(), attributes.sign_encrypt(), attributes.decrypt()) {
+        (true, false, true) => words.push("a storage key".to_owned()),
+        (true, ..) => words.push("restricted: it signs only what the TPM itself made".to_owned()),
+        (false, false, true) => words.push("for decryption".to_owned()),
+        _ => {}
+    }
+    words.join(", ")
+}
+
+fn name_of(hash: HashingAlgorithm) -> String {
+    format!("{hash:?}").replace("Sha", "SHA-").replace("SHA-3_", "SHA3-")
 }
 
 impl fmt::Display for KeyKind {
@@ -87,6 +144,6 @@ impl FromStr for KeyKind {
 #[error("a key is one of hmac, rsa2048, rsa3072, p256, p384")]
 pub struct UnknownKeyKind;
 
-pub(crate) fn hmac_sha256() -> PublicKeyedHashParameters {
-    PublicKeyedHashParameters::new(KeyedHashScheme::Hmac { hmac_scheme: HmacScheme::from(HashScheme::new(HashingAlgorithm::Sha256)) })
+pub(crate) fn hmac(hash: HashingAlgorithm) -> PublicKeyedHashParameters {
+    PublicKeyedHashParameters::new(KeyedHashScheme::Hmac { hmac_scheme: HmacScheme::from(HashScheme::new(hash)) })
 }

@@ -1,14 +1,20 @@
 //! Names (TCG part 1, 16), and how bytes are shown.
 
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha384, Sha512};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::structures::Public;
 use tss_esapi::traits::Marshall as _;
 
-/// The name of an object whose name algorithm is SHA-256 (TCG part 1, 16): TPM_ALG_SHA256, then the digest of the public area.
+/// The name of an object (TCG part 1, 16): its name algorithm, then the digest of its public area. `None` where that is not SHA-2 of 256 bits or more.
 pub(crate) fn name_of(public: &Public) -> Option<Vec<u8>> {
     let area = public.marshall().ok()?;
-    (public.name_hashing_algorithm() == HashingAlgorithm::Sha256).then(|| [&[0x00, 0x0b][..], &Sha256::digest(&area)].concat())
+    // TPM_ALG_ID (TCG Algorithm Registry)
+    match public.name_hashing_algorithm() {
+        HashingAlgorithm::Sha256 => Some([&[0x00, 0x0b][..], &Sha256::digest(&area)].concat()),
+        HashingAlgorithm::Sha384 => Some([&[0x00, 0x0c][..], &Sha384::digest(&area)].concat()),
+        HashingAlgorithm::Sha512 => Some([&[0x00, 0x0d][..], &Sha512::digest(&area)].concat()),
+        _ => None,
+    }
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -3,7 +3,10 @@
 use der::asn1::UintRef;
 use der::{Decode as _, Sequence};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
-use tss_esapi::structures::{EccParameter, EccSignature, HashScheme, PublicKeyRsa, RsaSignature, Signature, SignatureScheme as TpmScheme};
+use tss_esapi::structures::{
+    EccParameter, EccScheme, EccSignature, HashScheme, Public, PublicKeyRsa, RsaScheme, RsaSignature, Signature,
+    SignatureScheme as TpmScheme,
+};
 
 use super::KeyKind;
 use super::kind::{ECC_KEYS, RSA_KEYS};
@@ -56,6 +59,23 @@ struct EcdsaSignature<'a> {
 }
 
 impl SignatureScheme {
+    /// Whether a key lets this be signed so: some are made for one scheme and hash.
+    pub(crate) fn is_allowed_by(self, digest: DigestAlgorithm, public: &Public) -> bool {
+        let fixed = match public {
+            Public::Rsa { parameters, .. } => match parameters.rsa_scheme() {
+                RsaScheme::RsaSsa(hash) => Some((Self::RsaSsa, hash.hashing_algorithm())),
+                RsaScheme::RsaPss(hash) => Some((Self::RsaPss, hash.hashing_algorithm())),
+                _ => None,
+            },
+            Public::Ecc { parameters, .. } => match parameters.ecc_scheme() {
+                EccScheme::EcDsa(hash) => Some((Self::Ecdsa, hash.hashing_algorithm())),
+                _ => None,
+            },
+            _ => None,
+        };
+        fixed.is_none_or(|fixed| fixed == (self, digest.to_tpm()))
+    }
+
     pub(crate) fn kinds(self) -> (&'static [KeyKind], &'static str) {
         match self {
             Self::RsaSsa => (&RSA_KEYS, "sign with RSASSA"),

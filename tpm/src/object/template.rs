@@ -10,7 +10,7 @@ use tss_esapi::structures::{
     PublicRsaParametersBuilder, RsaExponent, RsaScheme, SymmetricDefinitionObject,
 };
 
-use super::kind::{KeyKind, hmac_sha256};
+use super::kind::{KeyKind, hmac};
 
 /// The H-2 storage primary (TCG EK Credential Profile, template H-2; named as the default parent by "ASN.1 Specification for TPM 2.0
 /// Key Files"): ECC P-256, AES-128-CFB, under the owner hierarchy, `unique` empty.
@@ -108,7 +108,7 @@ pub(crate) fn key(kind: KeyKind, origin: Origin, has_password: bool, policy: Aut
     match kind {
         KeyKind::HmacSha256 => builder
             .with_public_algorithm(PublicAlgorithm::KeyedHash)
-            .with_keyed_hash_parameters(hmac_sha256())
+            .with_keyed_hash_parameters(hmac(HashingAlgorithm::Sha256))
             .with_keyed_hash_unique_identifier(Digest::default())
             .build(),
         KeyKind::Rsa2048 | KeyKind::Rsa3072 => {

@@ -2,7 +2,7 @@
 
 use tss_esapi::handles::ObjectHandle;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
-use tss_esapi::structures::MaxBuffer;
+use tss_esapi::structures::{MaxBuffer, Public};
 use zeroize::Zeroizing;
 
 use crate::connection::device::Device;
@@ -25,7 +25,8 @@ impl Device {
     fn hmac(&mut self, slot: Slot, source: &KeySource, input: &[u8]) -> Result<Zeroizing<[u8; 32]>, TpmError> {
         self.run(|live| {
             let key = live.loaded(slot, source)?;
-            key.must_be(&[KeyKind::HmacSha256], "make HMACs")?;
+            let is_hash = matches!(key.public, Public::KeyedHash { .. });
+            key.must_be(&[KeyKind::HmacSha256], if is_hash { "make HMACs with SHA-256" } else { "make HMACs" })?;
             let digest = live.with_key(&key, source.bus(), "TPM2_HMAC", |c, handle| {
                 c.hmac(ObjectHandle::from(handle), MaxBuffer::try_from(input.to_vec())?, HashingAlgorithm::Null)
             })?;

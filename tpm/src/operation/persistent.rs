@@ -83,7 +83,14 @@ impl Device {
     }
 
     fn persistent(&mut self) -> Result<Vec<PersistentKey>, TpmError> {
-        self.run(|live| live.handles(TPM2_PERSISTENT_FIRST)?.into_iter().map(|handle| describe(live, handle)).collect())
+        self.run(|live| {
+            let keys = live.handles(TPM2_PERSISTENT_FIRST)?.into_iter().map(|handle| match describe(live, handle) {
+                // One that cannot be read hides no other.
+                Err(error) if !error.is_break() => Ok(PersistentKey { handle: handle.into(), description: KeyDescription::unknown() }),
+                described => described,
+            });
+            keys.collect()
+        })
     }
 }
 

@@ -57,6 +57,12 @@ impl Device {
             let key = live.loaded(slot, source)?;
             let (kinds, operation) = scheme.kinds();
             key.must_be(kinds, operation)?;
+            if !scheme.is_allowed_by(algorithm, &key.public) {
+                return Err(TpmError::NotForThis {
+                    kind: KeyDescription::of(&key.public).algorithm,
+                    operation: "sign with another scheme or hash than that",
+                });
+            }
             if digest.len() != algorithm.len() {
                 return Err(TpmError::NotForThis {
                     kind: key.kind().map_or_else(String::new, |kind| kind.to_string()),
