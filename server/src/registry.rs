@@ -47,10 +47,11 @@ fn parse(text: &str, is_json: bool, weak_secrets: bool) -> Result<MemoryStore, S
     for (kid, entry) in entries.0 {
         let kid = KeyId::new(&kid).map_err(|e| format!("a key id is not usable: {e}"))?;
         let bytes = Secret::decode_base64(entry.secret.trim()).map_err(|e| format!("{kid}: {e}"))?;
+        let profile = entry.profile.as_deref().map_or(Ok(Profile::default()), str::parse).map_err(|e| format!("{kid}: profile: {e}"))?;
+        let bytes = if profile == Profile::Go { Secret::fold(bytes) } else { bytes };
         let secret = if weak_secrets { Secret::weak(bytes) } else { Secret::new(bytes) }.map_err(|e| format!("{kid}: {e}"))?;
         let minimum =
             entry.credential.as_deref().map_or(Ok(CredentialKind::default()), str::parse).map_err(|e| format!("{kid}: credential: {e}"))?;
-        let profile = entry.profile.as_deref().map_or(Ok(Profile::default()), str::parse).map_err(|e| format!("{kid}: profile: {e}"))?;
         let key = RegisteredKey::new(kid, entry.client, secret).with_minimum(minimum).with_profile(profile);
         store.add(key).map_err(|e| e.to_string())?;
     }
@@ -143,6 +144,19 @@ mod tests {
             assert!(refused.contains(told), "{told}: {refused}");
             assert!(!refused.contains(&SECRET[..8]) && !refused.contains(&OTHER[..8]), "{refused}");
         }
+    }
+
+    #[test]
+    fn a_long_secret_is_for_the_profile_go_only_and_is_what_hmac_makes_of_it() {
+        // Python: base64.b64encode(bytes([7]) * 100), and of hashlib.sha256 of that
+        let long = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBw==";
+        let hashed = "2HaIW39A6ucL0fUkephUkU+lgSzmOZji2JSmjhh5Z8s=";
+        let entry =
+            |kid: &str, secret: &str, profile: &str| format!("[{kid}]\nsecret = \"{secret}\"\nclient = \"c\"\nprofile = \"{profile}\"\n");
+        assert!(parse(&entry("k", long, "v1"), false, false).is_err_and(|why| why.contains("100 bytes, at most 64")));
+        assert_eq!(parse(&entry("k", long, "go"), false, false).expect("a registry").len(), 1);
+        let both = entry("k", long, "go") + &entry("h", hashed, "go");
+        assert!(parse(&both, false, false).is_err_and(|why| why.contains("is the same as that of")), "HMAC cannot tell them apart");
     }
 
     /// By comparing each secret with each other one, this takes minutes.

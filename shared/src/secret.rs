@@ -7,7 +7,7 @@ use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use constant_time_eq::constant_time_eq_64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::derivation::Tag;
@@ -39,6 +39,14 @@ impl Secret {
     /// When there is no byte, or more than 64.
     pub fn weak(bytes: Vec<u8>) -> Result<Self, SecretError> {
         Self::weak_zeroizing(Zeroizing::new(bytes))
+    }
+
+    /// What HMAC makes of a secret of more than 64 bytes: it is hashed first (RFC 2104 §2). Shorter ones stay as they are. For the profile `go`
+    /// only, whose original takes any length; v1's secrets fit (docs/protocol.md §6.2).
+    #[must_use]
+    pub fn fold(bytes: Vec<u8>) -> Vec<u8> {
+        let bytes = Zeroizing::new(bytes);
+        if bytes.len() > Self::MAX_LEN { Sha256::digest(&*bytes).to_vec() } else { bytes.to_vec() }
     }
 
     fn weak_zeroizing(bytes: Zeroizing<Vec<u8>>) -> Result<Self, SecretError> {

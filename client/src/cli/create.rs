@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
-use ekm_otp::{KeyId, Secret};
+use ekm_otp::{KeyId, Profile, Secret};
 use ekm_otp_tpm::{KeyFile, KeyKind, NewKey, Parent, PcrSelection, PrivateKey, TpmHandle};
 use zeroize::Zeroizing;
 
@@ -171,7 +171,7 @@ pub(crate) async fn import(args: ImportArgs) -> Result<(), CliError> {
     }
     let (key_out, key) = match (&args.secret_file, &args.pem) {
         (Some(file), _) => {
-            let secret = secret_file::read(file, args.secret_format, args.unsafe_weak_secret).await?;
+            let secret = secret_file::read(file, args.secret_format, args.unsafe_weak_secret, Profile::V1).await?;
             let new = args.key.new_key(KeyKind::HmacSha256).await?;
             let key_out = PrivateFile::create(&args.key.out)?;
             let key = args.key.tpm.open()?.create_hmac_key(new, Zeroizing::new(secret.expose().to_vec())).await?;

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
-use ekm_otp::{Authority, KeyId};
+use ekm_otp::{Authority, KeyId, Profile};
 use ekm_otp_client::Key;
 use http::Uri;
 
@@ -68,7 +68,7 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<(), CliError> {
             if args.use_key.tpm.tcti.is_some() {
                 look_at_tpm(&mut report, &args, deadline).await?;
             }
-            Some(Key::Software(secret_file::read(path, args.secret_format, args.unsafe_weak_secret).await?))
+            Some(Key::Software(secret_file::read(path, args.secret_format, args.unsafe_weak_secret, Profile::V1).await?))
         }
         None => look_at_tpm(&mut report, &args, deadline).await?,
     };

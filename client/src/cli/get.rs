@@ -302,7 +302,7 @@ async fn key(args: &GetArgs, deadline: Duration) -> Result<Key, CliError> {
         }
         (None, Some(path)) => {
             note!("ekm-otp-client: warning: the secret is in a file and in this process's memory, not in a TPM: whoever reads it has it");
-            Ok(Key::Software(secret_file::read(path, args.secret_format, args.unsafe_weak_secret).await?))
+            Ok(Key::Software(secret_file::read(path, args.secret_format, args.unsafe_weak_secret, args.profile).await?))
         }
         (None, None) => Err(CliError::Usage("--key or --secret-file is missing".into())),
     }

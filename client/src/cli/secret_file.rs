@@ -5,7 +5,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
-use ekm_otp::{KeyId, Secret};
+use ekm_otp::{KeyId, Profile, Secret};
 use ekm_otp_files::must_be_private;
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
@@ -27,14 +27,14 @@ pub(crate) enum SecretFormat {
 }
 
 /// Reads a secret from `path`; `-` is standard input.
-pub(crate) async fn read(path: &Path, format: SecretFormat, weak: bool) -> Result<Secret, CliError> {
+pub(crate) async fn read(path: &Path, format: SecretFormat, weak: bool, profile: Profile) -> Result<Secret, CliError> {
     let path = path.to_owned();
     // Standard input may never end: a signal must still be heard.
-    let reading = tokio::task::spawn_blocking(move || read_blocking(&path, format, weak));
+    let reading = tokio::task::spawn_blocking(move || read_blocking(&path, format, weak, profile));
     reading.await.unwrap_or_else(|e| Err(CliError::Other(format!("reading the secret failed: {e}"))))
 }
 
-fn read_blocking(path: &Path, format: SecretFormat, weak: bool) -> Result<Secret, CliError> {
+fn read_blocking(path: &Path, format: SecretFormat, weak: bool, profile: Profile) -> Result<Secret, CliError> {
     let bytes = read_private(path, "a secret", 4096)?;
     let shown = shown(path);
     let bytes = match format {
@@ -54,6 +54,7 @@ fn read_blocking(path: &Path, format: SecretFormat, weak: bool) -> Result<Secret
                 .map_err(|e| CliError::Usage(format!("{shown}: {e}; --secret-format hex or raw take other spellings")))?
         }
     };
+    let bytes = if profile == Profile::Go { Secret::fold(bytes) } else { bytes };
     let secret = if weak { Secret::weak(bytes) } else { Secret::new(bytes) };
     secret.map_err(|e| CliError::Usage(format!("{shown}: {e}")))
 }
