@@ -3,7 +3,6 @@
 use der::asn1::{Any, ObjectIdentifier, OctetString};
 use der::pem::PemLabel as _;
 use der::{Decode as _, DecodeValue, EncodePem as _, EncodeValue, FixedTag, Header, Length, Reader, Sequence, Tag, Writer, pem};
-
 use ekm_otp_files::pem::blocks;
 
 use super::{KeyFileError, Policy};
