@@ -37,6 +37,8 @@ pub struct EkmStream<IO> {
     phase: Phase,
     /// Tells the peer that the stream ends. A pointer, since `Drop` knows nothing of `IO`.
     close: fn(&mut Io<IO>),
+    /// Whether it was told.
+    is_closed: bool,
 }
 
 /// Who can reach the TLS session.
@@ -108,6 +110,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> EkmStream<IO> {
             deadline: Box::pin(sleep_until(now + unverified)),
             phase: Phase::Unverified { then_until: now + verified },
             close,
+            is_closed: false,
         }
     }
 }
@@ -228,6 +231,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for EkmStream<IO> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if !matches!(self.phase, Phase::Lingering { .. }) {
             ready!(self.poll_writing(cx, |io, cx| io.poll_shutdown(cx)))?;
+            self.is_closed = true;
             if !self.authenticator.may_be_uploading() {
                 return Poll::Ready(Ok(()));
             }
@@ -258,7 +262,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> EkmStream<IO> {
 
 impl<IO> Drop for EkmStream<IO> {
     fn drop(&mut self) {
-        (self.close)(&mut self.io);
+        if !self.is_closed {
+            (self.close)(&mut self.io);
+        }
         self.lifeline.advance(State::Closed);
     }
 }
