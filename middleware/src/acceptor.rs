@@ -59,7 +59,6 @@ impl EkmAcceptor {
             .map_err(AcceptError::Handshake)?;
         let handshake = Handshake::of_server(stream.get_ref().1, &self.policy)?;
         let authentication = Arc::clone(&self.authentication);
-        #[cfg(feature = "jose")]
         if authentication.other_profile.is_some() {
             return Ok(EkmStream::with_exporter(stream, handshake, authentication));
         }

@@ -9,10 +9,10 @@ use ekm_otp::{KeyId, Profile, Secret, ServerNames};
 use http::HeaderValue;
 
 use crate::SecretStore;
+use crate::diagnosis::Diagnosis;
 use crate::log_budget::LogBudget;
-#[cfg(feature = "jose")]
 use crate::profile::{LookUp, OtherProfile};
-use crate::refusal::{Diagnosis, Refusal};
+use crate::refusal::Refusal;
 use crate::store::RegisteredKey;
 
 /// What a server authenticates against: the registry, the names it answers to, and bounds. Shared by all connections.
@@ -20,9 +20,7 @@ pub struct Authentication {
     store: Arc<dyn SecretStore>,
     pub(crate) names: ServerNames,
     pub(crate) kinds: Vec<CredentialKind>,
-    #[cfg(feature = "jose")]
     pub(crate) leeway: Duration,
-    #[cfg(feature = "jose")]
     pub(crate) other_profile: Option<Arc<dyn OtherProfile>>,
     challenges: [HeaderValue; Diagnosis::ALL.len()],
     /// Stands in for key ids that nobody registered. Never active.
@@ -39,8 +37,7 @@ impl Authentication {
     /// How long a connection lives at most, unless set otherwise: 1 hour.
     pub const MAX_AGE: Duration = Duration::from_secs(3600);
 
-    /// How far the clocks of the two ends may differ where tokens are checked, unless set otherwise: 60 seconds.
-    #[cfg(feature = "jose")]
+    /// How far the clocks of the two ends may differ where tokens are checked (feature `jose`), unless set otherwise: 60 seconds.
     pub const LEEWAY: Duration = Duration::from_secs(60);
 
     /// How long a connection may go without a verified request, unless set otherwise: 30 seconds. Whoever cannot authenticate holds no
@@ -57,8 +54,8 @@ impl Authentication {
     pub fn new(store: Arc<dyn SecretStore>, names: ServerNames, realm: &str) -> Result<Self, ChallengeError> {
         let challenge = |error: Option<&str>| Challenge { realm: realm.to_owned(), error: error.map(str::to_owned) }.write();
         challenge(None)?;
-        let challenges = Diagnosis::ALL.map(|error| {
-            let value = challenge(error).ok().and_then(|value| HeaderValue::try_from(value).ok());
+        let challenges = Diagnosis::ALL.map(|diagnosis| {
+            let value = challenge(diagnosis.error()).ok().and_then(|value| HeaderValue::try_from(value).ok());
             value.unwrap_or_else(|| unreachable!("a challenge that could be written consists of visible ASCII"))
         });
         let secret = Secret::new(vec![0; 32]).unwrap_or_else(|_| unreachable!("32 bytes are a secret"));
@@ -69,9 +66,7 @@ impl Authentication {
             store,
             names,
             kinds: vec![CredentialKind::Otp],
-            #[cfg(feature = "jose")]
             leeway: Self::LEEWAY,
-            #[cfg(feature = "jose")]
             other_profile: None,
             challenges,
             unknown_kid,
@@ -103,23 +98,6 @@ impl Authentication {
         self
     }
 
-    /// Sets which kinds of credential are accepted; one-time passwords only, unless set. A registered key may ask for
-    /// [more](RegisteredKey::with_minimum).
-    #[cfg(feature = "jose")]
-    #[must_use]
-    pub fn kinds(mut self, kinds: impl IntoIterator<Item = CredentialKind>) -> Self {
-        self.kinds = kinds.into_iter().collect();
-        self
-    }
-
-    /// Sets how far the clocks of the two ends may differ where tokens are checked.
-    #[cfg(feature = "jose")]
-    #[must_use]
-    pub fn leeway(mut self, leeway: Duration) -> Self {
-        self.leeway = leeway;
-        self
-    }
-
     /// The key that `kid` names in this profile. An unknown key id costs the same work as a known one: it gets a key that is never active.
     pub(crate) fn look_up(&self, kid: &KeyId, profile: Profile) -> Result<Arc<RegisteredKey>, Refusal> {
         let key = self.store.get(kid).map_err(|e| Refusal::Registry(e.0))?;
@@ -140,7 +118,6 @@ impl Authentication {
     }
 }
 
-#[cfg(feature = "jose")]
 impl LookUp for Authentication {
     fn look_up(&self, kid: &KeyId, profile: Profile) -> Result<Arc<RegisteredKey>, Refusal> {
         Self::look_up(self, kid, profile)

@@ -12,7 +12,6 @@ use zeroize::Zeroizing;
 use crate::Authentication;
 use crate::checks::{Connection, Passed};
 use crate::lifeline::{Lifeline, State};
-#[cfg(feature = "jose")]
 use crate::profile::Exporter;
 use crate::refusal::Refusal;
 
@@ -24,16 +23,10 @@ impl ConnectionAuthenticator {
     /// For one finished handshake. [`EkmAcceptor`](crate::EkmAcceptor) does this; call it for other TLS stacks.
     #[must_use]
     pub fn new(handshake: Handshake, authentication: Arc<Authentication>) -> Self {
-        Self(Arc::new(Connection::new(
-            handshake,
-            authentication,
-            #[cfg(feature = "jose")]
-            None,
-        )))
+        Self(Arc::new(Connection::new(handshake, authentication, None)))
     }
 
     /// For a connection that may be asked for keying material again, by a profile that cannot do without.
-    #[cfg(feature = "jose")]
     pub(crate) fn with_exporter(handshake: Handshake, authentication: Arc<Authentication>, exporter: Exporter) -> Self {
         Self(Arc::new(Connection::new(handshake, authentication, Some(exporter))))
     }
@@ -100,7 +93,6 @@ impl ConnectionAuthenticator {
     /// Takes the credential away: no application needs it.
     pub(crate) fn strip(&self, headers: &mut HeaderMap) {
         headers.remove(AUTHORIZATION);
-        #[cfg(feature = "jose")]
         if let Some(profile) = &self.0.authentication.other_profile {
             profile.strip(headers);
         }

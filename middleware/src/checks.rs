@@ -10,13 +10,11 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use zeroize::Zeroizing;
 
+use crate::jose::{Tokens, VerifiedClaims, VerifiedPayload};
 use crate::lifeline::{Lifeline, State};
-#[cfg(feature = "jose")]
 use crate::profile::{Exporter, ForeignCredential, Registry};
 use crate::refusal::Refusal;
 use crate::store::RegisteredKey;
-#[cfg(feature = "jose")]
-use crate::token::{Tokens, VerifiedClaims};
 use crate::{Authentication, VerifiedClient};
 
 /// One TLS connection: what its requests are checked against, and what the first that passed left behind.
@@ -33,7 +31,6 @@ pub(crate) struct Connection {
     /// The first authority that passed rule A, and how it was written: most connections know no other.
     pub(crate) covered: OnceLock<(Box<str>, Authority)>,
     /// Only where another profile than v1 is switched on: v1 exports once, before there is a connection.
-    #[cfg(feature = "jose")]
     pub(crate) exporter: Option<Exporter>,
 }
 
@@ -46,7 +43,6 @@ pub(crate) struct Pinned {
     /// The first whole field with a password that passed: a request that repeats it needs no second derivation.
     pub(crate) otp_field: OnceLock<Zeroizing<Box<[u8]>>>,
     /// What checks tokens, from the first one on.
-    #[cfg(feature = "jose")]
     tokens: OnceLock<Box<Tokens>>,
 }
 
@@ -55,15 +51,13 @@ struct Verified<'a> {
     pinned: &'a Pinned,
     /// Whether its keys were derived anew.
     is_derived: bool,
-    #[cfg(feature = "jose")]
     payload: Payload,
 }
 
 /// What is still to be checked of a token, or is there already.
-#[cfg(feature = "jose")]
 enum Payload {
     None,
-    OfToken(CredentialKind, ekm_otp::jose::VerifiedPayload),
+    OfToken(CredentialKind, VerifiedPayload),
     OfOtherProfile(VerifiedClaims),
 }
 
@@ -71,7 +65,6 @@ enum Payload {
 pub(crate) struct Passed {
     pub(crate) client: VerifiedClient,
     /// What its token says.
-    #[cfg(feature = "jose")]
     pub(crate) claims: Option<VerifiedClaims>,
     /// The server proof, where the response must carry it.
     pub(crate) proof: Option<HeaderValue>,
@@ -80,11 +73,7 @@ pub(crate) struct Passed {
 }
 
 impl Connection {
-    pub(crate) fn new(
-        handshake: Handshake,
-        authentication: Arc<Authentication>,
-        #[cfg(feature = "jose")] exporter: Option<Exporter>,
-    ) -> Self {
+    pub(crate) fn new(handshake: Handshake, authentication: Arc<Authentication>, exporter: Option<Exporter>) -> Self {
         Self {
             authentication,
             ekm: handshake.ekm,
@@ -95,7 +84,6 @@ impl Connection {
             proof_is_due: AtomicBool::new(true),
             has_body: AtomicBool::new(false),
             covered: OnceLock::new(),
-            #[cfg(feature = "jose")]
             exporter,
         }
     }
@@ -119,7 +107,6 @@ impl Connection {
         if is_probe && request.method() != Method::GET {
             return Err(Refusal::ProbeMethod);
         }
-        #[cfg(feature = "jose")]
         let claims = match verified.payload {
             Payload::None => None,
             Payload::OfOtherProfile(claims) => Some(claims),
@@ -128,16 +115,8 @@ impl Connection {
                 Some(tokens.check(kind, &payload, request, &authority, self.authentication.leeway)?)
             }
         };
-        #[cfg(not(feature = "jose"))]
-        let _ = authority;
         let proof_is_due = verified.is_derived || is_probe || self.proof_is_due.load(Ordering::Relaxed);
-        Ok(Passed {
-            client: pinned.client.clone(),
-            #[cfg(feature = "jose")]
-            claims,
-            proof: pinned.proof.clone().filter(|_| proof_is_due),
-            is_probe,
-        })
+        Ok(Passed { client: pinned.client.clone(), claims, proof: pinned.proof.clone().filter(|_| proof_is_due), is_probe })
     }
 
     /// Parse, kind, rule N, channel, look up, MAC, active, pin, minimum.
@@ -145,7 +124,6 @@ impl Connection {
         if let Some(pinned) = self.pinned.get().filter(|pinned| repeats(headers, pinned)) {
             return if pinned.key.is_active() { Ok(Verified::again(pinned)) } else { Err(Refusal::Revoked(pinned.key.kid().clone())) };
         }
-        #[cfg(feature = "jose")]
         if let Some(verified) = self.verify_other_profile(headers) {
             return verified;
         }
@@ -155,7 +133,6 @@ impl Connection {
         if !credential.channel.matches(&self.ekm.channel()) {
             return Err(Refusal::Channel);
         }
-        #[cfg(feature = "jose")]
         if let Some(verified) = self.verify_token_again(&credential) {
             return verified;
         }
@@ -173,20 +150,16 @@ impl Connection {
                 pinned.otp_field.get_or_init(|| Zeroizing::new(field.into()));
                 Ok(Verified { is_derived: true, ..Verified::again(pinned) })
             }
-            #[cfg(feature = "jose")]
             Presented::Jws(token) | Presented::Jwe(token) => {
-                let tokens = Tokens::new(prk.token_verifier(&credential.kid));
+                let tokens = Tokens::new(&prk, &credential.kid);
                 let (pinned, payload) = self.admit(key, &credential.kid, kind, tokens.verify(kind, token), proof)?;
                 pinned.tokens.get_or_init(|| Box::new(tokens));
                 Ok(Verified { pinned, is_derived: true, payload: Payload::OfToken(kind, payload) })
             }
-            #[cfg(not(feature = "jose"))]
-            Presented::Jws(_) | Presented::Jwe(_) => Err(Refusal::Kind(kind)),
         }
     }
 
     /// A token of the client that the connection belongs to: its keys are there already.
-    #[cfg(feature = "jose")]
     fn verify_token_again(&self, credential: &Credential) -> Option<Result<Verified<'_>, Refusal>> {
         let (Presented::Jws(token) | Presented::Jwe(token)) = &credential.presented else { return None };
         let pinned = self.pinned.get().filter(|pinned| *pinned.key.kid() == credential.kid)?;
@@ -197,7 +170,6 @@ impl Connection {
     }
 
     /// A credential of another profile, where one is switched on.
-    #[cfg(feature = "jose")]
     fn verify_other_profile(&self, headers: &HeaderMap) -> Option<Result<Verified<'_>, Refusal>> {
         let (profile, exporter) = (self.authentication.other_profile.as_ref()?, self.exporter.as_ref()?);
         let kind = profile.kind_of(headers)?;
@@ -210,7 +182,6 @@ impl Connection {
         Some(verify())
     }
 
-    #[cfg(feature = "jose")]
     fn registry(&self) -> Registry<'_> {
         Registry { keys: &*self.authentication, leeway: self.authentication.leeway }
     }
@@ -268,7 +239,6 @@ impl Connection {
                 key,
                 proof,
                 otp_field: OnceLock::new(),
-                #[cfg(feature = "jose")]
                 tokens: OnceLock::new(),
             }
         });
@@ -284,12 +254,7 @@ impl Connection {
 impl<'a> Verified<'a> {
     /// The credential was verified on this connection before.
     fn again(pinned: &'a Pinned) -> Self {
-        Self {
-            pinned,
-            is_derived: false,
-            #[cfg(feature = "jose")]
-            payload: Payload::None,
-        }
+        Self { pinned, is_derived: false, payload: Payload::None }
     }
 }
 

@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use ekm_otp::field::CredentialKind;
+use ekm_otp::field::{CredentialError, CredentialKind};
 use ekm_otp::go::{ApiKey, Bearer, Usage};
 use ekm_otp::{KeyId, Profile, Tag};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderName};
 
 use crate::Authentication;
+use crate::jose::{VerifiedClaims, unix_time};
 use crate::profile::{Exporter, ForeignCredential, OtherProfile, Registry};
 use crate::refusal::Refusal;
 use crate::store::RegisteredKey;
-use crate::token::{VerifiedClaims, unix_time};
 
 const CLIENT: HeaderName = HeaderName::from_static("client");
 const API_KEY: HeaderName = HeaderName::from_static("apikey");
@@ -62,18 +62,16 @@ impl OtherProfile for Go {
             None => {
                 let client =
                     one(headers, &CLIENT)?.and_then(|client| std::str::from_utf8(client).ok()).and_then(|client| KeyId::new(client).ok());
-                let kid = client.ok_or(Refusal::Foreign("the field client names no key id"))?;
+                let kid = client.ok_or(malformed("the field client names no key id"))?;
                 let presented = one(headers, &API_KEY)?.unwrap_or_default();
                 let key = look_up(&kid)?;
                 let is_right = ApiKey::new(mac(&key, Usage::ApiKey(&kid))?).verify(presented);
                 Ok(ForeignCredential { key, kid, claims: is_right.then_some(None).ok_or("another API key") })
             }
             Some(field) => {
-                let token = Bearer::read(bearer(field).unwrap_or_default()).map_err(|fault| Refusal::Foreign(fault.0))?;
-                let kid = token
-                    .kid()
-                    .or(self.default_kid.as_ref())
-                    .ok_or(Refusal::Foreign("a JWS names no key id, and no default is configured"))?;
+                let token = Bearer::read(bearer(field).unwrap_or_default()).map_err(|fault| malformed(fault.0))?;
+                let kid =
+                    token.kid().or(self.default_kid.as_ref()).ok_or(malformed("a JWS names no key id, and no default is configured"))?;
                 let key = look_up(kid)?;
                 let claims = token.verify(&mac(&key, Usage::Signing)?, &mac(&key, Usage::Encryption)?, unix_time(), registry.leeway);
                 let claims = claims.map(|claims| Some(VerifiedClaims::of_other_profile(kind, claims))).map_err(|fault| fault.0);
@@ -88,6 +86,10 @@ impl OtherProfile for Go {
     }
 }
 
+fn malformed(why: &'static str) -> Refusal {
+    CredentialError::Malformed(why).into()
+}
+
 /// The token of `Authorization: Bearer <token>` (RFC 6750 §2.1).
 fn bearer(field: &[u8]) -> Option<&[u8]> {
     let (scheme, token) = field.split_at_checked("Bearer ".len())?;
@@ -99,6 +101,6 @@ fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a [u8]>
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (value, None) => Ok(value.map(|value| value.as_bytes())),
-        _ => Err(Refusal::Foreign("a field stands twice")),
+        _ => Err(malformed("a field stands twice")),
     }
 }

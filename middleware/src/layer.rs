@@ -14,8 +14,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 use tracing::Instrument as _;
 
-#[cfg(feature = "jose")]
-use crate::VerifiedClaims;
+use crate::jose::VerifiedClaims;
 use crate::refusal::Refusal;
 use crate::{Authentication, ConnectionAuthenticator, VerifiedClient};
 
@@ -116,7 +115,6 @@ fn admit<B, F, R: Default>(
         Ok(passed) => {
             connection.strip(request.headers_mut());
             request.extensions_mut().insert::<VerifiedClient>(passed.client);
-            #[cfg(feature = "jose")]
             match passed.claims {
                 Some(claims) => drop(request.extensions_mut().insert::<VerifiedClaims>(claims)),
                 // What stands there is of another request.

@@ -14,32 +14,36 @@ mod authority;
 #[cfg(feature = "axum")]
 mod axum;
 mod checks;
+mod diagnosis;
 #[cfg(feature = "jose")]
 mod go;
+#[cfg(feature = "jose")]
+mod jose;
+#[cfg(not(feature = "jose"))]
+#[path = "passwords_only.rs"]
+mod jose;
 mod layer;
 mod lifeline;
 mod listener;
 mod log_budget;
-#[cfg(feature = "jose")]
+#[cfg_attr(not(feature = "jose"), expect(dead_code, reason = "the only other profile is made of tokens, too"))]
 mod profile;
 mod refusal;
 mod serve;
 mod store;
 mod stream;
-#[cfg(feature = "jose")]
-mod token;
 mod verified;
 
 pub use acceptor::{AcceptError, EkmAcceptor};
 pub use authentication::Authentication;
 pub use authenticator::{ConnectionAuthenticator, RetiredOtp};
+#[cfg(feature = "jose")]
+pub use jose::VerifiedClaims;
 pub use layer::{EkmOtp, EkmOtpLayer, ResponseFuture};
 pub use listener::EkmListener;
 pub use serve::serve_connection;
 pub use store::{MemoryStore, RegisterError, RegisteredKey, SecretStore, StoreUnavailable};
 pub use stream::EkmStream;
-#[cfg(feature = "jose")]
-pub use token::VerifiedClaims;
 pub use verified::VerifiedClient;
 
 // What stands in this crate's signatures.

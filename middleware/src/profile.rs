@@ -12,9 +12,9 @@ use http::HeaderMap;
 use tokio_rustls::server::TlsStream;
 use zeroize::Zeroizing;
 
+use crate::jose::VerifiedClaims;
 use crate::refusal::Refusal;
 use crate::store::RegisteredKey;
-use crate::token::VerifiedClaims;
 
 /// Another wire than v1's.
 pub(crate) trait OtherProfile: Send + Sync {

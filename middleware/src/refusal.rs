@@ -4,6 +4,9 @@ use ekm_otp::KeyId;
 use ekm_otp::field::{CredentialError, CredentialKind};
 use http::StatusCode;
 
+use crate::diagnosis::Diagnosis;
+use crate::jose::TokenFault;
+
 /// Why a request does not reach the application.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(crate) enum Refusal {
@@ -19,12 +22,8 @@ pub(crate) enum Refusal {
     Kind(CredentialKind),
     #[error("the key id {kid} must show more than a credential of the kind {kind}")]
     BelowMinimum { kid: KeyId, kind: CredentialKind },
-    #[cfg(feature = "jose")]
     #[error(transparent)]
-    Claims(#[from] ekm_otp::jose::ClaimsError),
-    #[cfg(feature = "jose")]
-    #[error("malformed credential of the profile go: {0}")]
-    Foreign(&'static str),
+    Token(#[from] TokenFault),
     #[error("unknown key id {0}")]
     UnknownKid(KeyId),
     #[error("the key id {0} is revoked")]
@@ -65,13 +64,12 @@ impl Refusal {
             | Self::Wrong { .. }
             | Self::Kind(_)
             | Self::BelowMinimum { .. }
+            | Self::Token(_)
             | Self::UnknownKid(_)
             | Self::Revoked(_)
             | Self::Pinned
             | Self::TooManyFailures
             | Self::Ended => StatusCode::UNAUTHORIZED,
-            #[cfg(feature = "jose")]
-            Self::Claims(_) | Self::Foreign(_) => StatusCode::UNAUTHORIZED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             // RFC 9112 §3.2
             Self::Host | Self::Target => StatusCode::BAD_REQUEST,
@@ -87,31 +85,8 @@ impl Refusal {
         match self {
             Self::Channel => Diagnosis::Channel,
             Self::Kind(_) | Self::BelowMinimum { .. } => Diagnosis::Credential,
-            #[cfg(feature = "jose")]
-            Self::Claims(ekm_otp::jose::ClaimsError::Time(_)) => Diagnosis::Time,
-            #[cfg(feature = "jose")]
-            Self::Claims(_) => Diagnosis::Claims,
+            Self::Token(fault) => fault.diagnosis(),
             _ => Diagnosis::None,
         }
     }
-}
-
-/// What a 401 tells its peer, in the challenge's `error`.
-#[cfg_attr(not(feature = "jose"), expect(dead_code, reason = "Time and Claims are of tokens"))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Diagnosis {
-    /// Nothing: the credential is missing or wrong, and why is nobody's business.
-    None = 0,
-    /// The credential was made for another connection. Says nothing about key ids.
-    Channel = 1,
-    /// It is of a kind that is not accepted here, or not from this key id.
-    Credential = 2,
-    /// It was made by the holder of the secret, at another time.
-    Time = 3,
-    /// It was made by the holder of the secret, for another request, or was used before.
-    Claims = 4,
-}
-
-impl Diagnosis {
-    pub(crate) const ALL: [Option<&str>; 5] = [None, Some("channel"), Some("credential"), Some("time"), Some("claims")];
 }

@@ -3,22 +3,18 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-#[cfg(feature = "jose")]
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-#[cfg(feature = "jose")]
 use ekm_otp::Handshake;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_rustls::server::TlsStream;
 
-use crate::ConnectionAuthenticator;
 use crate::lifeline::{Lifeline, State};
-#[cfg(feature = "jose")]
-use crate::{Authentication, profile::Exporter};
+use crate::profile::Exporter;
+use crate::{Authentication, ConnectionAuthenticator};
 
 /// How long a connection that is to be closed may go on with what is under way.
 const CLOSE_GRACE: Duration = Duration::from_secs(5);
@@ -43,12 +39,11 @@ pub struct EkmStream<IO> {
 
 /// Who can reach the TLS session.
 #[derive(Debug)]
-#[cfg_attr(feature = "jose", expect(clippy::large_enum_variant, reason = "the large one is the usual one"))]
+#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
 enum Io<IO> {
     /// Nobody else: all that is exported of it was exported before.
     Owned(TlsStream<IO>),
     /// An exporter, too. Only where a profile needs one.
-    #[cfg(feature = "jose")]
     Shared(Arc<Mutex<TlsStream<IO>>>),
 }
 
@@ -59,7 +54,6 @@ impl<IO> Io<IO> {
     {
         match self {
             Self::Owned(stream) => f(Pin::new(stream)),
-            #[cfg(feature = "jose")]
             Self::Shared(stream) => f(Pin::new(&mut *stream.lock().unwrap_or_else(PoisonError::into_inner))),
         }
     }
@@ -89,7 +83,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> EkmStream<IO> {
     }
 
     /// For a profile that exports after the handshake.
-    #[cfg(feature = "jose")]
     pub(crate) fn with_exporter(io: TlsStream<IO>, handshake: Handshake, authentication: Arc<Authentication>) -> Self
     where
         IO: Send + 'static,

@@ -4,13 +4,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use ekm_otp::Authority;
 use ekm_otp::field::{CredentialKind, PresentedToken};
-use ekm_otp::jose::{ClaimsError, SignedRequest, TokenVerifier, VerifiedPayload, Window};
+pub(crate) use ekm_otp::jose::VerifiedPayload;
+use ekm_otp::jose::{ClaimsError, SignedRequest, TokenVerifier, Window};
+use ekm_otp::{Authority, KeyId, Prk};
 use http::Request;
 use serde_json::{Map, Value};
 
-use crate::refusal::Refusal;
+use crate::diagnosis::Diagnosis;
 
 /// One connection's tokens, from the first that was verified.
 pub(crate) struct Tokens {
@@ -19,8 +20,8 @@ pub(crate) struct Tokens {
 }
 
 impl Tokens {
-    pub(crate) fn new(verifier: TokenVerifier) -> Self {
-        Self { verifier, window: Mutex::default() }
+    pub(crate) fn new(prk: &Prk, kid: &KeyId) -> Self {
+        Self { verifier: prk.token_verifier(kid), window: Mutex::default() }
     }
 
     pub(crate) fn verify(&self, kind: CredentialKind, token: &PresentedToken) -> Result<VerifiedPayload, &'static str> {
@@ -35,7 +36,7 @@ impl Tokens {
         request: &Request<B>,
         authority: &Authority,
         leeway: Duration,
-    ) -> Result<VerifiedClaims, Refusal> {
+    ) -> Result<VerifiedClaims, TokenFault> {
         let signed = SignedRequest {
             audience: &authority.audience(),
             method: request.method().as_str(),
@@ -54,6 +55,20 @@ impl Tokens {
             expires_at: Some(claims.exp),
             extra: claims.extra.into_map(),
         })))
+    }
+}
+
+/// Why a token does not fit its request. Its maker holds the secret.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct TokenFault(#[from] ClaimsError);
+
+impl TokenFault {
+    pub(crate) fn diagnosis(&self) -> Diagnosis {
+        match self.0 {
+            ClaimsError::Time(_) => Diagnosis::Time,
+            _ => Diagnosis::Claims,
+        }
     }
 }
 
