@@ -21,7 +21,8 @@ shown = ""
 def more():
     global shown
     try:
-        piece = os.read(fd, 4096).decode()
+        # A signature is no text.
+        piece = os.read(fd, 4096).decode("latin1")
     except OSError:
         piece = ""
     shown += piece
@@ -76,16 +77,71 @@ assert "test password" not in shown, shown
         &sign,
         Some("message"),
         r#"
-expect("Password of the key: ")
+expect("Password of the key (Enter if it has none): ")
 assert not echo()
 type("test password\n")
-# The signature is no text.
-def more():
-    try: return os.read(fd, 4096)
-    except OSError: return b""
 assert end() == 0
 "#,
     ));
+}
+
+/// A signing key as tpm2-tools make it, protected against guessing, in a file that does not tell whether it has a password.
+fn key_of_tpm2_tools(bench: &Bench, file: &str, password: &[&str]) {
+    let tool = |name: &str, args: &[&str]| drop(bench.swtpm.tool(name, args));
+    std::fs::write(bench.path("unique"), [0, 0, 0, 0]).expect("writing");
+    tool("tpm2_createprimary", &["-C", "o", "-G", "ecc", "-c", "primary.ctx", "-a", H2_ATTRIBUTES, "-u", "unique"]);
+    let create = ["-C", "primary.ctx", "-G", "ecc256", "-u", "k.pub", "-r", "k.priv"];
+    tool("tpm2_create", &[&create[..], password].concat());
+    tool("tpm2_encodeobject", &["-C", "primary.ctx", "-u", "k.pub", "-r", "k.priv", "-o", file]);
+    tool("tpm2_flushcontext", &["-t"]);
+}
+
+const H2_ATTRIBUTES: &str = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt";
+
+fn wrong_passwords(bench: &Bench) -> String {
+    let told = bench.swtpm.tool("tpm2_getcap", &["properties-variable"]);
+    told.lines().find(|line| line.contains("TPM2_PT_LOCKOUT_COUNTER")).expect("it tells").trim().to_owned()
+}
+
+#[test]
+fn a_key_that_may_have_a_password_is_tried_without_and_then_asked_for() {
+    let bench = Bench::new();
+    std::fs::write(bench.path("message"), "a message").expect("writing");
+    key_of_tpm2_tools(&bench, "open.pem", &[]);
+    key_of_tpm2_tools(&bench, "closed.pem", &["-p", "test password"]);
+    fn sign(file: &str) -> [&str; 6] {
+        ["key", "sign", "--key", file, "--scheme", "ecdsa"]
+    }
+    let sign_at_terminal = |file: &str, script: &str| {
+        passes(&at_terminal(&bench, &sign(file), Some("message"), script));
+    };
+    let none_is_asked_for = "assert end() == 0, shown\nassert 'Password' not in shown, shown";
+    let question = "expect('Password of the key (Enter if it has none): ')";
+
+    sign_at_terminal("open.pem", none_is_asked_for);
+    assert!(wrong_passwords(&bench).ends_with("0x0"));
+    // The one try is counted, and no second one.
+    for _ in 0..2 {
+        sign_at_terminal("closed.pem", &format!("{question}\ntype('test password\\n')\nassert end() == 0, shown"));
+        assert!(wrong_passwords(&bench).ends_with("0x1"));
+    }
+    // While the TPM remembers it, keys without one are asked for, too. An empty answer is one.
+    sign_at_terminal("open.pem", &format!("{question}\ntype('\\n')\nassert end() == 0, shown"));
+
+    // Where there is nobody to ask: it works, or what is wanted is told, and the TPM is never locked.
+    let client = |file| {
+        let mut client = Command::new("setsid");
+        client.args(["--wait", CLIENT]).args(sign(file)).current_dir(bench.swtpm.dir()).env("TPM2TOOLS_TCTI", bench.swtpm.tcti());
+        let message = std::fs::File::open(bench.path("message")).expect("the message");
+        client.env_remove("SSH_ASKPASS").stdin(message).output().expect("setsid")
+    };
+    assert!(client("open.pem").status.success(), "{}", text(&client("open.pem").stderr));
+    for _ in 0..4 {
+        let refused = client("closed.pem");
+        assert_eq!(refused.status.code(), Some(77), "{}", text(&refused.stderr));
+        assert!(text(&refused.stderr).contains("--password-file or TPM_KEY_AUTH"), "{}", text(&refused.stderr));
+    }
+    assert!(wrong_passwords(&bench).ends_with("0x2"), "{}", wrong_passwords(&bench));
 }
 
 #[test]

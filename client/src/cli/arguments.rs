@@ -117,10 +117,10 @@ pub(crate) fn read_key_file(path: &Path) -> Result<KeyFile, CliError> {
 impl UseKeyArgs {
     pub(crate) const PASSWORD: Asked<'static> = Asked { flag: "--password-file", variable: "TPM_KEY_AUTH", prompt: "Password of the key" };
 
-    /// The key with all that it takes to use it. A password is asked for only where the key is known to have one.
+    /// The key with all that it takes to use it. A password that was not given is asked for where it may have one.
     pub(crate) async fn source(&self, key: &KeyRef, tpm: &TpmHandle) -> Result<KeySource, CliError> {
         let given = password::given(Self::PASSWORD, self.password_file.as_deref())?;
-        match key {
+        let (source, may_need_password) = match key {
             KeyRef::Handle(handle, name) => {
                 let policy = match &self.pcrs {
                     None => Policy::default(),
@@ -130,11 +130,8 @@ impl UseKeyArgs {
                         tpm.policy_for(pcrs.clone(), description.auth_policy.as_deref().unwrap_or_default()).await?
                     }
                 };
-                let password = match given {
-                    None if policy.needs_password() => Some(password::required(Self::PASSWORD, None, false).await?),
-                    given => given,
-                };
-                Ok(KeySource::handle(*handle, policy).with_name(name.clone()).with_password(password))
+                let may_need_password = policy.needs_password() || policy.is_empty();
+                (KeySource::handle(*handle, policy).with_name(name.clone()), may_need_password)
             }
             KeyRef::File(path) => {
                 let file = read_key_file(path)?;
@@ -148,12 +145,25 @@ impl UseKeyArgs {
                     }
                     None => file,
                 };
-                let password = match given {
-                    None if file.needs_password() => Some(password::required(Self::PASSWORD, None, false).await?),
-                    given => given,
-                };
-                Ok(KeySource::from(file).with_password(password))
+                let may_need_password = file.may_need_password();
+                (KeySource::from(file), may_need_password)
+            }
+        };
+        match given {
+            None if may_need_password => Self::ask(source, tpm).await,
+            given => Ok(source.with_password(given)),
+        }
+    }
+
+    /// Nothing tells whether it has a password: tries without, then asks. A try that would count as a wrong password, of a key that is protected
+    /// against guessing, is made if it is the only one that the TPM remembers, or nobody is there to ask.
+    async fn ask(source: KeySource, tpm: &TpmHandle) -> Result<KeySource, CliError> {
+        if source.policy().is_empty() {
+            let failures = if password::can_ask() { 0 } else { u32::MAX };
+            if tpm.load(source.clone()).works_without_password(failures).await? == Some(true) {
+                return Ok(source);
             }
         }
+        Ok(source.with_password(password::optional(Self::PASSWORD).await?))
     }
 }

@@ -216,7 +216,7 @@ fn write_key(mut file: PrivateFile, key: &KeyFile, args: &NewKeyArgs) -> Result<
 
 fn tell_key(key: &KeyFile, args: &NewKeyArgs) {
     note!("wrote the key {} to {}. It is of use with this TPM only", args.kid, shown(&args.out));
-    match (key.policy().is_empty(), key.needs_password()) {
+    match (key.policy().is_empty(), key.may_need_password()) {
         (false, _) => note!("to use it takes: {}", key.policy()),
         (true, true) => note!("to use it takes: its password"),
         (true, false) => {}

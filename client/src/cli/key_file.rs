@@ -50,7 +50,7 @@ pub(crate) async fn inspect(args: InspectArgs) -> Result<(), CliError> {
     let mut told = vec![
         key.describe().to_string(),
         format!("policy:      {}", key.policy()),
-        format!("password:    {}", if key.needs_password() { "yes" } else { "none, or the file does not tell" }),
+        format!("password:    {}", if key.may_need_password() { "yes" } else { "none, or the file does not tell" }),
         match key.parent() {
             Parent::H2Primary => "parent:      H-2 primary of the owner hierarchy".to_owned(),
             Parent::Persistent(handle) => format!("parent:      persistent handle 0x{handle:08x}"),

@@ -39,6 +39,17 @@ pub(crate) async fn required(asked: Asked<'_>, file: Option<&Path>, twice: bool)
     }
 }
 
+/// The password of a key that may have none: an empty answer says so.
+pub(crate) async fn optional(asked: Asked<'_>) -> Result<Option<Password>, CliError> {
+    let answer = ask_once(asked, &format!("{} (Enter if it has none)", asked.prompt)).await?;
+    if answer.is_empty() { Ok(None) } else { password("the password", answer).map(Some) }
+}
+
+/// Whether there is somebody to ask, or something.
+pub(crate) fn can_ask() -> bool {
+    prompt::has_terminal() || std::env::var_os("SSH_ASKPASS").is_some_and(|helper| !helper.is_empty())
+}
+
 async fn ask(asked: Asked<'_>, twice: bool) -> Result<Password, CliError> {
     let first = ask_once(asked, asked.prompt).await?;
     if twice {

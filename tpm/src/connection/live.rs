@@ -109,6 +109,12 @@ impl Live {
         Some(allowed.saturating_sub(self.property(PropertyTag::LockoutCounter)?))
     }
 
+    /// Whether at most `failures` wrong passwords are remembered, and one more does not lock the TPM.
+    pub(crate) fn can_spare_a_try(&mut self, failures: u32) -> bool {
+        let is_remembered = self.property(PropertyTag::LockoutCounter).is_some_and(|remembered| remembered <= failures);
+        is_remembered && self.tries_left().is_some_and(|left| left > 1)
+    }
+
     /// What the TPM says of an object. Its name is the one that the session's HMAC covers from then on (TCG part 1, 19.3.4: cpHash).
     pub(crate) fn read_public(&mut self, handle: KeyHandle) -> Result<Public, TpmError> {
         let read = self.context.execute_without_session(|c| c.read_public(handle));

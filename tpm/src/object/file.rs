@@ -137,10 +137,11 @@ impl KeyFile {
         self
     }
 
-    /// Whether it is known to need a password. A file of tpm2-tools does not tell.
+    /// Whether it needs a password, or may need one: a file of tpm2-tools does not tell
+    /// ([`works_without_password`](crate::TpmKey::works_without_password) does). [`policy`](Self::policy) knows whether it surely does.
     #[must_use]
-    pub fn needs_password(&self) -> bool {
-        self.policy.needs_password() || !self.empty_auth && self.policy.is_empty() && !self.public.object_attributes().no_da()
+    pub fn may_need_password(&self) -> bool {
+        self.policy.needs_password() || !self.empty_auth && self.policy.is_empty()
     }
 
     /// What the public area says. Needs no TPM.

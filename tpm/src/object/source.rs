@@ -98,6 +98,15 @@ impl KeySource {
         self
     }
 
+    /// What must be fulfilled to use the key.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        match self {
+            Self::File { file, .. } => file.policy(),
+            Self::Handle { policy, .. } => policy,
+        }
+    }
+
     pub(crate) fn password(&self) -> Option<&Password> {
         match self {
             Self::File { password, .. } | Self::Handle { password, .. } => password.as_ref(),

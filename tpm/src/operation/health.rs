@@ -192,11 +192,11 @@ impl KeyHealth {
                 if is_loaded {
                     live.loaded(slot, source)?;
                 }
-                (file.public().clone(), file.policy().clone(), is_loaded, file.needs_password())
+                (file.public().clone(), file.policy().clone(), is_loaded, file.may_need_password())
             }
             KeySource::Handle { policy, .. } => {
                 let public = live.loaded(slot, source)?.public;
-                let may = policy.needs_password() || policy.is_empty() && !public.object_attributes().no_da();
+                let may = policy.needs_password() || policy.is_empty();
                 (public, policy.clone(), true, may)
             }
         };

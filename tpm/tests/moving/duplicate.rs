@@ -49,7 +49,7 @@ async fn a_movable_key_is_the_same_in_the_other_tpm_and_its_secret_is_on_neither
         let origin: &[&str] = if kind == KeyKind::HmacSha256 { &[] } else { &["sensitivedataorigin"] };
         let guard: &[&str] = if secret.is_some() { &[] } else { &["noda"] };
         assert_eq!(file.describe().attributes, [origin, &["userwithauth"], guard, &["sign"]].concat(), "{kind}");
-        assert!(file.policy().is_empty() && file.needs_password() == secret.is_some(), "{kind}: it is used as any other");
+        assert!(file.policy().is_empty() && file.may_need_password() == secret.is_some(), "{kind}: it is used as any other");
 
         let target = to.parent_public(parent).await.unwrap_or_else(|e| panic!("{kind}: {e}"));
         let source = KeySource::from(file.clone()).with_password(secret.clone());
@@ -58,7 +58,7 @@ async fn a_movable_key_is_the_same_in_the_other_tpm_and_its_secret_is_on_neither
         assert_eq!((moving.describe(), moving.description()), (file.describe(), Some("client1")));
         let arrived = to.import_duplicate(parent, moving).await.unwrap_or_else(|e| panic!("{kind}: {e}"));
         let arrived = written(&arrived);
-        assert_eq!((arrived.parent(), arrived.description(), arrived.needs_password()), (parent, Some("client1"), secret.is_some()));
+        assert_eq!((arrived.parent(), arrived.description(), arrived.may_need_password()), (parent, Some("client1"), secret.is_some()));
         assert_eq!(arrived.describe(), file.describe(), "{kind}");
         let here = KeySource::from(arrived.clone()).with_password(secret.clone());
         if kind == KeyKind::HmacSha256 {
@@ -132,7 +132,7 @@ async fn a_persistent_key_and_an_imported_one_can_be_movable_too() {
     let from = open(&old.tcti());
     let moving = from.load(KeySource::handle(0x8100_0010, Default::default())).duplicate(&target).await.expect("duplicated");
     let arrived = to.import_duplicate(Parent::H2Primary, carried(&moving)).await.expect("imported");
-    assert!(!arrived.needs_password());
+    assert!(!arrived.may_need_password());
     signs(&new, &to, arrived, &file).await;
     leaves_nothing(&old, from);
     leaves_nothing(&new, to);

@@ -264,16 +264,22 @@ pub(super) async fn check_key(
         }
     }
     let is_open = check_policy(report, &facts, asked.pcrs.is_some());
-    if facts.may_need_password && !has_password {
+    // Where guessing is not counted, nothing is lost by it.
+    let is_known_open = !has_password
+        && !facts.is_guarded
+        && facts.policy.is_empty()
+        && key.works_without_password(0).await.is_ok_and(|works| works == Some(true));
+    let may_need_password = facts.may_need_password && !is_known_open;
+    if may_need_password && !has_password {
         report.ok("key-password", "it has a password, or may have one; none was given (--password-file, TPM_KEY_AUTH), and none is tried");
-    } else if facts.may_need_password {
+    } else if may_need_password {
         report.ok("key-password", "it has a password, or may have one, and one was given");
     } else {
         report.ok("key-password", "none is needed");
     }
     let is_right_kind = facts.description.kind == Some(KeyKind::HmacSha256);
     let is_locked = facts.is_guarded && health.lockout.is_locked;
-    (is_open && is_right_kind && !is_locked && (has_password || !facts.may_need_password)).then_some(key)
+    (is_open && is_right_kind && !is_locked && (has_password || !may_need_password)).then_some(key)
 }
 
 fn tell_kind(report: &mut Report, check: &'static str, finding: String, description: &KeyDescription, is_for_server: bool) {
