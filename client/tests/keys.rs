@@ -61,7 +61,11 @@ fn a_password_comes_from_file_environment_or_helper_and_is_wanted_only_where_the
     assert_eq!(succeeds(&run(&bench, &[("TPM_KEY_AUTH", "open sesame")], "", &get)), "ok\n");
     let helper = askpass(&bench, "open sesame");
     assert_eq!(succeeds(&run(&bench, &[("SSH_ASKPASS", &helper)], "", &get)), "ok\n");
-    assert_eq!(fs::read_to_string(bench.path("asked")).expect("the helper's log"), "Password of the key: \n", "asked once");
+    assert_eq!(
+        fs::read_to_string(bench.path("asked")).expect("the helper's log"),
+        "Password of the key (Enter if it has none): \n",
+        "asked once"
+    );
 
     let (code, told) = failed(&run(&bench, &[], "", &get));
     assert_eq!(code, Some(77));
@@ -290,6 +294,51 @@ fn a_key_of_tpm2_tools_is_used_with_the_registers_and_the_password_that_its_file
     bench.swtpm.tool("tpm2_pcrextend", &[&format!("16:sha256={}", "ab".repeat(32))]);
     let (code, told) = failed(&get("sha256:0,16"));
     assert!(code == Some(77) && told.contains("have changed since"), "{code:?} {told}");
+}
+
+#[test]
+fn registers_that_hold_nothing_are_warned_of_and_a_bank_that_is_off_is_named() {
+    let mut bench = Bench::new();
+    let create = |bench: &Bench, pcrs: &str, out: &str| {
+        run(bench, &[], "", &["key", "create", "--kid", "c", "--kind", "p256", "--out", out, "--pcrs", pcrs])
+    };
+    let warned = create(&bench, "sha1:0,16", "empty.pem");
+    assert!(warned.status.success() && text(&warned.stderr).contains("nothing was measured into sha1:0,16 "), "{}", text(&warned.stderr));
+    bench.swtpm.tool("tpm2_pcrextend", &[&format!("0:sha1={}", "ab".repeat(20))]);
+    let warned = text(&create(&bench, "sha1:0", "measured.pem").stderr);
+    assert!(!warned.contains("warning"), "{warned}");
+
+    bench.swtpm.tool("tpm2_pcrallocate", &["sha1:none+sha256:all"]);
+    bench.swtpm.restart();
+    let off = "no PCR bank sha1, or it is switched off";
+    let (_, told) = failed(&create(&bench, "sha1:0", "off.pem"));
+    assert!(told.contains(off) && !bench.path("off.pem").exists(), "{told}");
+    let (_, told) = failed(&run(&bench, &[], "message", &["key", "sign", "--key", "measured.pem", "--scheme", "ecdsa"]));
+    assert!(told.contains(off), "{told}");
+}
+
+#[test]
+fn a_key_under_another_primary_template_is_told_and_loaded_where_that_is_named() {
+    let bench = Bench::new();
+    let tool = |tool: &str, args: &[&str]| drop(bench.swtpm.tool(tool, args));
+    for (template, flags) in [("rsa", &[][..]), ("ecc", &["-G", "ecc"])] {
+        let (context, file) = (format!("{template}.ctx"), format!("{template}.pem"));
+        tool("tpm2_createprimary", &[&["-Q", "-C", "o", "-c", &context], flags].concat());
+        tool("tpm2_create", &["-Q", "-C", &context, "-G", "ecc256", "-u", "key.pub", "-r", "key.priv"]);
+        tool("tpm2_encodeobject", &["-C", &context, "-u", "key.pub", "-r", "key.priv", "-o", &file]);
+        tool("tpm2_flushcontext", &["-t"]);
+
+        let sign = ["key", "sign", "--key", &file, "--scheme", "ecdsa"];
+        let (code, told) = failed(&run(&bench, &[], "message", &sign));
+        assert!(code == Some(64) && told.contains("another primary template") && told.contains("--parent-template"), "{code:?} {told}");
+        let named = ["--parent-template", template];
+        let signed = run(&bench, &[], "message", &[&sign[..], &named].concat());
+        assert!(signed.status.success() && !signed.stdout.is_empty(), "{template}: {}", text(&signed.stderr));
+        let inspected = run(&bench, &[], "", &[&["key", "inspect", &file][..], &named].concat());
+        assert!(succeeds(&inspected).contains("this TPM:    loads it"));
+        let report = run(&bench, &[], "", &[&["doctor", "--key", &file][..], &named].concat());
+        assert!(text(&report.stdout).contains("loads it, under the owner's primary of --parent-template"), "{}", text(&report.stdout));
+    }
 }
 
 #[test]

@@ -156,7 +156,7 @@ async fn a_key_is_looked_at_and_not_used() {
     assert_eq!(swtpm.loaded_handles(), Vec::<String>::new());
     let other = Swtpm::start();
     let error = look(&other, plain).await.expect_err("another TPM's");
-    assert!(matches!(error, TpmError::OtherTpm(_)), "{error:?}");
+    assert!(matches!(error, TpmError::OtherPrimary(_)), "{error:?}");
 }
 
 #[tokio::test]

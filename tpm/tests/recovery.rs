@@ -485,11 +485,8 @@ async fn a_cleared_tpm_is_another_one_and_that_is_told() {
                 _ => key.hmac(b"input").await.map(drop),
             };
             let error = used.expect_err("it is another TPM");
-            assert!(matches!(error, TpmError::OtherTpm(_)), "{error:?}");
-            assert!(
-                error.to_string().starts_with("the key file does not belong to this TPM and parent, or the TPM was cleared since"),
-                "{error}"
-            );
+            assert!(matches!(error, TpmError::OtherPrimary(_)), "{error:?}");
+            assert!(error.to_string().starts_with("the key file does not belong to this TPM, or the TPM was cleared since"), "{error}");
         }
         let error = persistent.hmac(b"input").await.expect_err("it is another TPM").to_string();
         assert!(error.starts_with("there is no key at the persistent handle 0x81010001 ["), "{error}");

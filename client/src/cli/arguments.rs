@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use ekm_otp_tpm::{KeyFile, KeySource, PcrSelection, Policy, Settings, Tcti, TpmHandle};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use ekm_otp_tpm::{KeyFile, KeySource, Parent, PcrSelection, Policy, PrimaryAlgorithm, Settings, Tcti, TpmHandle};
 
 use super::error::CliError;
 use super::password::{self, Asked};
@@ -75,6 +76,9 @@ pub(crate) struct UseKeyArgs {
     /// has no file). They must be now as they were when the key was made
     #[arg(long, value_name = "BANK:LIST")]
     pub(super) pcrs: Option<PcrSelection>,
+    /// The primary of the owner hierarchy that the key lies under, where it is the one that tpm2_createprimary makes: its file does not say so
+    #[arg(long, value_name = "ALGORITHM", value_parser = parent_template())]
+    pub(super) parent_template: Option<PrimaryAlgorithm>,
     #[command(flatten)]
     pub(crate) tpm: TpmArgs,
 }
@@ -114,6 +118,21 @@ pub(crate) fn read_key_file(path: &Path) -> Result<KeyFile, CliError> {
     KeyFile::from_pem(&text).map_err(|e| CliError::Usage(format!("{}: {e}", path.display())))
 }
 
+pub(super) fn parent_template() -> impl TypedValueParser<Value = PrimaryAlgorithm> {
+    PossibleValuesParser::new(["rsa", "ecc"]).map(|name| if name == "rsa" { PrimaryAlgorithm::Rsa } else { PrimaryAlgorithm::Ecc })
+}
+
+/// The key under the primary that `--parent-template` names.
+pub(super) fn under(file: KeyFile, template: Option<PrimaryAlgorithm>, path: &Path) -> Result<KeyFile, CliError> {
+    match (template, file.parent()) {
+        (None, _) => Ok(file),
+        (Some(_), Parent::Persistent(handle)) => {
+            Err(CliError::Usage(format!("--parent-template: {} names its parent itself: 0x{handle:08x}", path.display())))
+        }
+        (Some(algorithm), _) => Ok(file.with_parent(Parent::ToolsPrimary(algorithm))),
+    }
+}
+
 impl UseKeyArgs {
     pub(crate) const PASSWORD: Asked<'static> = Asked { flag: "--password-file", variable: "TPM_KEY_AUTH", prompt: "Password of the key" };
 
@@ -134,7 +153,7 @@ impl UseKeyArgs {
                 (KeySource::handle(*handle, policy).with_name(name.clone()), may_need_password)
             }
             KeyRef::File(path) => {
-                let file = read_key_file(path)?;
+                let file = under(read_key_file(path)?, self.parent_template, path)?;
                 let file = match &self.pcrs {
                     Some(_) if !file.policy().is_empty() => {
                         return Err(CliError::Usage(format!("--pcrs: {} states its policy itself: {}", path.display(), file.policy())));

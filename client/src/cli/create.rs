@@ -98,6 +98,23 @@ impl NewKeyArgs {
         if self.describe { key.with_description(self.kid.as_str()) } else { key }
     }
 
+    /// The TPM, once it is told what it does not protect.
+    async fn open_for_new(&self) -> Result<TpmHandle, CliError> {
+        let tpm = self.tpm.open()?;
+        if let Some(pcrs) = &self.pcrs {
+            let empty = tpm.empty_registers(pcrs.clone()).await?;
+            if !empty.is_empty() {
+                let registers = empty.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
+                note!(
+                    "ekm-otp-client: warning: nothing was measured into {}:{registers} (all zeros or all ones): that binds the key to no state of \
+                     this machine. `doctor` shows which banks firmware measures into",
+                    pcrs.bank()
+                );
+            }
+        }
+        Ok(tpm)
+    }
+
     async fn new_key(&self, kind: KeyKind) -> Result<NewKey, CliError> {
         let password = if self.ask_password {
             Some(password::required(Self::PASSWORD, None, true).await?)
@@ -117,7 +134,8 @@ pub(crate) async fn create(args: CreateArgs) -> Result<(), CliError> {
             ));
         }
         let key_out = PrivateFile::create(&args.key.out)?;
-        let key = args.key.tpm.open()?.create_key(new).await?;
+        let tpm = args.key.open_for_new().await?;
+        let key = tpm.create_key(new).await?;
         return write_key(key_out, &args.key.described(key), &args.key);
     }
     if args.secret_out.as_deref() == Some(&args.key.out) {
@@ -135,7 +153,7 @@ pub(crate) async fn create(args: CreateArgs) -> Result<(), CliError> {
     // Before there is a secret that could be lost.
     let secret_out = args.secret_out.as_deref().map(PrivateFile::create).transpose()?;
     let mut key_out = PrivateFile::create(&args.key.out)?;
-    let tpm = args.key.tpm.open()?;
+    let tpm = args.key.open_for_new().await?;
     let secret = random_secret(&tpm, new.parent).await?;
     let key = tpm.create_hmac_key(new, Zeroizing::new(secret.expose().to_vec())).await?;
     let key = args.key.described(key);
@@ -174,7 +192,7 @@ pub(crate) async fn import(args: ImportArgs) -> Result<(), CliError> {
             let secret = secret_file::read(file, args.secret_format, args.unsafe_weak_secret, Profile::V1).await?;
             let new = args.key.new_key(KeyKind::HmacSha256).await?;
             let key_out = PrivateFile::create(&args.key.out)?;
-            let key = args.key.tpm.open()?.create_hmac_key(new, Zeroizing::new(secret.expose().to_vec())).await?;
+            let key = args.key.open_for_new().await?.create_hmac_key(new, Zeroizing::new(secret.expose().to_vec())).await?;
             note!("put a secret of {} bytes into the TPM", secret.expose().len());
             (key_out, key)
         }
@@ -184,7 +202,7 @@ pub(crate) async fn import(args: ImportArgs) -> Result<(), CliError> {
             let new = args.key.new_key(private.kind()).await?;
             let key_out = PrivateFile::create(&args.key.out)?;
             let kind = private.kind();
-            let key = args.key.tpm.open()?.import_key(new, private).await?;
+            let key = args.key.open_for_new().await?.import_key(new, private).await?;
             note!("put an {kind} key into the TPM. Whoever has {} still has it: delete it", path.display());
             (key_out, key)
         }

@@ -103,6 +103,7 @@ async fn look_at_tpm(report: &mut Report, args: &DoctorArgs, deadline: Duration)
         kid: args.kid.as_ref(),
         password: password::given(UseKeyArgs::PASSWORD, args.use_key.password_file.as_deref())?,
         pcrs: args.use_key.pcrs.as_ref(),
+        parent_template: args.use_key.parent_template,
         is_for_server: args.kid.is_some() || args.url.is_some(),
     };
     Ok(tpm::check_key(report, asked, &tpm, health.as_ref(), &tcti).await.map(Key::Tpm))

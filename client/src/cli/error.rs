@@ -82,6 +82,7 @@ impl From<TpmError> for CliError {
             | TpmError::OtherKey { .. } => Self::NotPermitted(text),
             TpmError::KeyFile(_)
             | TpmError::OtherTpm(_)
+            | TpmError::OtherPrimary(_)
             | TpmError::NotForThis { .. }
             | TpmError::HandleTaken(_)
             | TpmError::HandleRange(_)

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ekm_otp_tpm::{KeyFile, KeySource, Parent, Password, TpmError};
+use ekm_otp_tpm::{KeyFile, KeySource, Parent, Password, PrimaryAlgorithm, TpmError};
 
-use super::arguments::{KeyRef, TpmArgs, UseKeyArgs, key_ref, read_key_file};
+use super::arguments::{KeyRef, TpmArgs, UseKeyArgs, key_ref, parent_template, read_key_file, under};
 use super::error::CliError;
 use super::output::{self, note};
 use super::password::{self, Asked};
@@ -17,6 +17,9 @@ pub(crate) struct InspectArgs {
     /// The key: a file (TSS2 PEM), or handle:0x81…
     #[arg(value_name = "KEY", value_parser = key_ref)]
     key: KeyRef,
+    /// The primary of the owner hierarchy that it lies under, where it is the one that tpm2_createprimary makes
+    #[arg(long, value_name = "ALGORITHM", value_parser = parent_template())]
+    parent_template: Option<PrimaryAlgorithm>,
     #[command(flatten)]
     tpm: TpmArgs,
 }
@@ -41,7 +44,7 @@ pub(crate) struct PasswdArgs {
 
 pub(crate) async fn inspect(args: InspectArgs) -> Result<(), CliError> {
     let key = match &args.key {
-        KeyRef::File(path) => read_key_file(path)?,
+        KeyRef::File(path) => under(read_key_file(path)?, args.parent_template, path)?,
         KeyRef::Handle(handle, name) => {
             let key = args.tpm.open()?.load(KeySource::handle(*handle, Default::default()).with_name(name.clone()));
             return output::line(&key.prepare().await?.to_string());
@@ -53,6 +56,7 @@ pub(crate) async fn inspect(args: InspectArgs) -> Result<(), CliError> {
         format!("password:    {}", if key.may_need_password() { "yes" } else { "none, or the file does not tell" }),
         match key.parent() {
             Parent::H2Primary => "parent:      H-2 primary of the owner hierarchy".to_owned(),
+            Parent::ToolsPrimary(_) => "parent:      primary of the owner hierarchy that --parent-template names".to_owned(),
             Parent::Persistent(handle) => format!("parent:      persistent handle 0x{handle:08x}"),
         },
     ];

@@ -8,7 +8,7 @@ use super::live::{EMPTY_PASSWORD, Live};
 use super::loaded::{Loaded, Slot};
 use crate::error::Protected;
 use crate::object::name::hex;
-use crate::{BusEncryption, KeySource, TpmError};
+use crate::{BusEncryption, KeySource, Parent, TpmError};
 
 impl Live {
     /// The key of `slot`, which is loaded first where it is not yet.
@@ -51,7 +51,10 @@ impl Live {
             let session = live.parent_session(parent)?;
             let load = |c: &mut Context| c.load(parent.handle(), file.private().clone(), file.public().clone());
             let loaded = live.context.execute_with_session(Some(session), load).map_err(|e| TpmError::of("TPM2_Load", e));
-            let loaded = loaded.map_err(|e| live.explain_parent(parent, e))?;
+            let loaded = loaded.map_err(|e| match (live.explain_parent(parent, e), parent.parent()) {
+                (TpmError::OtherTpm(code), Parent::H2Primary | Parent::ToolsPrimary(_)) => TpmError::OtherPrimary(code),
+                (error, _) => error,
+            })?;
             match live.must_be_named(loaded.into(), file.public()) {
                 Ok(()) => Ok(loaded),
                 Err(error) => live.flush(loaded.into()).and(Err(error)),

@@ -46,9 +46,13 @@ impl Live {
         operation: impl FnOnce(&mut Self, &ParentKey) -> Result<T, TpmError>,
     ) -> Result<T, TpmError> {
         match parent {
-            Parent::H2Primary => {
+            Parent::H2Primary | Parent::ToolsPrimary(_) => {
                 let session = self.owner_session()?;
-                let wanted = template::h2_parent().map_err(|e| TpmError::of("describing the primary", e))?;
+                let wanted = match parent {
+                    Parent::ToolsPrimary(algorithm) => template::tools_parent(algorithm),
+                    _ => template::h2_parent(),
+                };
+                let wanted = wanted.map_err(|e| TpmError::of("describing the primary", e))?;
                 let primary = self
                     .context
                     .execute_with_session(session, |c| c.create_primary(Hierarchy::Owner, wanted.clone(), None, None, None, None));

@@ -6,7 +6,7 @@ use tss_esapi::structures::Digest;
 use super::live::Live;
 use super::loaded::Loaded;
 use crate::TpmError;
-use crate::object::pcr::PcrCommand;
+use crate::object::pcr::{PcrCommand, is_empty};
 use crate::object::policy::PolicyCommand;
 
 impl Live {
@@ -24,7 +24,7 @@ impl Live {
             });
             done.map_err(|e| match (TpmError::of("TPM2_PolicyPCR", e), command) {
                 // TPM_RC_VALUE: the registers do not hash to the digest.
-                (TpmError::Command { code, .. }, PolicyCommand::Pcr(_)) if code & 0xbf == 0x84 => TpmError::PcrChanged(self.changed(key)),
+                (TpmError::Command { code, .. }, PolicyCommand::Pcr(_)) if code & 0xbf == 0x84 => self.changed(key),
                 (other, _) => other,
             })?;
         }
@@ -32,9 +32,22 @@ impl Live {
     }
 
     /// Which registers are not as the policy wants them, as far as that can be known: one by one where they were asked for one by one.
-    fn changed(&mut self, key: &Loaded) -> String {
-        let changed: Vec<String> = key.policy.pcrs().filter(|pcr| !self.is_fulfilled(pcr)).map(ToString::to_string).collect();
-        changed.join(", ")
+    fn changed(&mut self, key: &Loaded) -> TpmError {
+        let mut changed = Vec::new();
+        for pcr in key.policy.pcrs() {
+            let mut are_empty = true;
+            for (bank, register) in pcr.selection.iter().flat_map(|(bank, registers)| registers.iter().map(|register| (*bank, *register))) {
+                match self.read_pcr(bank, register) {
+                    Ok(value) => are_empty &= is_empty(&value),
+                    Err(error @ TpmError::NoBank(_)) => return error,
+                    Err(_) => are_empty = false,
+                }
+            }
+            if !self.is_fulfilled(pcr) {
+                changed.push(if are_empty { format!("{pcr} (nothing is measured into it now)") } else { pcr.to_string() });
+            }
+        }
+        TpmError::PcrChanged(changed.join(", "))
     }
 
     pub(crate) fn is_fulfilled(&mut self, pcr: &PcrCommand) -> bool {

@@ -25,8 +25,20 @@ pub struct KeyFile {
 pub enum Parent {
     /// The H-2 storage primary, made anew from the owner hierarchy's seed when needed.
     H2Primary,
+    /// Another primary of the owner hierarchy: what `tpm2_createprimary -C o` makes if nothing more is said, which takes part in the protection
+    /// against guessing. A key file does not tell it from the H-2 primary ([`with_parent`](KeyFile::with_parent)).
+    ToolsPrimary(PrimaryAlgorithm),
     /// A persistent key of this TPM (0x81000000 to 0x81ffffff).
     Persistent(u32),
+}
+
+/// What a primary key of tpm2-tools is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrimaryAlgorithm {
+    /// `-G rsa`, the default: RSA of 2048 bits.
+    Rsa,
+    /// `-G ecc`: P-256.
+    Ecc,
 }
 
 impl KeyFile {
@@ -86,7 +98,7 @@ impl KeyFile {
     /// When the key cannot be encoded.
     pub fn to_pem(&self) -> Result<String, KeyFileError> {
         let parent = match self.parent {
-            Parent::H2Primary => RH_OWNER,
+            Parent::H2Primary | Parent::ToolsPrimary(_) => RH_OWNER,
             Parent::Persistent(handle) => handle,
         };
         let mut key = TpmKeyAsn1::new(LOADABLE_KEY, parent, self.public_blob()?, self.private_blob(), &self.policy)?;
@@ -109,6 +121,13 @@ impl KeyFile {
     #[must_use]
     pub fn with_empty_auth(mut self, empty_auth: bool) -> Self {
         self.empty_auth = empty_auth;
+        self
+    }
+
+    /// States where the private part can be decrypted, where the file does not tell.
+    #[must_use]
+    pub fn with_parent(mut self, parent: Parent) -> Self {
+        self.parent = parent;
         self
     }
 

@@ -20,7 +20,7 @@ pub(crate) mod template;
 
 pub use description::KeyDescription;
 pub use duplicated::DuplicatedKey;
-pub use file::{KeyFile, Parent};
+pub use file::{KeyFile, Parent, PrimaryAlgorithm};
 pub use file_error::KeyFileError;
 pub use kind::{KeyKind, UnknownKeyKind};
 pub use password::{Password, PasswordError};

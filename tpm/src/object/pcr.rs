@@ -84,6 +84,12 @@ impl PcrSelection {
     }
 }
 
+/// Whether nothing was measured into a register. They start at all zeros, those of a dynamic launch at all ones (TCG PC Client Platform TPM
+/// Profile, 4.6).
+pub(crate) fn is_empty(value: &[u8]) -> bool {
+    value.iter().all(|byte| *byte == 0) || value.iter().all(|byte| *byte == 0xff)
+}
+
 impl FromStr for PcrSelection {
     type Err = PcrSelectionError;
 

@@ -2,7 +2,7 @@
 
 use tss_esapi::Error;
 use tss_esapi::attributes::ObjectAttributesBuilder;
-use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
+use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm, SymmetricMode};
 use tss_esapi::interface_types::ecc::EccCurve;
 use tss_esapi::interface_types::key_bits::{AesKeyBits, RsaKeyBits};
 use tss_esapi::structures::{
@@ -10,39 +10,62 @@ use tss_esapi::structures::{
     PublicRsaParametersBuilder, RsaExponent, RsaScheme, SymmetricDefinitionObject,
 };
 
+use super::PrimaryAlgorithm;
 use super::kind::{KeyKind, hmac};
 
 /// The H-2 storage primary (TCG EK Credential Profile, template H-2; named as the default parent by "ASN.1 Specification for TPM 2.0
 /// Key Files"): ECC P-256, AES-128-CFB, under the owner hierarchy, `unique` empty.
 pub(crate) fn h2_parent() -> Result<Public, Error> {
+    primary(PrimaryAlgorithm::Ecc, true)
+}
+
+/// What tpm2_createprimary makes if it is told no attributes: the same, but for noDA.
+pub(crate) fn tools_parent(algorithm: PrimaryAlgorithm) -> Result<Public, Error> {
+    primary(algorithm, false)
+}
+
+fn primary(algorithm: PrimaryAlgorithm, no_da: bool) -> Result<Public, Error> {
     let attributes = ObjectAttributesBuilder::new()
         .with_fixed_tpm(true)
         .with_fixed_parent(true)
         .with_sensitive_data_origin(true)
         .with_user_with_auth(true)
-        .with_no_da(true)
+        .with_no_da(no_da)
         .with_restricted(true)
         .with_decrypt(true)
         .build()?;
-    PublicBuilder::new()
-        .with_public_algorithm(PublicAlgorithm::Ecc)
-        .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
-        .with_object_attributes(attributes)
-        .with_ecc_parameters(
-            PublicEccParametersBuilder::new()
+    let builder = PublicBuilder::new().with_name_hashing_algorithm(HashingAlgorithm::Sha256).with_object_attributes(attributes);
+    let aes = SymmetricDefinitionObject::Aes { key_bits: AesKeyBits::Aes128, mode: SymmetricMode::Cfb };
+    match algorithm {
+        PrimaryAlgorithm::Rsa => {
+            let parameters = PublicRsaParametersBuilder::new()
                 .with_restricted(true)
                 .with_is_decryption_key(true)
-                .with_symmetric(SymmetricDefinitionObject::Aes {
-                    key_bits: AesKeyBits::Aes128,
-                    mode: tss_esapi::interface_types::algorithm::SymmetricMode::Cfb,
-                })
+                .with_symmetric(aes)
+                .with_scheme(RsaScheme::Null)
+                .with_key_bits(RsaKeyBits::Rsa2048)
+                .with_exponent(RsaExponent::default());
+            builder
+                .with_public_algorithm(PublicAlgorithm::Rsa)
+                .with_rsa_parameters(parameters.build()?)
+                .with_rsa_unique_identifier(PublicKeyRsa::default())
+                .build()
+        }
+        PrimaryAlgorithm::Ecc => {
+            let parameters = PublicEccParametersBuilder::new()
+                .with_restricted(true)
+                .with_is_decryption_key(true)
+                .with_symmetric(aes)
                 .with_ecc_scheme(EccScheme::Null)
                 .with_curve(EccCurve::NistP256)
-                .with_key_derivation_function_scheme(KeyDerivationFunctionScheme::Null)
-                .build()?,
-        )
-        .with_ecc_unique_identifier(EccPoint::default())
-        .build()
+                .with_key_derivation_function_scheme(KeyDerivationFunctionScheme::Null);
+            builder
+                .with_public_algorithm(PublicAlgorithm::Ecc)
+                .with_ecc_parameters(parameters.build()?)
+                .with_ecc_unique_identifier(EccPoint::default())
+                .build()
+        }
+    }
 }
 
 /// Whether a public area is what the TPM makes of a template: all but the public key itself is the template's.

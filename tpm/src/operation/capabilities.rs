@@ -9,6 +9,7 @@ use tss_esapi::structures::{
 };
 
 use crate::connection::live::Live;
+use crate::object::pcr::is_empty;
 use crate::response_code::layer;
 use crate::{PcrBank, TpmError};
 
@@ -161,7 +162,7 @@ impl Live {
             }
             let registers: Result<Vec<Vec<u8>>, TpmError> = (0..8).map(|register| self.read_pcr(bank, register)).collect();
             match registers {
-                Ok(registers) => banks.push(BankState { bank, is_measured: registers.iter().any(|value| is_measured(value)) }),
+                Ok(registers) => banks.push(BankState { bank, is_measured: registers.iter().any(|value| !is_empty(value)) }),
                 Err(TpmError::NoBank(_)) => {}
                 Err(TpmError::Command { code, .. }) if layer(code) == 0 && is_on.is_none() => {}
                 Err(e) => return Err(e),
@@ -182,9 +183,4 @@ impl Live {
 
 fn find(properties: &TaggedTpmPropertyList, tag: PropertyTag) -> Option<u32> {
     properties.find(tag).map(|property| property.value())
-}
-
-/// Registers start at all zeros, those of a dynamic launch at all ones.
-fn is_measured(value: &[u8]) -> bool {
-    value.iter().any(|byte| *byte != 0) && value.iter().any(|byte| *byte != 0xff)
 }

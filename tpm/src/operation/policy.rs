@@ -2,6 +2,7 @@
 
 use crate::connection::device::Device;
 use crate::connection::live::Live;
+use crate::object::pcr::is_empty;
 use crate::object::policy::duplication_digest;
 use crate::object::template::AuthPolicy;
 use crate::{NewKey, PcrSelection, Policy, TpmError, TpmHandle};
@@ -13,6 +14,14 @@ impl TpmHandle {
     /// As [`TpmError`] tells.
     pub async fn policy(&self, pcrs: PcrSelection, needs_password: bool) -> Result<Policy, TpmError> {
         self.run(move |device| device.policy_now(&pcrs, needs_password)).await
+    }
+
+    /// Those of the registers, of which no value is given, that nothing was measured into: whoever boots anything has them so.
+    ///
+    /// # Errors
+    /// As [`TpmError`] tells.
+    pub async fn empty_registers(&self, pcrs: PcrSelection) -> Result<Vec<u8>, TpmError> {
+        self.run(move |device| device.empty_registers(&pcrs)).await
     }
 
     /// The policy that a key asks for, if it consists of these registers as they are now (or as they are given), one by one or, as
@@ -28,6 +37,15 @@ impl TpmHandle {
 }
 
 impl Device {
+    fn empty_registers(&mut self, selection: &PcrSelection) -> Result<Vec<u8>, TpmError> {
+        self.run(|live| {
+            let as_they_are = selection.registers().filter(|(_, value)| value.is_none());
+            let read = |(register, _)| live.read_pcr(selection.bank(), register).map(|value| (register, value));
+            let values = as_they_are.map(read).collect::<Result<Vec<_>, _>>()?;
+            Ok(values.into_iter().filter(|(_, value)| is_empty(value)).map(|(register, _)| register).collect())
+        })
+    }
+
     fn policy_for(&mut self, selection: &PcrSelection, auth_policy: &[u8]) -> Result<Policy, TpmError> {
         let values = self.run(|live| values_of(live, selection))?;
         let candidates = [(false, false), (true, false), (false, true), (true, true)];

@@ -95,7 +95,7 @@ async fn whether_a_key_file_is_this_tpms_is_told_before_it_is_used() {
         tpm.load(file.clone()).prepare().await.expect("it is this TPM's");
         let elsewhere = open(&other.tcti());
         let refused = elsewhere.load(file).prepare().await;
-        assert!(matches!(refused, Err(TpmError::OtherTpm(_))), "{refused:?}");
+        assert!(matches!(refused, Err(TpmError::OtherPrimary(_))), "{refused:?}");
         leaves_nothing(&other, elsewhere);
     }
     leaves_nothing(&ours, tpm);

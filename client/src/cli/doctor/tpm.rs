@@ -2,13 +2,13 @@
 
 use ekm_otp::KeyId;
 use ekm_otp_tpm::{
-    Feature, Health, KeyDescription, KeyFile, KeyHealth, KeyKind, KeySource, Parent, Password, PcrBank, PcrSelection, Policy, Room, Tcti,
-    TpmError, TpmHandle, TpmKey,
+    Feature, Health, KeyDescription, KeyFile, KeyHealth, KeyKind, KeySource, Parent, Password, PcrBank, PcrSelection, Policy,
+    PrimaryAlgorithm, Room, Tcti, TpmError, TpmHandle, TpmKey,
 };
 
 use super::device::{self, Trouble};
 use super::report::{Fault, Report};
-use crate::cli::arguments::{KeyRef, read_key_file};
+use crate::cli::arguments::{KeyRef, read_key_file, under};
 use crate::cli::error::CliError;
 
 /// The TPM's own lines. `None` where it does not answer.
@@ -172,6 +172,7 @@ pub(super) struct Asked<'a> {
     pub(super) kid: Option<&'a KeyId>,
     pub(super) password: Option<Password>,
     pub(super) pcrs: Option<&'a ekm_otp_tpm::PcrSelection>,
+    pub(super) parent_template: Option<PrimaryAlgorithm>,
     /// Whether it is to make one-time passwords.
     pub(super) is_for_server: bool,
 }
@@ -186,7 +187,7 @@ pub(super) async fn check_key(
 ) -> Option<TpmKey> {
     let file = match asked.key {
         KeyRef::Handle(..) => None,
-        KeyRef::File(path) => match read_key_file(path) {
+        KeyRef::File(path) => match read_key_file(path).and_then(|file| under(file, asked.parent_template, path)) {
             Ok(file) => {
                 let finding = format!("{}: {}, policy: {}", path.display(), file.describe().algorithm, file.policy());
                 tell_kind(report, "key-file", finding, &file.describe(), asked.is_for_server);
@@ -257,6 +258,7 @@ pub(super) async fn check_key(
     }
     match parent {
         Some(Parent::H2Primary) => report.ok("key-tpm", "this TPM loads it, under the owner's primary (H-2)"),
+        Some(Parent::ToolsPrimary(_)) => report.ok("key-tpm", "this TPM loads it, under the owner's primary of --parent-template"),
         Some(Parent::Persistent(handle)) => report.ok("key-tpm", format!("this TPM loads it, under 0x{handle:08x}")),
         None => {
             let finding = format!("at its handle: {}", facts.description.algorithm);
@@ -317,7 +319,7 @@ fn check_policy(report: &mut Report, facts: &KeyHealth, is_stated_by_user: bool)
 
 fn not_loaded(error: &TpmError, key: &KeyRef) -> String {
     match (error, key) {
-        (TpmError::OtherTpm(_), _) => {
+        (TpmError::OtherTpm(_) | TpmError::OtherPrimary(_), _) => {
             "use it on the machine where it was made. If that is this one, its TPM was cleared or replaced: make a new \
                                        key (`key create`), and give the server its secret"
                 .to_owned()
