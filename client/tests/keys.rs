@@ -1,6 +1,9 @@
 //! The `key` commands as a person uses them, on a software TPM. All secrets and passwords are test data.
 
 mod common;
+#[allow(dead_code, reason = "each test file uses its part")]
+#[path = "../../tpm/tests/relay/mod.rs"]
+mod relay;
 
 use std::fs;
 use std::io::Write as _;
@@ -8,6 +11,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Output, Stdio};
 
 use common::{Bench, CLIENT, Server, mode_of, text, write_private};
+use relay::{Relay, code_of, transmit};
 
 /// The client in the folder, against the software TPM, with these variables and this input.
 fn run(bench: &Bench, variables: &[(&str, &str)], input: &str, args: &[&str]) -> Output {
@@ -315,6 +319,31 @@ fn registers_that_hold_nothing_are_warned_of_and_a_bank_that_is_off_is_named() {
     assert!(told.contains(off) && !bench.path("off.pem").exists(), "{told}");
     let (_, told) = failed(&run(&bench, &[], "message", &["key", "sign", "--key", "measured.pem", "--scheme", "ecdsa"]));
     assert!(told.contains(off), "{told}");
+}
+
+#[test]
+fn a_signature_is_verified_in_software_too() {
+    let bench = Bench::new();
+    for (kind, scheme) in [("rsa2048", "rsapss"), ("p256", "ecdsa")] {
+        let key = format!("{kind}.pem");
+        succeeds(&run(&bench, &[], "", &["key", "create", "--kid", kind, "--kind", kind, "--out", &key]));
+        let signed = run(&bench, &[], "message", &["key", "sign", "--key", &key, "--scheme", scheme]);
+        fs::write(bench.path("signature"), &signed.stdout).expect("writing");
+        let port = bench.swtpm.port();
+        let liar = Relay::answering(&bench.swtpm, move |command| match code_of(command) {
+            // TPM2_VerifySignature: success, with a ticket (TCG part 2, 10.7.4: TPM_ST_VERIFIED, TPM_RH_NULL, no digest).
+            0x177 => Some([&[0x80, 0x01, 0, 0, 0, 18, 0, 0, 0, 0][..], &[0x80, 0x22, 0x40, 0, 0, 7, 0, 0]].concat()),
+            _ => transmit(port, command),
+        });
+        let tcti = liar.tcti();
+        let verify = |input: &str| {
+            let args = ["key", "verify", "--key", &key, "--scheme", scheme, "--signature", "signature", "--tcti", &tcti];
+            run(&bench, &[], input, &args)
+        };
+        succeeds(&verify("message"));
+        let (_, told) = failed(&verify("massage"));
+        assert!(told.contains("about the signature contradict"), "{told}");
+    }
 }
 
 #[test]

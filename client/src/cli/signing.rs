@@ -3,10 +3,15 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use ekm_otp_tpm::{DigestAlgorithm, KeySource, SignatureScheme};
+use ekm_otp_tpm::{DigestAlgorithm, KeySource, SignatureScheme, TpmError};
+use openssl::error::ErrorStack;
+use openssl::md::Md;
+use openssl::pkey::PKey;
+use openssl::pkey_ctx::PkeyCtx;
+use openssl::rsa::Padding;
 use sha2::{Sha256, Sha384, Sha512};
 
-use super::arguments::{KeyRef, TpmArgs, UseKeyArgs, key_ref, read_key_file};
+use super::arguments::{KeyRef, TpmArgs, UseKeyArgs, key_ref, read_key_file, under};
 use super::error::CliError;
 use super::output;
 
@@ -133,14 +138,50 @@ pub(crate) async fn verify(args: VerifyArgs) -> Result<(), CliError> {
     let signature = std::fs::read(&args.signature).map_err(|e| CliError::io("read", &args.signature, &e))?;
     let tpm = args.how.use_key.tpm.open()?;
     // To verify takes no password: none is asked for.
-    let key = match &args.how.key {
-        KeyRef::File(path) => tpm.load(read_key_file(path)?),
-        KeyRef::Handle(handle, name) => tpm.load(KeySource::handle(*handle, Default::default()).with_name(name.clone())),
+    let (key, pem) = match &args.how.key {
+        KeyRef::File(path) => {
+            let file = under(read_key_file(path)?, args.how.use_key.parent_template, path)?;
+            let pem = file.public_pem();
+            (tpm.load(file), pem)
+        }
+        KeyRef::Handle(handle, name) => {
+            let key = tpm.load(KeySource::handle(*handle, Default::default()).with_name(name.clone()));
+            let pem = key.public_pem().await.ok();
+            (key, pem)
+        }
     };
     let (algorithm, digest) = args.how.digest().await?;
-    if key.verify(args.how.scheme(), algorithm, &digest, &signature).await? {
-        output::line("the signature is right")
-    } else {
-        Err(CliError::NotPermitted("the signature is wrong: other input, another key, scheme or hash".into()))
+    let is_right = key.verify(args.how.scheme(), algorithm, &digest, &signature).await?;
+    // What the TPM says may come from somebody in between.
+    let is_right_here = pem.map(|pem| is_right_in_software(&pem, args.how.scheme(), algorithm, &digest, &signature)).transpose();
+    let is_right_here = is_right_here.map_err(|e| CliError::Other(format!("the signature cannot be verified in software: {e}")))?;
+    match (is_right, is_right_here) {
+        (true, Some(true)) => output::line("the signature is right"),
+        (true, _) => Err(TpmError::Contradiction("the signature").into()),
+        (false, _) => Err(CliError::NotPermitted("the signature is wrong: other input, another key, scheme or hash".into())),
     }
+}
+
+fn is_right_in_software(
+    pem: &str,
+    scheme: SignatureScheme,
+    algorithm: DigestAlgorithm,
+    digest: &[u8],
+    signature: &[u8],
+) -> Result<bool, ErrorStack> {
+    let key = PKey::public_key_from_pem(pem.as_bytes())?;
+    let mut context = PkeyCtx::new(&key)?;
+    context.verify_init()?;
+    match scheme {
+        SignatureScheme::RsaSsa => context.set_rsa_padding(Padding::PKCS1)?,
+        SignatureScheme::RsaPss => context.set_rsa_padding(Padding::PKCS1_PSS)?,
+        SignatureScheme::Ecdsa => {}
+    }
+    context.set_signature_md(match algorithm {
+        DigestAlgorithm::Sha256 => Md::sha256(),
+        DigestAlgorithm::Sha384 => Md::sha384(),
+        DigestAlgorithm::Sha512 => Md::sha512(),
+    })?;
+    // A signature that is none at all is an error of OpenSSL's. The TPM said that it was right.
+    Ok(context.verify(digest, signature).unwrap_or(false))
 }
