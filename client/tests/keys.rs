@@ -442,6 +442,12 @@ fn a_key_at_a_handle_is_inspected_too() {
     succeeds(&bench.client(&["key", "persist", "--key", "client1.pem", "--handle", "0x81008001"]));
     let shown = succeeds(&bench.client(&["key", "inspect", "handle:0x81008001"]));
     assert!(shown.starts_with("kind:        HMAC-SHA256\n") && shown.contains("\nname:        000b"), "{shown}");
+    succeeds(&bench.client(&["key", "inspect", "handle:0x81008001=client1.pem"]));
+    succeeds(&run(&bench, &[], "", &["key", "create", "--kid", "c", "--kind", "p256", "--out", "another.pem"]));
+    for file in ["another.pem", "none.pem"] {
+        let (_, told) = failed(&bench.client(&["key", "inspect", &format!("handle:0x81008001={file}")]));
+        assert!(told.contains("is not the pinned one") || told.contains("none.pem: No such file"), "{told}");
+    }
     let other = format!("handle:0x81008001=000b{}", "0".repeat(64));
     let (code, told) = failed(&bench.client(&["key", "inspect", &other]));
     assert_eq!(code, Some(77), "{told}");

@@ -83,7 +83,7 @@ pub(crate) struct UseKeyArgs {
     pub(crate) tpm: TpmArgs,
 }
 
-/// `--key`: a file, `handle:0x81…`, or `handle:0x81…=NAME`.
+/// `--key`: a file, `handle:0x81…`, `handle:0x81…=NAME`, or `handle:0x81…=FILE`.
 #[derive(Clone, Debug)]
 pub(crate) enum KeyRef {
     File(PathBuf),
@@ -95,12 +95,21 @@ pub(crate) fn key_ref(text: &str) -> Result<KeyRef, String> {
     match text.strip_prefix("handle:") {
         Some(handle) => {
             let (handle, pinned) = handle.split_once('=').map_or((handle, None), |(handle, pinned)| (handle, Some(pinned)));
-            Ok(KeyRef::Handle(persistent_handle(handle)?, pinned.map(name).transpose()?.map(|name| name.0)))
+            Ok(KeyRef::Handle(persistent_handle(handle)?, pinned.map(pinned_name).transpose()?))
         }
         None if text.starts_with("0x81") || text.starts_with("0X81") => {
             Err(format!("a key at a persistent handle is written handle:{text}"))
         }
         None => Ok(KeyRef::File(text.into())),
+    }
+}
+
+/// A name, or the file of the key that was made persistent: it carries the name.
+fn pinned_name(pinned: &str) -> Result<Vec<u8>, String> {
+    match name(pinned) {
+        Ok(name) => Ok(name.0),
+        Err(why) if pinned.bytes().all(|b| b.is_ascii_hexdigit()) => Err(why),
+        Err(_) => Ok(read_key_file(Path::new(pinned)).map_err(|e| e.to_string())?.describe().name),
     }
 }
 

@@ -23,7 +23,7 @@ use super::{password, proxy};
 
 #[derive(Args, Debug)]
 pub(crate) struct DoctorArgs {
-    /// The key: a file (TSS2 PEM) or a persistent handle, handle:0x81008001[=NAME]
+    /// The key: a file (TSS2 PEM) or a persistent handle, handle:0x81008001[=NAME|=FILE]
     #[arg(long, visible_alias = "key-file", value_name = "KEY", value_parser = key_ref, conflicts_with = "secret_file")]
     key: Option<KeyRef>,
     /// The key id that the server knows the secret by

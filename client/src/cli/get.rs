@@ -30,7 +30,7 @@ pub(crate) struct GetArgs {
     /// The key id that the server knows the secret by
     #[arg(long)]
     kid: KeyId,
-    /// The key: a file (TSS2 PEM), as `key create` and `key import` or tpm2-tools write it, or a persistent handle, handle:0x81008001[=NAME]. It or
+    /// The key: a file (TSS2 PEM), as `key create` and `key import` or tpm2-tools write it, or a persistent handle, handle:0x81008001[=NAME|=FILE]. It or
     /// --secret-file is needed
     #[arg(long, visible_alias = "key-file", value_name = "KEY", value_parser = key_ref, required_unless_present = "secret_file", conflicts_with = "secret_file")]
     key: Option<KeyRef>,

@@ -17,7 +17,7 @@ use super::output;
 
 #[derive(Args, Debug)]
 pub(crate) struct PublicArgs {
-    /// The key: a file (TSS2 PEM), handle:0x81…, or handle:0x81…=NAME, with the name that `key list` shows
+    /// The key: a file (TSS2 PEM), handle:0x81…, or handle:0x81…=NAME, with the name that `key list` shows (or the key's file, which carries it)
     #[arg(long, visible_alias = "key-file", value_name = "KEY", value_parser = key_ref)]
     key: KeyRef,
     #[command(flatten)]
@@ -26,7 +26,7 @@ pub(crate) struct PublicArgs {
 
 #[derive(Args, Debug)]
 struct SchemeArgs {
-    /// The key: a file (TSS2 PEM), handle:0x81…, or handle:0x81…=NAME, with the name that `key list` shows
+    /// The key: a file (TSS2 PEM), handle:0x81…, or handle:0x81…=NAME, with the name that `key list` shows (or the key's file, which carries it)
     #[arg(long, visible_alias = "key-file", value_name = "KEY", value_parser = key_ref)]
     key: KeyRef,
     /// How to sign
