@@ -27,6 +27,9 @@ struct Cli {
 #[derive(clap::Subcommand)]
 enum Command {
     /// Get a resource; its body goes to standard output.
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client get https://api.example.test/ --kid client1 --key client1.pem\n  ekm-otp-client get https://localhost:8443/whoami --ca server.pem --kid client1 --key client1.pem --credential jws --claim role=admin\n  ekm-otp-client get https://127.0.0.1:8443/get --server-name localhost --kid client1 --key handle:0x81008001"
+    )]
     Get(Box<get::GetArgs>),
     /// Make, import, look at, use and guard keys.
     #[command(subcommand)]
@@ -39,6 +42,9 @@ enum Command {
     ///
     /// Exit codes: 0 no problem (warnings are none), 69 TPM or server cannot be reached, 77 not permitted or not proven, 1 any other
     /// problem, 64 wrong usage.
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client doctor\n  ekm-otp-client doctor --kid client1 --key client1.pem --url https://api.example.test"
+    )]
     Doctor(Box<doctor::DoctorArgs>),
 }
 
@@ -106,4 +112,29 @@ fn run(cli: Cli) -> Result<(), CliError> {
 
 fn signals(kind: SignalKind) -> Result<Signal, CliError> {
     signal(kind).map_err(|e| CliError::Other(format!("cannot wait for signals: {e}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn examples(command: &clap::Command) -> Vec<String> {
+        let own = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let own = own.lines().filter_map(|line| line.strip_prefix("  ").map(str::to_owned)).collect::<Vec<_>>();
+        command.get_subcommands().flat_map(examples).chain(own).collect()
+    }
+
+    #[test]
+    fn the_examples_of_the_help_are_right_usage() {
+        let examples = examples(&Cli::command());
+        assert!(examples.len() > 15, "{examples:?}");
+        for example in examples {
+            let words = example.split(['<', '>']).next().unwrap_or_default().split_whitespace();
+            if let Err(e) = Cli::try_parse_from(words) {
+                panic!("{example}: {e}");
+            }
+        }
+    }
 }

@@ -537,6 +537,47 @@ fn a_server_or_a_key_that_asks_for_more_than_a_password_gets_it() {
     }
 }
 
+#[test]
+fn it_asks_as_get_would_by_address_in_a_kind_and_in_the_profile_go() {
+    let bench = Bench::new();
+    bench.create_key();
+    measure(&bench.swtpm);
+    let server = Server::start(&bench, &[]);
+    let by_address = format!("https://127.0.0.1:{}", server.port);
+    let who = ["--kid", "client1", "--key", "client1.pem", "--ca", "server.pem", "--url"];
+    doctor(&bench, &[&who[..], &[&by_address]].concat()).has_problem(
+        1,
+        "interception",
+        "not configured for the name 127.0.0.1",
+        "--server-name",
+    );
+    let named = doctor(&bench, &[&who[..], &[&by_address, "--server-name", "localhost", "--credential", "jws"]].concat());
+    named.is_well_but_for(&[]);
+    assert!(named.line("dns").finding.contains("127.0.0.1") && named.line("credential").finding.contains("(jws)"), "{}", named.shown());
+    drop(server);
+
+    // One key of each wire. What is refused is told as such, and never tried on the other.
+    let registry = fs::read_to_string(bench.path("secrets.toml")).expect("the registry");
+    write_private(&bench.path("secrets.toml"), &format!("{registry}profile = \"go\"\n"));
+    let server = Server::start(&bench, &["--profile", "v1", "--profile", "go"]);
+    let url = url(server.port);
+    let go = [&who[..], &[&url, "--profile", "go"]].concat();
+    let found = doctor(&bench, &go);
+    found.is_well_but_for(&["credential"]);
+    assert!(found.line("credential").finding.contains("takes it (otp, profile go; it answers 204"), "{}", found.shown());
+    doctor(&bench, &[&who[..], &[&url]].concat()).has_problem(77, "credential", "401", "its profile");
+    write_private(&bench.path("secrets.toml"), &registry);
+    drop(server);
+    let server = Server::start(&bench, &["--profile", "v1", "--profile", "go"]);
+    let url = self::url(server.port);
+    doctor(&bench, &[&who[..], &[&url, "--profile", "go"]].concat()).has_problem(
+        77,
+        "credential",
+        "refuses it (jwe, profile go): 401",
+        "its profile",
+    );
+}
+
 fn tls_server(bench: &Bench) -> TlsAcceptor {
     let policy = TlsPolicy::default();
     let certificate = CertificateDer::from_pem_file(bench.path("server.pem")).expect("a certificate");

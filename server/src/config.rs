@@ -30,10 +30,10 @@ pub(crate) struct RunArgs {
     #[arg(long = "authority", value_name = "NAME=AUTHORITY")]
     authorities: Vec<String>,
     /// Take secrets of fewer than 16 bytes. A rogue server can guess them offline
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     unsafe_weak_secret: bool,
     /// Log the credential of each connection once it is closed. For demonstrations
-    #[arg(long)]
+    #[arg(long, hide_short_help = true)]
     unsafe_show_otp: bool,
 }
 

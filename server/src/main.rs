@@ -32,6 +32,9 @@ struct Cli {
 #[derive(clap::Subcommand)]
 enum Command {
     /// Serve the demo origin: GET /get answers "ok", GET /whoami tells who the verified client is.
+    #[command(
+        after_help = "Examples:\n  ekm-otp-server run --config server.toml\n  ekm-otp-server run --certificate server.pem --private-key server.key \\\n      --secrets secrets.toml --server-name localhost"
+    )]
     Run(Box<RunArgs>),
 }
 

@@ -19,8 +19,6 @@ use super::shown::shown;
 
 #[derive(Args, Debug)]
 pub(crate) struct CreateArgs {
-    #[command(flatten)]
-    key: NewKeyArgs,
     /// What the key is
     #[arg(long, default_value = "hmac", value_parser = kinds())]
     kind: KeyKind,
@@ -30,12 +28,12 @@ pub(crate) struct CreateArgs {
     /// The client's name in the registry entry [default: the key id]
     #[arg(long, value_name = "NAME")]
     client: Option<String>,
+    #[command(flatten)]
+    key: NewKeyArgs,
 }
 
 #[derive(Args, Debug)]
 pub(crate) struct ImportArgs {
-    #[command(flatten)]
-    key: NewKeyArgs,
     /// The file with the secret of an HMAC key; - is standard input
     #[arg(long, value_name = "FILE", required_unless_present_any = ["pem", "duplicate"], conflicts_with_all = ["pem", "duplicate"])]
     secret_file: Option<PathBuf>,
@@ -51,6 +49,8 @@ pub(crate) struct ImportArgs {
     /// Take a secret of fewer than 16 bytes. A rogue server can guess it offline
     #[arg(long, hide_short_help = true)]
     unsafe_weak_secret: bool,
+    #[command(flatten)]
+    key: NewKeyArgs,
 }
 
 #[derive(Args, Debug)]

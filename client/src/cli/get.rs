@@ -1,9 +1,7 @@
 //! `get URL`: one authenticated request.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{ArgAction, Args, ValueEnum};
 use ekm_otp::field::CredentialKind;
 use ekm_otp::jose::{ExtraClaims, SignedRequest};
@@ -16,80 +14,57 @@ use hyper::body::Incoming;
 use serde_json::{Map, Value};
 use tokio::io::AsyncWriteExt as _;
 
-use super::arguments::{KeyRef, UseKeyArgs, key_ref};
+use super::credential::CredentialArgs;
 use super::error::CliError;
 use super::output::note;
-use super::secret_file::{self, SecretFormat};
 use super::{proxy, trust};
 
 #[derive(Args, Debug)]
+#[command(mut_arg("kid", |kid| kid.required(true)), mut_arg("key", |key| key.required_unless_present("secret_file")))]
 pub(crate) struct GetArgs {
     /// https://HOST[:PORT]/PATH
     #[arg(value_parser = url)]
     url: Uri,
-    /// The key id that the server knows the secret by
-    #[arg(long)]
-    kid: KeyId,
-    /// The key: a file (TSS2 PEM), as `key create` and `key import` or tpm2-tools write it, or a persistent handle, handle:0x81008001[=NAME|=FILE]. It or
-    /// --secret-file is needed
-    #[arg(long, visible_alias = "key-file", value_name = "KEY", value_parser = key_ref, required_unless_present = "secret_file", conflicts_with = "secret_file")]
-    key: Option<KeyRef>,
-    /// A file with the secret itself, for machines without a TPM; - is standard input
-    #[arg(long, value_name = "FILE")]
-    secret_file: Option<PathBuf>,
-    /// How the secret stands in its file
-    #[arg(long, value_enum, default_value_t, requires = "secret_file")]
-    secret_format: SecretFormat,
-    /// Take a secret of fewer than 16 bytes. A rogue server can guess it offline
-    #[arg(long, hide_short_help = true)]
-    unsafe_weak_secret: bool,
     #[command(flatten)]
-    use_key: UseKeyArgs,
+    who: CredentialArgs,
     /// Let the HMAC's input and result travel in clear between this process and the TPM
-    #[arg(long, hide_short_help = true)]
+    #[arg(long, hide_short_help = true, help_heading = "TPM")]
     unsafe_plain_bus: bool,
-    /// Trust the certificates in this file (PEM) instead of the system's
-    #[arg(long, visible_alias = "cacert", value_name = "FILE")]
-    ca: Option<PathBuf>,
-    /// The server's name in TLS and in the request; the URL's host is then only the address to dial
-    #[arg(long, value_name = "NAME")]
-    server_name: Option<String>,
     /// A request header field; may be repeated
-    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE", value_parser = header)]
+    #[arg(long = "header", short = 'H', help_heading = "Request", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(HeaderName, HeaderValue)>,
-    /// What goes with the request: the connection's one-time password, or a token that covers this request (signed; signed and encrypted)
-    #[arg(long, default_value = "otp", value_parser = PossibleValuesParser::new(CredentialKind::ALL.map(CredentialKind::as_str)).try_map(|kind| kind.parse::<CredentialKind>()))]
-    credential: CredentialKind,
     /// A claim of your own in the request's token; may be repeated. NAME=VALUE is a text, NAME:=VALUE is JSON (9, true, {"a":1}). Whoever reads
     /// the HTTP layer can read it in a jws and not in a jwe; this machine's process list shows it
-    #[arg(long = "claim", value_name = "NAME=VALUE", value_parser = claim)]
+    #[arg(long = "claim", help_heading = "Request", value_name = "NAME=VALUE", value_parser = claim)]
     claims: Vec<(String, Value)>,
-    /// The wire to speak. go is that of the Go original, and weaker: the server proves nothing, so a rogue one with a valid certificate is
-    /// not found out; the server's name is not covered; a token is bound to the connection, not to the request or the time
-    #[arg(long, default_value = "v1", value_parser = PossibleValuesParser::new(Profile::ALL.map(Profile::as_str)).try_map(|profile| profile.parse::<Profile>()))]
-    profile: Profile,
     /// When the server must prove itself: before the request is sent, or where its answer carries a proof (a diagnosis only)
     /// [default: require; with --profile go the server proves nothing]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help_heading = "Request")]
     mutual: Option<MutualArg>,
     /// Take TLS 1.2 too, with extended master secret and without resumption
-    #[arg(long)]
+    #[arg(long, help_heading = "TLS")]
     tls12: bool,
     /// Refuse every key exchange but X25519MLKEM768
-    #[arg(long)]
+    #[arg(long, help_heading = "TLS")]
     require_post_quantum: bool,
     /// How long each phase may take, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, help_heading = "Request", value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
     /// Tell on standard error what happened; twice, what the TPM's C library says of it, too
-    #[arg(long, short, action = ArgAction::Count)]
+    #[arg(long, short, action = ArgAction::Count, help_heading = "Output")]
     pub(crate) verbose: u8,
     /// Tell the connection's credential on standard error once the connection is closed. For demonstrations
-    #[arg(long, hide_short_help = true)]
+    #[arg(long, hide_short_help = true, help_heading = "Output")]
     unsafe_show_otp: bool,
     /// As curl has it. There is none here
     #[arg(long = "cert", hide = true, value_parser = no_client_certificate)]
     _cert: Option<()>,
+}
+
+impl GetArgs {
+    fn kid(&self) -> Result<&KeyId, CliError> {
+        self.who.kid.as_ref().ok_or_else(|| CliError::Usage("--kid is missing".into()))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -158,7 +133,7 @@ fn extra_claims(claims: &[(String, Value)]) -> Result<ExtraClaims, CliError> {
 
 pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
     let claims = extra_claims(&args.claims)?;
-    if !claims.is_empty() && args.credential == CredentialKind::Otp {
+    if !claims.is_empty() && args.who.credential.unwrap_or_default() == CredentialKind::Otp {
         return Err(CliError::Usage("--claim needs a token to travel in: --credential jws or jwe".into()));
     }
     if let Some(variable) = proxy::ignored() {
@@ -188,7 +163,7 @@ pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
         match (was_proven, connection.is_proven()) {
             (true, _) => {}
             (false, true) => note!("* server proof: verified, in this answer"),
-            (false, false) if args.profile == Profile::Go => note!("* server proof: none in the profile go"),
+            (false, false) if args.who.profile == Profile::Go => note!("* server proof: none in the profile go"),
             (false, false) => note!("* server proof: none. This answer may come from anyone who has a valid certificate"),
         }
     }
@@ -202,7 +177,7 @@ pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
     }
     match status {
         status if status.is_success() => Ok(()),
-        StatusCode::UNAUTHORIZED if args.profile == Profile::Go => Err(CliError::NotPermitted(
+        StatusCode::UNAUTHORIZED if args.who.profile == Profile::Go => Err(CliError::NotPermitted(
             "the server answered 401 Unauthorized: unknown key id or one of v1, another secret, a kind that it does not take, or a JWS where it has no \
              default key id"
                 .into(),
@@ -220,8 +195,8 @@ pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
 /// What was shown to a server that refuses it, and who looks for the reason.
 fn refused(args: &GetArgs, text: &str) -> CliError {
     let host = args.url.host().unwrap_or_default();
-    let name = args.server_name.as_deref().unwrap_or(host);
-    let kid = &args.kid;
+    let name = args.who.server_name.as_deref().unwrap_or(host);
+    let kid = args.who.kid.as_ref().map_or("", KeyId::as_str);
     CliError::NotPermitted(format!(
         "{text}. The key id was {kid}, the server's name {name}; `ekm-otp-client doctor` with --url, --kid and --key says more"
     ))
@@ -251,17 +226,14 @@ fn connector(args: &GetArgs, key: Key, deadline: Duration) -> Result<(Connector,
     }
     let authority = url.authority().map(http::uri::Authority::as_str).unwrap_or_default();
     let dialled = Authority::parse(authority).map_err(|e| CliError::Usage(format!("{url}: {e}")))?;
-    let origin = match &args.server_name {
-        None => dialled.clone(),
-        Some(name) => {
-            Authority::parse(&format!("{name}:{}", dialled.port())).map_err(|e| CliError::Usage(format!("--server-name {name}: {e}")))?
-        }
-    };
+    let origin = args.who.origin(&dialled)?;
     let policy = TlsPolicy { tls12: args.tls12, require_post_quantum: args.require_post_quantum };
-    let tls = trust::client_config(args.ca.as_deref(), &policy)?;
-    let connector =
-        Connector::new(tls, policy, origin, args.kid.clone(), key).credential(args.credential).deadline(deadline).dial(&dialled);
-    let connector = match (args.profile, args.mutual) {
+    let tls = trust::client_config(args.who.ca.as_deref(), &policy)?;
+    let connector = Connector::new(tls, policy, origin, args.kid()?.clone(), key)
+        .credential(args.who.credential.unwrap_or_default())
+        .deadline(deadline)
+        .dial(&dialled);
+    let connector = match (args.who.profile, args.mutual) {
         (Profile::Go, Some(MutualArg::Require)) => {
             return Err(CliError::Usage("--mutual require: the server proves nothing in the profile go".into()));
         }
@@ -278,15 +250,16 @@ fn connector(args: &GetArgs, key: Key, deadline: Duration) -> Result<(Connector,
 }
 
 async fn key(args: &GetArgs, deadline: Duration) -> Result<Key, CliError> {
-    match (&args.key, &args.secret_file) {
+    let kid = args.kid()?;
+    match (&args.who.key, args.who.secret().await?) {
         (Some(key), _) => {
-            let tpm = args.use_key.tpm.open()?.with_deadline(deadline);
+            let tpm = args.who.use_key.tpm.open()?.with_deadline(deadline);
             let bus = if args.unsafe_plain_bus { BusEncryption::Off } else { BusEncryption::On };
-            let source = args.use_key.source(key, &tpm).await?.with_bus(bus);
+            let source = args.who.use_key.source(key, &tpm).await?.with_bus(bus);
             if let KeySource::File { file, .. } = &source
-                && let Some(description) = file.description().filter(|description| *description != args.kid.as_str())
+                && let Some(description) = file.description().filter(|description| *description != kid.as_str())
             {
-                note!("ekm-otp-client: warning: the key was made for the key id {description}, not {}", args.kid);
+                note!("ekm-otp-client: warning: the key was made for the key id {description}, not {kid}");
             }
             let key = tpm.load(source);
             // Before anything is dialled: a key that cannot be used is told at once, and the connection then costs one TPM command.
@@ -300,19 +273,23 @@ async fn key(args: &GetArgs, deadline: Duration) -> Result<Key, CliError> {
             }
             Ok(Key::Tpm(key))
         }
-        (None, Some(path)) => {
+        (None, Some(secret)) => {
             note!("ekm-otp-client: warning: the secret is in a file and in this process's memory, not in a TPM: whoever reads it has it");
-            Ok(Key::Software(secret_file::read(path, args.secret_format, args.unsafe_weak_secret, args.profile).await?))
+            Ok(Key::Software(secret))
         }
         (None, None) => Err(CliError::Usage("--key or --secret-file is missing".into())),
     }
 }
 
 fn tell_connection(connection: &Connection, args: &GetArgs) {
-    let holder = if args.key.is_some() { "TPM" } else { "software key" };
+    let holder = if args.who.key.is_some() { "TPM" } else { "software key" };
     note!("* TLS: {}", connection.tls());
     note!("* HTTP: {:?}", connection.http_version());
-    let macs = if args.profile == Profile::Go && args.credential == CredentialKind::Jwe { "two HMACs" } else { "one HMAC" };
+    let macs = if args.who.profile == Profile::Go && args.who.credential.unwrap_or_default() == CredentialKind::Jwe {
+        "two HMACs"
+    } else {
+        "one HMAC"
+    };
     note!("* {holder}: {macs}, {}", milliseconds(connection.mac_time()));
     if connection.is_proven() {
         note!("* server proof: verified, before the request was sent");

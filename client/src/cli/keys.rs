@@ -14,20 +14,32 @@ use super::signing::{self, PublicArgs, SignArgs, VerifyArgs};
 pub(crate) enum KeyCommand {
     /// Make a key in the TPM. For HMAC, the kind that this protocol uses: a random secret of 32 bytes, handed out once for the server's
     /// registry.
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client key create --kid client1 --out client1.pem --secret-out client1.toml\n  ekm-otp-client key create --kid client2 --out client2.pem --secret-out client2.toml --pcrs sha256:7 --ask-password\n  ekm-otp-client key create --kid release --kind p256 --out release.pem"
+    )]
     Create(CreateArgs),
     /// Put a secret that the server has already, or a private RSA or ECC key, into the TPM.
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client key import --kid client1 --out client1.pem --secret-file secret.b64\n  ekm-otp-client key import --kid release --out release.pem --pem release-private.pem"
+    )]
     Import(ImportArgs),
     /// Show what a key file holds, and whether this TPM loads it.
+    #[command(after_help = "Examples:\n  ekm-otp-client key inspect client1.pem\n  ekm-otp-client key inspect handle:0x81008001")]
     Inspect(InspectArgs),
     /// Set, change or remove a key's password. Writes a new key file; the old one goes on working with the old password: delete it.
+    #[command(after_help = "Examples:\n  ekm-otp-client key passwd --key client1.pem --out guarded.pem")]
     Passwd(PasswdArgs),
     /// Print the public key of an RSA or ECC key (PEM).
+    #[command(after_help = "Examples:\n  ekm-otp-client key public --key release.pem > release.pub")]
     Public(PublicArgs),
     /// Sign standard input with an RSA or ECC key; the signature goes to standard output.
+    #[command(after_help = "Examples:\n  ekm-otp-client key sign --key release.pem --scheme ecdsa < message > message.sig")]
     Sign(SignArgs),
     /// Verify a signature of standard input.
+    #[command(after_help = "Examples:\n  ekm-otp-client key verify --key release.pem --scheme ecdsa --signature message.sig < message")]
     Verify(VerifyArgs),
     /// Keep a key in the TPM itself, at a persistent handle.
+    #[command(after_help = "Examples:\n  ekm-otp-client key persist --key client1.pem --handle 0x81008001")]
     Persist(PersistArgs),
     /// Take the key at a persistent handle out of the TPM.
     #[command(visible_alias = "delete")]
@@ -37,8 +49,12 @@ pub(crate) enum KeyCommand {
     /// Write the public part of this TPM's storage key, for `key duplicate` on another machine.
     Parent(ParentArgs),
     /// Encrypt a movable key to another TPM's storage key.
+    #[command(after_help = "Examples:\n  ekm-otp-client key duplicate --key movable.pem --to new-machine.pub --out moving.pem")]
     Duplicate(DuplicateArgs),
     /// Convert between a key file (TSS2 PEM) and the two files of tpm2-tools.
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client key convert --key client1.pem --public client1.pub --private client1.priv\n  ekm-otp-client key convert --public theirs.pub --private theirs.priv --out theirs.pem"
+    )]
     Convert(ConvertArgs),
     /// Print the name of the TPM's endorsement key, for --session-key-name. Do so once, where nobody sits on the TPM's bus.
     EkName(TpmArgs),

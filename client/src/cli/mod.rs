@@ -2,6 +2,7 @@
 
 mod arguments;
 mod create;
+mod credential;
 pub(crate) mod doctor;
 mod error;
 pub(crate) mod get;

@@ -47,11 +47,11 @@ pub(crate) struct SignArgs {
 
 #[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {
-    #[command(flatten)]
-    how: SchemeArgs,
     /// File with the signature
     #[arg(long, value_name = "FILE")]
     signature: PathBuf,
+    #[command(flatten)]
+    how: SchemeArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

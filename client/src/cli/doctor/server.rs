@@ -2,13 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use ekm_otp::field::CredentialKind;
-use ekm_otp::{Authority, Handshake, KeyId, TlsPolicy, WELL_KNOWN_PATH};
-use ekm_otp_client::{ConnectError, Connector, Key, dial};
+use ekm_otp::{Handshake, Profile, WELL_KNOWN_PATH};
+use ekm_otp_client::{ConnectError, Key, dial};
 use http::header::DATE;
 use http::{Response, StatusCode};
 use rustls::pki_types::ServerName;
@@ -18,29 +16,23 @@ use tokio_rustls::client::TlsStream;
 
 use super::clock;
 use super::probe::{Probe, Seen, challenge, within};
+use super::proof::{self, Asked, POLICY, Proof};
 use super::report::{Fault, Report};
 use crate::cli::error::CliError;
 use crate::cli::trust;
 
-/// What TLS 1.2 has to offer is told rather than refused.
-const POLICY: TlsPolicy = TlsPolicy { tls12: true, require_post_quantum: false };
 /// How far the clocks may be apart for tokens to be taken (the server's `--leeway`).
 const LEEWAY: u64 = 60;
 const NOTICED: u64 = 5;
-
-pub(super) struct Asked<'a> {
-    pub(super) origin: &'a Authority,
-    pub(super) ca: Option<&'a Path>,
-    pub(super) deadline: Duration,
-    pub(super) kid: Option<&'a KeyId>,
-    /// Whether a key was named, usable or not.
-    pub(super) was_key_given: bool,
-}
 
 /// The server's lines. They end where nothing can be found out behind a problem.
 pub(super) async fn check(report: &mut Report, asked: Asked<'_>, key: Option<Key>) {
     let Some(tcp) = reach(report, &asked).await else { return };
     let Some((tls, handshake)) = handshake(report, &asked, tcp).await else { return };
+    if asked.who.profile == Profile::Go {
+        drop(tls);
+        return tell_go(report, &asked, key).await;
+    }
     let mut probe = match Probe::start(tls, asked.origin, handshake, asked.deadline).await {
         Ok(probe) => probe,
         Err(e) => return not_ekm_otp(report, &format!("speaks no HTTP: {e}")),
@@ -70,8 +62,8 @@ pub(super) async fn check(report: &mut Report, asked: Asked<'_>, key: Option<Key
 
     let seen = probe.see().await;
     drop(probe);
-    let proof = match (&seen, key, asked.kid) {
-        (Seen::Ours | Seen::Odd(_), Some(key), Some(kid)) => prove(&asked, kid, key).await,
+    let proof = match (&seen, key, &asked.who.kid) {
+        (Seen::Ours | Seen::Odd(_), Some(key), Some(kid)) => proof::prove(&asked, kid, key).await,
         _ => Proof::NotTried,
     };
     match (&seen, &proof) {
@@ -109,13 +101,39 @@ pub(super) async fn check(report: &mut Report, asked: Asked<'_>, key: Option<Key
             let error = CliError::from(error);
             report.problem("credential", Fault::of(&error), error.to_string(), advice);
         }
-        Proof::NotTried if asked.was_key_given && asked.kid.is_none() => {
-            report.warning("credential", "not tried", "name the key id with --kid");
+        Proof::NotTried => not_tried(report, &asked),
+    }
+}
+
+fn not_tried(report: &mut Report, asked: &Asked<'_>) {
+    if !asked.was_key_given() {
+        return;
+    }
+    let advice = match &asked.who.kid {
+        None => "name the key id with --kid",
+        Some(_) => "see the lines above; a key with a password needs --password-file or TPM_KEY_AUTH",
+    };
+    report.warning("credential", "not tried", advice);
+}
+
+/// The profile go: the server proves nothing and tells nothing of its own accord. Whether it takes a credential is all that can be seen.
+async fn tell_go(report: &mut Report, asked: &Asked<'_>, key: Option<Key>) {
+    let (Some(key), Some(kid)) = (key, &asked.who.kid) else { return not_tried(report, asked) };
+    match proof::prove_go(asked, kid, key).await {
+        Ok((kind, status)) if status != StatusCode::UNAUTHORIZED && status != StatusCode::FORBIDDEN => {
+            let finding = format!("the server takes it ({kind}, profile go; it answers {status} to GET {WELL_KNOWN_PATH})");
+            report.warning(
+                "credential",
+                finding,
+                "in the profile go the server proves nothing: whoever has a valid certificate may have answered",
+            );
         }
-        Proof::NotTried if asked.was_key_given => {
-            report.warning("credential", "not tried", "see the lines above; a key with a password needs --password-file or TPM_KEY_AUTH");
+        Ok((kind, status)) => {
+            let finding = format!("the server refuses it ({kind}, profile go): {status}");
+            let advice = "compare with the server's registry: the key id, its secret, its profile; or TLS ends somewhere in between";
+            report.problem("credential", Fault::NotPermitted, finding, advice);
         }
-        Proof::NotTried => {}
+        Err(error) => report.problem("credential", Fault::of(&error), error.to_string(), "try again later"),
     }
 }
 
@@ -125,8 +143,8 @@ fn not_ekm_otp(report: &mut Report, what: &str) {
 }
 
 async fn reach(report: &mut Report, asked: &Asked<'_>) -> Option<TcpStream> {
-    let (origin, deadline) = (asked.origin, asked.deadline);
-    let (host, port) = (origin.host(), origin.port());
+    let (dialled, deadline) = (asked.dialled, asked.deadline);
+    let (host, port) = (dialled.host(), dialled.port());
     let addresses: io::Result<Vec<SocketAddr>> =
         within(deadline, tokio::net::lookup_host((host.clone(), port))).await.map(Iterator::collect);
     let addresses = match addresses {
@@ -141,7 +159,7 @@ async fn reach(report: &mut Report, asked: &Asked<'_>) -> Option<TcpStream> {
     report.ok("dns", format!("{host}: {}", shown.join(", ")));
     match dial(&addresses, deadline).await {
         Ok(tcp) => {
-            let peer = tcp.peer_addr().map_or_else(|_| origin.to_string(), |peer| peer.to_string());
+            let peer = tcp.peer_addr().map_or_else(|_| dialled.to_string(), |peer| peer.to_string());
             report.ok("tcp", format!("{peer} answers"));
             Some(tcp)
         }
@@ -150,14 +168,14 @@ async fn reach(report: &mut Report, asked: &Asked<'_>) -> Option<TcpStream> {
                 io::ErrorKind::ConnectionRefused => "nothing listens there: is the server running, is the port right?",
                 _ => "is the server running, and does a firewall or VPN stand in between?",
             };
-            report.problem("tcp", Fault::Unavailable, format!("cannot connect to {origin}: {e}"), advice);
+            report.problem("tcp", Fault::Unavailable, format!("cannot connect to {dialled}: {e}"), advice);
             None
         }
     }
 }
 
 async fn handshake(report: &mut Report, asked: &Asked<'_>, tcp: TcpStream) -> Option<(TlsStream<TcpStream>, Handshake)> {
-    let mut config = match trust::client_config(asked.ca, &POLICY) {
+    let mut config = match trust::client_config(asked.who.ca.as_deref(), &POLICY) {
         Ok(config) => config,
         Err(e) => {
             report.problem("tls", Fault::of(&e), e.to_string(), "name the certificate of the CA that signed the server's: --ca FILE (PEM)");
@@ -252,27 +270,4 @@ fn check_clock(report: &mut Report, answer: &Response<()>) {
     } else {
         report.ok("clock", finding);
     }
-}
-
-/// What became of a real credential.
-enum Proof {
-    NotTried,
-    Given(CredentialKind),
-    Failed(ConnectError),
-}
-
-/// A connection of its own, as any other command makes it. A server or an entry in its registry may ask for more than a password.
-async fn prove(asked: &Asked<'_>, kid: &KeyId, key: Key) -> Proof {
-    let Ok(tls) = trust::client_config(asked.ca, &POLICY) else { return Proof::NotTried };
-    let mut connector = Connector::new(tls, POLICY, asked.origin.clone(), kid.clone(), key).deadline(asked.deadline);
-    let mut last = None;
-    for kind in CredentialKind::ALL {
-        connector = connector.credential(kind);
-        match connector.connect().await {
-            Ok(_) => return Proof::Given(kind),
-            Err(e @ ConnectError::Refused { why, .. }) if why.contains("another kind of credential") => last = Some(e),
-            Err(e) => return Proof::Failed(e),
-        }
-    }
-    last.map_or(Proof::NotTried, Proof::Failed)
 }
