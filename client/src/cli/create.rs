@@ -1,6 +1,6 @@
 //! `key create`, `key import`: how keys come into the TPM.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
@@ -138,7 +138,8 @@ pub(crate) async fn create(args: CreateArgs) -> Result<(), CliError> {
         let key = tpm.create_key(new).await?;
         return write_key(key_out, &args.key.described(key), &args.key);
     }
-    if args.secret_out.as_deref() == Some(&args.key.out) {
+    let absolute = |path: &Path| std::path::absolute(path).ok();
+    if args.secret_out.as_deref().is_some_and(|secret| absolute(secret) == absolute(&args.key.out)) {
         return Err(CliError::Usage("--out and --secret-out name one file: the key and the secret go into two".into()));
     }
     match (&args.secret_out, args.key.out.as_os_str() == "-") {
@@ -165,8 +166,7 @@ pub(crate) async fn create(args: CreateArgs) -> Result<(), CliError> {
         Some(mut file) => {
             // Appended to a registry whose last line lacks its end, it still begins a line of its own.
             file.write(Zeroizing::new(format!("\n{}", *entry)).as_bytes())?;
-            key_out.keep()?;
-            let path = file.keep()?;
+            let path = PrivateFile::keep_both(key_out, file)?;
             note!("wrote {path} for the server's registry. It holds the secret: move it there over a safe way, then delete it here");
         }
         None => {

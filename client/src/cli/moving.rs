@@ -141,8 +141,7 @@ pub(crate) fn convert(args: &ConvertArgs) -> Result<(), CliError> {
             let (mut public, mut private) = (PrivateFile::create(&args.public)?, PrivateFile::create(&args.private)?);
             public.write(&key.public_blob().map_err(other)?)?;
             private.write(&key.private_blob())?;
-            public.keep()?;
-            private.keep().map(drop)
+            PrivateFile::keep_both(public, private).map(drop)
         }
         (None, Some(out)) => {
             let read = |path: &Path| std::fs::read(path).map_err(|e| CliError::io("read", path, &e));

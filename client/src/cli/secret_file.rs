@@ -142,8 +142,10 @@ impl PrivateFile {
         if std::fs::symlink_metadata(&path).is_ok() {
             return Err(CliError::io("create", &path, &ErrorKind::AlreadyExists.into()));
         }
-        // Beside it, mode 0600, and removed when dropped.
-        let file = NamedTempFile::with_prefix_in(".ekm-otp-", folder_of(&path)).map_err(|e| CliError::io("create", &path, &e))?;
+        std::fs::metadata(folder_of(&path)).map_err(|e| CliError::io("create", &path, &e))?;
+        // Beside it, mode 0600, and removed when dropped. The error names that file, which nobody knows.
+        let file =
+            NamedTempFile::with_prefix_in(".ekm-otp-", folder_of(&path)).map_err(|e| CliError::io("create", &path, &e.kind().into()))?;
         Ok(Self { path, file: Some(file), to_show: Vec::new() })
     }
 
@@ -164,13 +166,25 @@ impl PrivateFile {
             None => output::result(&self.to_show)?,
             Some(file) => {
                 file.persist_noclobber(&self.path).map_err(|e| CliError::io("create", &self.path, &e.error))?;
-                // The name, too, is on the disk.
-                File::open(folder_of(&self.path))
-                    .and_then(|folder| folder.sync_all())
-                    .map_err(|e| CliError::io("write", &self.path, &e))?;
+                // The name, too, is on the disk, where the folder may be read.
+                if let Ok(folder) = File::open(folder_of(&self.path)) {
+                    folder.sync_all().map_err(|e| CliError::io("write", &self.path, &e))?;
+                }
             }
         }
         Ok(shown(&self.path))
+    }
+
+    /// Gives both their names, or neither. Returns the second's.
+    pub(crate) fn keep_both(first: Self, second: Self) -> Result<String, CliError> {
+        let path = first.file.is_some().then(|| first.path.clone());
+        first.keep()?;
+        second.keep().inspect_err(|_| {
+            // Made a moment ago, here.
+            if let Some(path) = path {
+                let _ = std::fs::remove_file(path);
+            }
+        })
     }
 }
 
