@@ -102,10 +102,18 @@ pub fn blocks(file: &[u8]) -> Result<Vec<Block>, PemError> {
         rest = &rest[body_end + end.len()..];
     }
     match blocks.is_empty() {
-        // SEQUENCE, in the long form: no text begins so.
-        true if file.starts_with(&[0x30, 0x81]) || file.starts_with(&[0x30, 0x82]) => Err(PemError::Der),
+        true if is_der(file) => Err(PemError::Der),
         true => Err(PemError::None),
         false => Ok(blocks),
+    }
+}
+
+/// A SEQUENCE: in the long form, with which no text begins, or in the short one, as small EC keys have it.
+fn is_der(file: &[u8]) -> bool {
+    match file {
+        [0x30, 0x81 | 0x82, ..] => true,
+        [0x30, len @ ..=0x7f, content @ ..] => content.len() == usize::from(*len),
+        _ => false,
     }
 }
 

@@ -56,6 +56,10 @@ fn what_is_no_whole_certificate_is_refused_by_name() {
     }
     let der = certificates(pem.as_bytes()).expect("one").remove(0);
     assert_eq!(certificates(&der), Err(PemError::Der));
+    // An EC private key (RFC 5915) has its length in one byte.
+    let short = [&[0x30, 0x77][..], &[7; 0x77]].concat();
+    assert_eq!(certificates(&short), Err(PemError::Der));
+    assert_ne!(certificates(&short[..0x78]), Err(PemError::Der));
 }
 
 fn openssl(folder: &tempfile::TempDir, args: &[&str]) -> Vec<u8> {

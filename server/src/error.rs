@@ -34,6 +34,7 @@ impl ServerError {
         match error.kind() {
             std::io::ErrorKind::PermissionDenied => Self::NotPermitted(text),
             std::io::ErrorKind::NotFound | std::io::ErrorKind::AddrInUse | std::io::ErrorKind::AddrNotAvailable => Self::Unavailable(text),
+            std::io::ErrorKind::IsADirectory => Self::Config(text),
             _ => Self::Other(text),
         }
     }

@@ -66,7 +66,7 @@ fn server_config(config: &Config) -> Result<ServerConfig, ServerError> {
     let (chain_file, key_file) = (config.certificate.display(), config.private_key.display());
     let read = |path: &Path| std::fs::read(path).map_err(|e| ServerError::io(&format!("cannot read {}", path.display()), &e));
     let chain = pem::certificates(&read(&config.certificate)?).map_err(|e| ServerError::Config(format!("{chain_file}: {e}")))?;
-    if std::fs::metadata(&config.private_key).is_ok_and(|file| file.permissions().mode() & 0o007 != 0) {
+    if std::fs::metadata(&config.private_key).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o007 != 0) {
         tracing::warn!("everyone on this machine can use {key_file}, the TLS private key: chmod o= {key_file}");
     }
     let key = pem::tls_key(&Zeroizing::new(read(&config.private_key)?)).map_err(|e| ServerError::Config(format!("{key_file}: {e}")))?;

@@ -50,6 +50,7 @@ impl CliError {
             io::ErrorKind::PermissionDenied => Self::NotPermitted(text),
             io::ErrorKind::AlreadyExists => Self::Usage(format!("{shown} exists already; it is not overwritten")),
             io::ErrorKind::NotFound => Self::Unavailable(text),
+            io::ErrorKind::IsADirectory => Self::Usage(text),
             _ => Self::Other(text),
         }
     }
