@@ -8,7 +8,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ekm_otp_swtpm::Swtpm;
-use ekm_otp_tpm::{DigestAlgorithm, KeyFile, KeyKind, KeySource, NewKey, Parent, Password, Settings, SignatureScheme, TpmError, TpmHandle};
+use ekm_otp_tpm::{
+    DigestAlgorithm, KeyFile, KeyKind, KeySource, NewKey, Parent, Password, PrimaryAlgorithm, Settings, SignatureScheme, TpmError,
+    TpmHandle,
+};
 use relay::{Relay, code_of, transmit};
 use zeroize::Zeroizing;
 
@@ -47,7 +50,7 @@ struct Scene {
     real: Swtpm,
     other: Swtpm,
     name: Vec<u8>,
-    /// HMAC keys of the real TPM: plain, with a password, bound to registers, movable, under the endorsement key.
+    /// HMAC keys of the real TPM: plain, with a password, bound to registers, movable, under the endorsement key, under the primary of tpm2-tools.
     files: Vec<(KeyFile, Option<Password>)>,
 }
 
@@ -90,6 +93,7 @@ impl Scene {
             new(Parent::H2Primary, password(), Some("sha256:16"), false),
             new(Parent::Persistent(STORED), password(), None, true),
             new(Parent::Persistent(EK), None, None, false),
+            new(Parent::ToolsPrimary(PrimaryAlgorithm::Ecc), password(), None, false),
         ] {
             let password = key.password.clone();
             files.push((honest.create_hmac_key(key, Zeroizing::new(SECRET.to_vec())).await.expect("a key"), password));
@@ -162,6 +166,8 @@ async fn a_secret_that_is_put_into_the_tpm_goes_into_no_other() {
         new(Parent::H2Primary, password(), Some("sha256:16"), false),
         new(Parent::Persistent(STORED), password(), None, false),
         new(Parent::Persistent(EK), password(), None, true),
+        new(Parent::ToolsPrimary(PrimaryAlgorithm::Ecc), password(), None, false),
+        new(Parent::ToolsPrimary(PrimaryAlgorithm::Rsa), None, None, false),
     ] {
         let create = async |tpm: TpmHandle| tpm.create_hmac_key(key.clone(), Zeroizing::new(SECRET.to_vec())).await;
         scene.nothing_leaves(&format!("{key:?}"), create, |_| true).await;
@@ -184,6 +190,8 @@ async fn neither_what_is_maced_nor_a_password_is_shown_to_another_tpm() {
         tpm.load(KeySource::from(file.clone()).with_password(password.clone())).change_password(new).await
     };
     scene.nothing_leaves("a password is changed", change, |_| true).await;
+    let attempt = async |tpm: TpmHandle| tpm.load(file.clone()).works_without_password(u32::MAX).await;
+    scene.nothing_leaves("a key is tried without its password", attempt, |works| *works == Some(false)).await;
 }
 
 #[tokio::test]
