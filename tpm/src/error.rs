@@ -151,7 +151,7 @@ pub enum TpmError {
     #[error("the handle 0x{0:08x} is not in the owner's range of persistent handles: use 0x81000000 to 0x817fffff")]
     HandleRange(u32),
     /// There is no key at a persistent handle.
-    #[error("there is no key at the persistent handle 0x{handle:08x} [0x{code:x}]")]
+    #[error("there is no key at the persistent handle 0x{handle:08x}, or its hierarchy is switched off [0x{code:x}]")]
     NoKey {
         /// The persistent handle.
         handle: u32,

@@ -30,7 +30,7 @@ async fn a_persisted_key_works_without_its_file_is_listed_and_can_be_evicted() {
     let gone = tpm.load(source()).hmac(b"message").await.expect_err("it was evicted");
     assert!(matches!(gone, TpmError::NoKey { handle: HANDLE, .. }), "{gone:?}");
     let again = tpm.evict(HANDLE).await.expect_err("it was evicted");
-    assert!(again.to_string().starts_with("there is no key at the persistent handle 0x81000010 [0x"), "{again}");
+    assert!(again.to_string().starts_with("there is no key at the persistent handle 0x81000010, or"), "{again}");
     assert_eq!(mac(&tpm, file).await, MAC, "its file goes on working");
     leaves_nothing(&swtpm, tpm);
 }
