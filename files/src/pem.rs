@@ -99,7 +99,8 @@ pub fn blocks(file: &[u8]) -> Result<Vec<Block>, PemError> {
         text.extend(body.iter().filter(|byte| !byte.is_ascii_whitespace()));
         let bytes = LAX.decode(&*text).map(Zeroizing::new).map_err(|_| PemError::Damaged { label: label.clone(), number })?;
         blocks.push(Block { label, bytes });
-        rest = &rest[body_end + end.len()..];
+        // Its last dashes may be the first ones of a block that is glued to it.
+        rest = &rest[body_end + end.len() - DASHES.len()..];
     }
     match blocks.is_empty() {
         true if is_der(file) => Err(PemError::Der),

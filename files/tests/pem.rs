@@ -24,6 +24,8 @@ fn certificates_are_read_in_each_way_to_write_them_and_none_is_lost() {
     assert_eq!(plain.len(), 2);
     for (how, file) in [
         ("glued", format!("{}{}", a.trim_end(), b.trim_end())),
+        ("sharing dashes", format!("{}{}", a.trim_end(), b.trim_end().trim_start_matches('-'))),
+        ("sharing some dashes", format!("{}--{}", a.trim_end(), b.trim_end().trim_start_matches('-'))),
         ("a byte order mark", format!("\u{feff}{a}\u{feff}{b}")),
         ("indented", format!("{a}{b}").lines().map(|line| format!("    {line}\n")).collect()),
         ("CRLF", format!("{a}{b}").replace('\n', "\r\n")),
