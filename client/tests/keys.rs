@@ -436,10 +436,16 @@ fn a_misspelt_tcti_is_told_with_where_it_came_from() {
 }
 
 #[test]
-fn a_key_at_a_handle_is_inspected_too() {
+fn a_key_at_a_handle_is_used_and_inspected_too() {
     let bench = Bench::new();
     bench.create_key();
     succeeds(&bench.client(&["key", "persist", "--key", "client1.pem", "--handle", "0x81008001"]));
+    let server = Server::start(&bench, &[]);
+    let url = format!("https://localhost:{}/get", server.port);
+    for key in ["handle:0x81008001", "handle:0x81008001=client1.pem"] {
+        let get = ["get", &url, "--kid", "client1", "--key", key, "--ca", "server.pem"];
+        assert_eq!(succeeds(&bench.client(&get)), "ok\n", "it has no password, and none is asked for");
+    }
     let shown = succeeds(&bench.client(&["key", "inspect", "handle:0x81008001"]));
     assert!(shown.starts_with("kind:        HMAC-SHA256\n") && shown.contains("\nname:        000b"), "{shown}");
     succeeds(&bench.client(&["key", "inspect", "handle:0x81008001=client1.pem"]));

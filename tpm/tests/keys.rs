@@ -252,3 +252,21 @@ async fn a_long_hmac_secret_is_hashed_as_rfc_2104_says() {
     let hex: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
     assert_eq!(hex, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
 }
+
+#[tokio::test]
+async fn whether_a_key_of_any_kind_has_a_password_is_found_out() {
+    let swtpm = Swtpm::start();
+    let tpm = open(&swtpm);
+    for kind in KeyKind::ALL {
+        for secret in [None, password("right")] {
+            let new = NewKey { password: secret.clone(), ..NewKey::new(kind) };
+            let made = match kind {
+                KeyKind::HmacSha256 => tpm.create_hmac_key(new, Zeroizing::new(vec![7; 32])).await,
+                _ => tpm.create_key(new).await,
+            };
+            swtpm.tool("tpm2_dictionarylockout", &["--clear-lockout"]);
+            let works = tpm.load(made.expect("a key")).works_without_password(0).await;
+            assert_eq!(works.as_ref().ok(), Some(&Some(secret.is_none())), "{kind}: {works:?}");
+        }
+    }
+}

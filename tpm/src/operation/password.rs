@@ -9,8 +9,9 @@ use crate::connection::loaded::Slot;
 use crate::response_code::of_tpm;
 use crate::{KeyFile, KeySource, Password, TpmError, TpmKey};
 
-/// TPM_RC_TYPE: what TPM2_Unseal answers for an object that is not sealed data, once its authorization was found right.
-const RC_TYPE: u32 = 0x8a;
+/// TPM_RC_TYPE, and for an HMAC key TPM_RC_ATTRIBUTES: what TPM2_Unseal answers for an object that is not sealed data, once its authorization
+/// was found right (TCG part 3, 12.7).
+const NOT_SEALED: [u32; 2] = [0x8a, 0x82];
 
 impl TpmKey {
     /// Whether the key can be used without a password, where nothing tells: tries it once. A key with a policy tells by that.
@@ -47,7 +48,7 @@ impl Device {
             let unseal = |c: &mut Context, handle: KeyHandle| c.unseal(handle.into()).map(|_| ());
             match live.with_key(&key, source.bus(), "TPM2_Unseal", unseal) {
                 Ok(()) => Ok(Some(true)),
-                Err(TpmError::Command { code, .. }) if of_tpm(code) == Some(RC_TYPE) => Ok(Some(true)),
+                Err(TpmError::Command { code, .. }) if of_tpm(code).is_some_and(|code| NOT_SEALED.contains(&code)) => Ok(Some(true)),
                 Err(TpmError::Auth { .. }) => Ok(Some(false)),
                 Err(error) => Err(error),
             }
