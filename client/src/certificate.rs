@@ -5,6 +5,9 @@ use std::time::{Duration, SystemTime};
 use rustls::CertificateError;
 use rustls::pki_types::UnixTime;
 
+const OTHER_KEY: &str = "it has the name of one that is trusted here, and another key: name its CA, or the certificate itself, with --ca FILE; if that \
+                         is done, the file is an older certificate, or something else than the server answers";
+
 /// What is wrong with it, and what to do.
 pub(crate) fn in_words(error: &CertificateError) -> String {
     match error {
@@ -23,10 +26,9 @@ pub(crate) fn in_words(error: &CertificateError) -> String {
             "nobody who is trusted here signed it: name its CA, or the certificate itself, with --ca FILE; else something else than the server answers"
                 .to_owned()
         }
-        CertificateError::BadSignature => {
-            "it has the name of one that is trusted here, and another key: --ca names an older certificate, or something else than the server answers"
-                .to_owned()
-        }
+        CertificateError::BadSignature => OTHER_KEY.to_owned(),
+        // A key of another kind.
+        other if format!("{other:?}").starts_with("UnsupportedSignatureAlgorithm") => OTHER_KEY.to_owned(),
         CertificateError::Revoked => "it is revoked".to_owned(),
         // webpki's own faults come without a type.
         other if format!("{other:?}").contains("CaUsedAsEndEntity") => {

@@ -16,7 +16,7 @@ use crate::cli::{CliError, doctor, get, keys, output, prompt};
 /// EKM-OTP client: requests with a password that fits one TLS connection, derived by a key that never leaves the TPM.
 ///
 /// Exit codes: 0 success, 64 wrong usage, 69 something is unavailable, 77 not permitted or not proven, 130 and 143 ended by SIGINT or
-/// SIGTERM, 1 otherwise.
+/// SIGTERM (129 and 131 by SIGHUP or SIGQUIT), 1 otherwise.
 #[derive(Parser)]
 #[command(version)]
 struct Cli {
@@ -28,7 +28,7 @@ struct Cli {
 enum Command {
     /// Get a resource; its body goes to standard output.
     #[command(
-        after_help = "Examples:\n  ekm-otp-client get https://api.example.test/ --kid client1 --key client1.pem\n  ekm-otp-client get https://localhost:8443/whoami --ca server.pem --kid client1 --key client1.pem --credential jws --claim role=admin\n  ekm-otp-client get https://127.0.0.1:8443/get --server-name localhost --kid client1 --key handle:0x81008001"
+        after_help = "Examples:\n  ekm-otp-client get https://api.example.test/ --kid client1 --key client1.pem\n  ekm-otp-client get https://localhost:8443/whoami --ca server.pem \\\n      --kid client1 --key client1.pem --credential jws --claim role=admin\n  ekm-otp-client get https://127.0.0.1:8443/get --server-name localhost \\\n      --kid client1 --key handle:0x81008001"
     )]
     Get(Box<get::GetArgs>),
     /// Make, import, look at, use and guard keys.
@@ -43,7 +43,7 @@ enum Command {
     /// Exit codes: 0 no problem (warnings are none), 69 TPM or server cannot be reached, 77 not permitted or not proven, 1 any other
     /// problem, 64 wrong usage.
     #[command(
-        after_help = "Examples:\n  ekm-otp-client doctor\n  ekm-otp-client doctor --kid client1 --key client1.pem --url https://api.example.test"
+        after_help = "Examples:\n  ekm-otp-client doctor\n  ekm-otp-client doctor --kid client1 --key client1.pem \\\n      --url https://api.example.test"
     )]
     Doctor(Box<doctor::DoctorArgs>),
 }
@@ -90,6 +90,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
         // Before any file is made: a signal that came earlier would end the process at once and leave it.
         let mut interrupt = signals(SignalKind::interrupt())?;
         let mut terminate = signals(SignalKind::terminate())?;
+        let mut hang_up = signals(SignalKind::hangup())?;
+        let mut quit = signals(SignalKind::quit())?;
         let command = async {
             match cli.command {
                 Command::Get(args) => get::run(*args).await,
@@ -102,6 +104,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
             result = command => result,
             _ = interrupt.recv() => Err(CliError::Signal(2)),
             _ = terminate.recv() => Err(CliError::Signal(15)),
+            _ = hang_up.recv() => Err(CliError::Signal(1)),
+            _ = quit.recv() => Err(CliError::Signal(3)),
         }
     });
     // A name look-up or a write to a stalled pipe goes on in a thread of its own: nobody waits for it.
@@ -122,6 +126,8 @@ mod tests {
 
     fn examples(command: &clap::Command) -> Vec<String> {
         let own = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        assert!(own.lines().all(|line| line.len() < 80), "a terminal breaks it: {own}");
+        let own = own.replace("\\\n", "");
         let own = own.lines().filter_map(|line| line.strip_prefix("  ").map(str::to_owned)).collect::<Vec<_>>();
         command.get_subcommands().flat_map(examples).chain(own).collect()
     }

@@ -146,7 +146,7 @@ fn a_key_that_may_have_a_password_is_tried_without_and_then_asked_for() {
 
 #[test]
 fn a_signal_is_heard_while_a_password_is_read_and_the_echo_comes_back() {
-    for (signal, code) in [("SIGTERM", 143), ("SIGINT", 130)] {
+    for (signal, code) in [("SIGTERM", 143), ("SIGINT", 130), ("SIGHUP", 129), ("SIGQUIT", 131)] {
         let bench = Bench::new();
         let script = format!(
             r#"

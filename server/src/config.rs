@@ -27,13 +27,13 @@ pub(crate) struct RunArgs {
     settings: Settings,
     /// File key: `authorities`, a table of lists. Further authority (host or host:port) whose requests are taken on connections for NAME;
     /// may be repeated
-    #[arg(long = "authority", value_name = "NAME=AUTHORITY")]
+    #[arg(long = "authority", value_name = "NAME=AUTHORITY", help_heading = "TLS")]
     authorities: Vec<String>,
     /// Take secrets of fewer than 16 bytes. A rogue server can guess them offline
-    #[arg(long, hide_short_help = true)]
+    #[arg(long, hide_short_help = true, help_heading = "Registry and credentials")]
     unsafe_weak_secret: bool,
     /// Log the credential of each connection once it is closed. For demonstrations
-    #[arg(long, hide_short_help = true)]
+    #[arg(long, hide_short_help = true, help_heading = "Log")]
     unsafe_show_otp: bool,
 }
 
@@ -45,19 +45,19 @@ struct Settings {
     #[arg(long, value_name = "IP:PORT")]
     listen: Option<SocketAddr>,
     /// Certificate chain (PEM), the server's own certificate first
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
     certificate: Option<PathBuf>,
     /// The certificate's private key (PEM)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "TLS")]
     private_key: Option<PathBuf>,
     /// Registry: a TOML file (JSON where its name ends in .json) of key ids with secret (base64) and client name, readable by its owner only
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Registry and credentials")]
     secrets: Option<PathBuf>,
     /// Realm shown in challenges [default: ekm-otp]
-    #[arg(long)]
+    #[arg(long, help_heading = "Registry and credentials")]
     realm: Option<String>,
     /// File key: `server_names`. Name that clients may ask for in TLS (SNI); an IP address stands for clients that send none. Repeat for more
-    #[arg(long = "server-name", value_name = "NAME")]
+    #[arg(long = "server-name", value_name = "NAME", help_heading = "TLS")]
     #[serde(default)]
     server_names: Vec<String>,
     #[arg(skip)]
@@ -65,41 +65,41 @@ struct Settings {
     authorities: BTreeMap<String, Vec<String>>,
     /// File key: `credentials`. Kind of credential that is accepted; repeat for more. The registry may ask for more from a key id
     /// [default: otp, jws, jwe]
-    #[arg(long = "credential", value_name = "KIND", value_parser = PossibleValuesParser::new(CredentialKind::ALL.map(CredentialKind::as_str)))]
+    #[arg(long = "credential", value_name = "KIND", value_parser = PossibleValuesParser::new(CredentialKind::ALL.map(CredentialKind::as_str)), help_heading = "Registry and credentials")]
     #[serde(default)]
     credentials: Vec<String>,
     /// How far clocks may differ where tokens are checked, in seconds, 0 to 600 [default: 60]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", help_heading = "Registry and credentials")]
     leeway: Option<u64>,
     /// File key: `profiles`. Wire that is spoken; repeat for more; v1 always is. go is that of the Go original, for keys with `profile = "go"` in
     /// the registry, and weaker: the server proves nothing to the client, the server's name is not covered, a token is bound to the
     /// connection, not to the request or the time; its secrets are often weak [default: v1]
-    #[arg(long = "profile", value_name = "PROFILE", value_parser = PossibleValuesParser::new(Profile::ALL.map(Profile::as_str)))]
+    #[arg(long = "profile", hide_short_help = true, value_name = "PROFILE", value_parser = PossibleValuesParser::new(Profile::ALL.map(Profile::as_str)), help_heading = "Compatibility")]
     #[serde(default)]
     profiles: Vec<String>,
     /// With the profile go: the key id that its JWS are checked with; they name none
-    #[arg(long, value_name = "KID")]
+    #[arg(long, hide_short_help = true, value_name = "KID", help_heading = "Compatibility")]
     go_default_kid: Option<String>,
     /// Take TLS 1.2 too, with extended master secret and without resumption
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help_heading = "TLS")]
     tls12: Option<bool>,
     /// Refuse every key exchange but X25519MLKEM768
-    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help_heading = "TLS")]
     require_post_quantum: Option<bool>,
     /// How long a connection lives at most, in seconds [default: 3600]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", help_heading = "Limits")]
     max_age: Option<NonZeroU64>,
     /// How many connections are open at most; when full, the oldest on which nobody was verified is cut [default: 10000]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
     max_connections: Option<NonZeroUsize>,
     /// How long connections may take to finish after SIGTERM or SIGINT, in seconds; a second signal cuts them [default: 30]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", help_heading = "Limits")]
     drain: Option<u64>,
     /// What to log, as tracing's filters write it: info, debug, ekm_otp_tower=debug,… [default: info]
-    #[arg(long, value_name = "FILTER", env = "EKM_OTP_LOG")]
+    #[arg(long, value_name = "FILTER", env = "EKM_OTP_LOG", help_heading = "Log")]
     log: Option<String>,
     /// How to log [default: text]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help_heading = "Log")]
     log_format: Option<LogFormat>,
 }
 

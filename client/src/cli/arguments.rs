@@ -123,6 +123,9 @@ pub(crate) fn persistent_handle(text: &str) -> Result<u32, String> {
 }
 
 pub(crate) fn read_key_file(path: &Path) -> Result<KeyFile, CliError> {
+    if path.to_str().is_some_and(|text| text.starts_with("handle:")) {
+        return Err(CliError::Usage(format!("{}: this needs the key's file, a persistent key will not do", path.display())));
+    }
     let text = std::fs::read_to_string(path).map_err(|e| CliError::io("read", path, &e))?;
     KeyFile::from_pem(&text).map_err(|e| CliError::Usage(format!("{}: {e}", path.display())))
 }

@@ -53,7 +53,16 @@ pub(crate) async fn inspect(args: InspectArgs) -> Result<(), CliError> {
     let mut told = vec![
         key.describe().to_string(),
         format!("policy:      {}", key.policy()),
-        format!("password:    {}", if key.may_need_password() { "yes" } else { "none, or the file does not tell" }),
+        format!(
+            "password:    {}",
+            if key.policy().needs_password() {
+                "yes"
+            } else if key.may_need_password() {
+                "yes, or the file does not tell"
+            } else {
+                "none"
+            }
+        ),
         match key.parent() {
             Parent::H2Primary => "parent:      H-2 primary of the owner hierarchy".to_owned(),
             Parent::ToolsPrimary(_) => "parent:      primary of the owner hierarchy that --parent-template names".to_owned(),

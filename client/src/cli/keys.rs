@@ -15,12 +15,12 @@ pub(crate) enum KeyCommand {
     /// Make a key in the TPM. For HMAC, the kind that this protocol uses: a random secret of 32 bytes, handed out once for the server's
     /// registry.
     #[command(
-        after_help = "Examples:\n  ekm-otp-client key create --kid client1 --out client1.pem --secret-out client1.toml\n  ekm-otp-client key create --kid client2 --out client2.pem --secret-out client2.toml --pcrs sha256:7 --ask-password\n  ekm-otp-client key create --kid release --kind p256 --out release.pem"
+        after_help = "Examples:\n  ekm-otp-client key create --kid client1 --out client1.pem \\\n      --secret-out client1.toml\n  ekm-otp-client key create --kid client2 --out client2.pem \\\n      --secret-out client2.toml --pcrs sha256:7 --ask-password\n  ekm-otp-client key create --kid release --kind p256 --out release.pem"
     )]
     Create(CreateArgs),
     /// Put a secret that the server has already, or a private RSA or ECC key, into the TPM.
     #[command(
-        after_help = "Examples:\n  ekm-otp-client key import --kid client1 --out client1.pem --secret-file secret.b64\n  ekm-otp-client key import --kid release --out release.pem --pem release-private.pem"
+        after_help = "Examples:\n  ekm-otp-client key import --kid client1 --out client1.pem \\\n      --secret-file secret.b64\n  ekm-otp-client key import --kid release --out release.pem \\\n      --pem release-private.pem"
     )]
     Import(ImportArgs),
     /// Show what a key file holds, and whether this TPM loads it.
@@ -33,10 +33,12 @@ pub(crate) enum KeyCommand {
     #[command(after_help = "Examples:\n  ekm-otp-client key public --key release.pem > release.pub")]
     Public(PublicArgs),
     /// Sign standard input with an RSA or ECC key; the signature goes to standard output.
-    #[command(after_help = "Examples:\n  ekm-otp-client key sign --key release.pem --scheme ecdsa < message > message.sig")]
+    #[command(after_help = "Examples:\n  ekm-otp-client key sign --key release.pem \\\n      --scheme ecdsa < message > message.sig")]
     Sign(SignArgs),
     /// Verify a signature of standard input.
-    #[command(after_help = "Examples:\n  ekm-otp-client key verify --key release.pem --scheme ecdsa --signature message.sig < message")]
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client key verify --key release.pem --scheme ecdsa \\\n      --signature message.sig < message"
+    )]
     Verify(VerifyArgs),
     /// Keep a key in the TPM itself, at a persistent handle.
     #[command(after_help = "Examples:\n  ekm-otp-client key persist --key client1.pem --handle 0x81008001")]
@@ -49,11 +51,11 @@ pub(crate) enum KeyCommand {
     /// Write the public part of this TPM's storage key, for `key duplicate` on another machine.
     Parent(ParentArgs),
     /// Encrypt a movable key to another TPM's storage key.
-    #[command(after_help = "Examples:\n  ekm-otp-client key duplicate --key movable.pem --to new-machine.pub --out moving.pem")]
+    #[command(after_help = "Examples:\n  ekm-otp-client key duplicate --key movable.pem --to new-machine.pub \\\n      --out moving.pem")]
     Duplicate(DuplicateArgs),
     /// Convert between a key file (TSS2 PEM) and the two files of tpm2-tools.
     #[command(
-        after_help = "Examples:\n  ekm-otp-client key convert --key client1.pem --public client1.pub --private client1.priv\n  ekm-otp-client key convert --public theirs.pub --private theirs.priv --out theirs.pem"
+        after_help = "Examples:\n  ekm-otp-client key convert --key client1.pem --public client1.pub \\\n      --private client1.priv\n  ekm-otp-client key convert --public theirs.pub --private theirs.priv \\\n      --out theirs.pem"
     )]
     Convert(ConvertArgs),
     /// Print the name of the TPM's endorsement key, for --session-key-name. Do so once, where nobody sits on the TPM's bus.

@@ -105,7 +105,7 @@ fn from_helper(helper: &OsStr, question: &str) -> Result<Zeroizing<Vec<u8>>, Cli
 fn from_file(flag: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, CliError> {
     let mut bytes = read_private(path, "a password", 256)?;
     trim_line_end(&mut bytes);
-    if bytes.is_empty() { Err(CliError::Usage(format!("{flag}: {} holds no password", path.display()))) } else { Ok(bytes) }
+    if bytes.is_empty() { Err(CliError::Usage(format!("{flag} {}: there is no password in it", path.display()))) } else { Ok(bytes) }
 }
 
 /// One line end belongs to the file, not to the password.

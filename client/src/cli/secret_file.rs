@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 use super::error::CliError;
-use super::output::{self, note};
+use super::output;
 use super::shown::shown;
 
 /// How a secret stands in a file.
@@ -36,7 +36,7 @@ pub(crate) async fn read(path: &Path, format: SecretFormat, weak: bool, profile:
 
 fn read_blocking(path: &Path, format: SecretFormat, weak: bool, profile: Profile) -> Result<Secret, CliError> {
     let bytes = read_private(path, "a secret", 4096)?;
-    let shown = shown(path);
+    let shown = if path == Path::new("-") { "standard input".to_owned() } else { shown(path) };
     let bytes = match format {
         SecretFormat::Raw => bytes.to_vec(),
         SecretFormat::Hex => {
@@ -46,9 +46,7 @@ fn read_blocking(path: &Path, format: SecretFormat, weak: bool, profile: Profile
         SecretFormat::Base64 => {
             let text = one_word(&bytes, &shown)?;
             if text.len() >= 32 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
-                note!(
-                    "ekm-otp-client: warning: {shown} looks like hexadecimal digits and is read as base64; --secret-format hex reads it as such"
-                );
+                return Err(CliError::Usage(format!("{shown} holds hexadecimal digits, not base64: --secret-format hex reads them")));
             }
             Secret::decode_base64(&text)
                 .map_err(|e| CliError::Usage(format!("{shown}: {e}; --secret-format hex or raw take other spellings")))?
@@ -92,7 +90,10 @@ pub(crate) fn read_private(path: &Path, holds: &str, limit: usize) -> Result<Zer
     };
     read.map_err(|e| CliError::io("read", path, &e))?;
     if bytes.len() > most {
-        return Err(CliError::Usage(format!("{} holds more than {most} bytes, which is too much for {holds}", shown(path))));
+        return Err(CliError::Usage(format!(
+            "{} holds more than {most} bytes, which is too much for {holds}",
+            if path == Path::new("-") { "standard input".to_owned() } else { shown(path) }
+        )));
     }
     Ok(bytes)
 }
