@@ -19,8 +19,9 @@ esac
 
 "$root/swtpm/setup.sh"
 echo "building (some minutes the first time)" >&2
-cargo build --release --quiet --manifest-path "$root/Cargo.toml" -p ekm-otp-server -p ekm-otp-client
-bin=$(realpath "${CARGO_TARGET_DIR:-$root/target}")/release
+# From inside: cargo finds .cargo/config.toml by the working directory.
+(cd "$root" && cargo build --release --quiet -p ekm-otp-server -p ekm-otp-client)
+bin=$(cd "$root" && realpath "${CARGO_TARGET_DIR:-target}")/release
 client=$bin/ekm-otp-client
 server=$bin/ekm-otp-server
 
