@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use ekm_otp::field::{AuthenticationInfo, Challenge, Credential, Presented};
+use ekm_otp::field::{AuthenticationInfo, Challenge, Credential, CredentialError, Presented};
 use ekm_otp::{Derivation, Ekm, KeyId, Otp, Secret, ServerName, ServerProof};
 use libfuzzer_sys::fuzz_target;
 
@@ -31,7 +31,9 @@ fuzz_target!(init: LazyLock::force(&BASE), |input: &[u8]| {
 });
 
 fn credential(fields: &[&[u8]]) {
-    let read = |field: &[u8]| Credential::read([field]);
+    fn read(field: &[u8]) -> Result<Credential<'_>, CredentialError> {
+        Credential::read([field])
+    }
     let Ok(credential) = Credential::read(fields.iter().copied()) else {
         // Nothing that a longer field could heal.
         assert!(fields.len() != 1 || read(&padded(fields[0], fields[0].len() + 1)).is_err());
@@ -57,7 +59,8 @@ fn credential(fields: &[&[u8]]) {
     assert!(matches!(&again.presented, Presented::Otp(otp) if BASE.0.verify(otp)));
 
     // White space and empty elements change nothing, up to the limit.
-    let longest = read(&padded(field, MAX_FIELD_LEN)).expect("a field of 4096 bytes");
+    let long = padded(field, MAX_FIELD_LEN);
+    let longest = read(&long).expect("a field of 4096 bytes");
     assert!(longest.kid == credential.kid && longest.channel.matches(&credential.channel));
     assert_eq!(format!("{:?}", longest.presented), format!("{:?}", credential.presented));
     assert!(read(&padded(field, MAX_FIELD_LEN + 1)).is_err(), "a field of 4097 bytes was read");

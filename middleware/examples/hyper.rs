@@ -7,13 +7,12 @@ use std::error::Error;
 use std::sync::Arc;
 
 use ekm_otp_tower::protocol::{KeyId, Secret, ServerNames, TlsPolicy};
-use ekm_otp_tower::{Authentication, EkmAcceptor, EkmListener, MemoryStore, RegisteredKey, VerifiedClient, serve_connection};
+use ekm_otp_tower::{Authentication, EkmAcceptor, EkmListener, Http, MemoryStore, RegisteredKey, VerifiedClient, serve_connection};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::rt::TokioExecutor;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
@@ -43,13 +42,11 @@ pub async fn serve(tcp: TcpListener, chain: Vec<CertificateDer<'static>>, key: P
         .with_no_client_auth()
         .with_single_cert(chain, key)?;
 
-    let mut listener = EkmListener::new(tcp, EkmAcceptor::new(tls, policy, authentication()?));
-    let mut http = Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new()); // bounds how long a request's header section may take
-
+    let listener = EkmListener::new(tcp, EkmAcceptor::new(tls, policy, authentication()?));
+    let http = Http::new(TokioExecutor::new());
     loop {
-        let (stream, _peer) = listener.accept().await;
-        tokio::spawn(serve_connection(&http, stream, service_fn(hello), std::future::pending()));
+        let (handshaking, _peer) = listener.arrival().await;
+        tokio::spawn(serve_connection(&http, handshaking, service_fn(hello)));
     }
 }
 

@@ -1,14 +1,22 @@
 //! From a byte stream to an [`EkmStream`]: one TLS handshake within a deadline, one export.
 
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use ekm_otp::{Handshake, TlsError, TlsPolicy};
+use ekm_otp::{Handshake, TlsPolicy};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{Accept, TlsAcceptor};
 
-use crate::{Authentication, ConnectionAuthenticator, EkmStream};
+use crate::accept_error::AcceptError;
+use crate::connections::Place;
+use crate::lifeline::{Lifeline, State};
+use crate::timer::ConnectionTimer;
+use crate::{Authentication, EkmStream};
 
 /// Finishes TLS handshakes and makes each connection's authenticator. Cloning is cheap.
 #[derive(Clone)]
@@ -48,35 +56,77 @@ impl EkmAcceptor {
         self
     }
 
-    /// Finishes the handshake on `io`.
-    ///
-    /// # Errors
-    /// When the handshake fails, takes too long, or agrees on what the policy refuses.
-    pub async fn accept<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, io: IO) -> Result<EkmStream<IO>, AcceptError> {
-        let stream = tokio::time::timeout(self.handshake_within, self.tls.accept(io))
-            .await
-            .map_err(|_| AcceptError::Deadline(self.handshake_within))?
-            .map_err(AcceptError::Handshake)?;
-        let handshake = Handshake::of_server(stream.get_ref().1, &self.policy)?;
-        let authentication = Arc::clone(&self.authentication);
-        if authentication.other_profile.is_some() {
-            return Ok(EkmStream::with_exporter(stream, handshake, authentication));
+    /// The handshake on `io`, to be awaited, or served as it is ([`serve_connection`](crate::serve_connection)).
+    pub fn accept<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, io: IO) -> Handshaking<IO> {
+        self.begin(io, Arc::new(Lifeline::new()), None)
+    }
+
+    /// The same for a connection that holds a place among a listener's.
+    pub(crate) fn begin<IO>(&self, io: IO, lifeline: Arc<Lifeline>, place: Option<Place>) -> Handshaking<IO>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let deadline = u64::try_from(self.handshake_within.as_nanos()).unwrap_or(u64::MAX);
+        Handshaking {
+            tls: self.tls.accept(io),
+            timer: Some(ConnectionTimer::new(&lifeline, deadline)),
+            lifeline,
+            place,
+            acceptor: self.clone(),
         }
-        Ok(EkmStream::new(stream, ConnectionAuthenticator::new(handshake, authentication)))
     }
 }
 
-/// Why a connection was not accepted. Each is the peer's or the network's doing.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AcceptError {
-    /// The handshake took longer than it may.
-    #[error("the TLS handshake was not finished within {0:?}")]
-    Deadline(Duration),
-    /// The handshake failed.
-    #[error("the TLS handshake failed: {0}")]
-    Handshake(#[source] std::io::Error),
-    /// The handshake agreed on what the policy refuses.
-    #[error(transparent)]
-    Policy(#[from] TlsError),
+/// A TLS handshake. Resolves to the stream, or to why there is none.
+pub struct Handshaking<IO> {
+    tls: Accept<IO>,
+    /// The connection's only timer. The stream goes on with it.
+    timer: Option<ConnectionTimer>,
+    lifeline: Arc<Lifeline>,
+    place: Option<Place>,
+    acceptor: EkmAcceptor,
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handshaking<IO> {
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<EkmStream<IO>, AcceptError>> {
+        let stream = match Pin::new(&mut self.tls).poll(cx) {
+            Poll::Ready(finished) => finished.map_err(AcceptError::Handshake)?,
+            Poll::Pending => {
+                self.lifeline.register_reader(cx);
+                if self.lifeline.state() >= State::Cut {
+                    return Poll::Ready(Err(AcceptError::Ended));
+                }
+                if self.timer.as_mut().is_some_and(|timer| timer.is_over(&self.lifeline)) {
+                    return Poll::Ready(Err(AcceptError::Deadline(self.acceptor.handshake_within)));
+                }
+                return Poll::Pending;
+            }
+        };
+        let handshake = Handshake::of_server(stream.get_ref().1, &self.acceptor.policy)?;
+        let timer = self.timer.take().unwrap_or_else(|| unreachable!("a handshake is finished once"));
+        if let Some(place) = &mut self.place {
+            place.handshake_is_done()?;
+        }
+        let stream = EkmStream::new(stream, handshake, &self.acceptor.authentication, Arc::clone(&self.lifeline), timer, self.place.take());
+        tracing::debug!(peer = ?stream.authenticator().peer(), tls = %stream.authenticator().tls(), "accepted");
+        Poll::Ready(Ok(stream))
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Handshaking<IO> {
+    type Output = Result<EkmStream<IO>, AcceptError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let finished = ready!(self.poll_finish(cx));
+        if let (Err(error), Some(place)) = (&finished, &self.place) {
+            place.log_refused(error);
+        }
+        Poll::Ready(finished)
+    }
+}
+
+impl<IO> fmt::Debug for Handshaking<IO> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handshaking").field("place", &self.place).finish_non_exhaustive()
+    }
 }

@@ -26,6 +26,7 @@ pub struct Authentication {
     /// Stands in for key ids that nobody registered. Never active.
     unknown_kid: Arc<RegisteredKey>,
     pub(crate) max_failures: u32,
+    pub(crate) max_connections_per_key: usize,
     max_age: Duration,
     verified_within: Duration,
     pub(crate) log_budget: LogBudget,
@@ -34,6 +35,8 @@ pub struct Authentication {
 impl Authentication {
     /// How many 401 answers one connection gets before it is closed, unless set otherwise.
     pub const MAX_FAILURES: u32 = 8;
+    /// How many connections one key may have open at a time, unless set otherwise: a quarter of [`Limits`](crate::Limits)' default.
+    pub const MAX_CONNECTIONS_PER_KEY: usize = 2_500;
     /// How long a connection lives at most, unless set otherwise: 1 hour.
     pub const MAX_AGE: Duration = Duration::from_secs(3600);
 
@@ -71,6 +74,7 @@ impl Authentication {
             challenges,
             unknown_kid,
             max_failures: Self::MAX_FAILURES,
+            max_connections_per_key: Self::MAX_CONNECTIONS_PER_KEY,
             max_age: Self::MAX_AGE,
             verified_within: Self::VERIFIED_WITHIN,
             log_budget: LogBudget::new(10),
@@ -81,6 +85,13 @@ impl Authentication {
     #[must_use]
     pub fn max_failures(mut self, failures: u32) -> Self {
         self.max_failures = failures.max(1);
+        self
+    }
+
+    /// Sets how many connections one key may have open at a time (at least 1). On further ones it is answered 429: no key keeps out the others.
+    #[must_use]
+    pub fn max_connections_per_key(mut self, connections: usize) -> Self {
+        self.max_connections_per_key = connections.max(1);
         self
     }
 
@@ -113,8 +124,8 @@ impl Authentication {
     }
 
     /// How long a connection lives without a verified request, and with one.
-    pub(crate) fn ages(&self) -> (Duration, Duration) {
-        (self.verified_within.min(self.max_age), self.max_age)
+    pub(crate) fn ages(&self) -> [Duration; 2] {
+        [self.verified_within.min(self.max_age), self.max_age]
     }
 }
 

@@ -1,16 +1,18 @@
 //! One connection's authenticator, as the layer, the listener and embedders see it. What it checks: `checks`.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ekm_otp::{Handshake, KeyId, TlsFacts};
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, StatusCode};
 use zeroize::Zeroizing;
 
 use crate::Authentication;
 use crate::checks::{Connection, Passed};
+use crate::connections::Peer;
 use crate::lifeline::{Lifeline, State};
 use crate::profile::Exporter;
 use crate::refusal::Refusal;
@@ -23,18 +25,30 @@ impl ConnectionAuthenticator {
     /// For one finished handshake. [`EkmAcceptor`](crate::EkmAcceptor) does this; call it for other TLS stacks.
     #[must_use]
     pub fn new(handshake: Handshake, authentication: Arc<Authentication>) -> Self {
-        Self(Arc::new(Connection::new(handshake, authentication, None)))
+        Self::of(handshake, authentication, Arc::new(Lifeline::new()), None, None)
     }
 
-    /// For a connection that may be asked for keying material again, by a profile that cannot do without.
-    pub(crate) fn with_exporter(handshake: Handshake, authentication: Arc<Authentication>, exporter: Exporter) -> Self {
-        Self(Arc::new(Connection::new(handshake, authentication, Some(exporter))))
+    /// For a connection that was accepted here. With an exporter, it may be asked for keying material again, by a profile that cannot do without.
+    pub(crate) fn of(
+        handshake: Handshake,
+        authentication: Arc<Authentication>,
+        lifeline: Arc<Lifeline>,
+        peer: Option<Peer>,
+        exporter: Option<Exporter>,
+    ) -> Self {
+        Self(Arc::new(Connection::new(handshake, authentication, lifeline, peer, exporter)))
     }
 
     /// The connection's TLS facts.
     #[must_use]
     pub fn tls(&self) -> &TlsFacts {
         &self.0.tls
+    }
+
+    /// The other end's address, where the connection came by an [`EkmListener`](crate::EkmListener).
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.0.peer.as_ref().map(|peer| peer.address)
     }
 
     /// Resolves once the connection is to be closed: too many failures, its age, or a revoked key. Then shut it down gracefully, so
@@ -85,6 +99,16 @@ impl ConnectionAuthenticator {
         self.0.lifeline.state() >= State::Cut
     }
 
+    /// The stream is gone.
+    pub(crate) fn left(&self) {
+        self.0.left();
+    }
+
+    /// Ends the connection gracefully: what is under way may finish.
+    pub fn close(&self) {
+        self.0.lifeline.advance(State::Draining);
+    }
+
     /// Cuts the connection at once: reads and writes fail, upgraded streams included.
     pub fn cut(&self) {
         self.0.lifeline.advance(State::Cut);
@@ -102,11 +126,12 @@ impl ConnectionAuthenticator {
         self.0.lifeline.state() != State::Open
     }
 
-    /// Checks one request. A failure that is answered 401 is counted, and the last one that is allowed closes the connection.
+    /// Checks one request. A failure that is answered 401 is counted, and the last one that is allowed closes the connection; so does one connection too many of a key or a source.
     pub(crate) fn authenticate<B>(&self, request: &Request<B>) -> Result<Passed, Refusal> {
         self.0.authenticate(request).inspect_err(|refusal| {
             let limit = self.0.authentication.max_failures;
-            if refusal.is_unauthorized() && self.0.failures.fetch_add(1, Ordering::AcqRel) + 1 >= limit {
+            let is_last = refusal.is_unauthorized() && self.0.failures.fetch_add(1, Ordering::AcqRel) + 1 >= limit;
+            if is_last || refusal.status() == StatusCode::TOO_MANY_REQUESTS {
                 self.0.lifeline.advance(State::Closing);
             }
         })

@@ -1,17 +1,29 @@
 //! Rule A (docs/protocol.md §12): a request is for an origin of the connection's server name.
 
 use std::borrow::Cow;
+use std::sync::OnceLock;
 
-use ekm_otp::Authority;
+use ekm_otp::{Authority, ServerName, ServerNames};
 use http::header::HOST;
 use http::{Request, uri};
 
-use crate::checks::Connection;
 use crate::refusal::Refusal;
 
-impl Connection {
+/// An authority that belongs to a connection's server name.
+#[derive(Clone)]
+pub(crate) struct Covered {
+    authority: Authority,
+    /// What a token calls it.
+    pub(crate) audience: Box<str>,
+}
+
+/// The first authority of a connection that passed rule A, and how it was written: most connections know no other.
+#[derive(Default)]
+pub(crate) struct KnownAuthority(OnceLock<(Box<str>, Covered)>);
+
+impl KnownAuthority {
     /// Rule A. `Host` and `:authority` (or an absolute request target's) must agree and belong to the connection's server name.
-    pub(crate) fn check_authority<B>(&self, request: &Request<B>) -> Result<Cow<'_, Authority>, Refusal> {
+    pub(crate) fn check<B>(&self, request: &Request<B>, names: &ServerNames, sni: &ServerName) -> Result<Cow<'_, Covered>, Refusal> {
         // Authority-form is for CONNECT only (RFC 9112 §3.2.3): it names no target that a token could cover.
         if request.uri().path_and_query().is_none() {
             return Err(Refusal::Target);
@@ -30,23 +42,26 @@ impl Connection {
             (None, Some(host)) => (host, None),
             (None, None) => return Err(Refusal::Host),
         };
-        let authority = self.covered(first)?;
+        let covered = self.covered(first, names, sni)?;
         match second {
-            Some(second) if second != first && *self.covered(second)? != *authority => Err(Refusal::Misdirected),
-            _ => Ok(authority),
+            Some(second) if second != first && self.covered(second, names, sni)?.authority != covered.authority => {
+                Err(Refusal::Misdirected)
+            }
+            _ => Ok(covered),
         }
     }
 
     /// The authority that is `written`, if it belongs to the connection's server name.
-    fn covered(&self, written: &str) -> Result<Cow<'_, Authority>, Refusal> {
-        if let Some((_, authority)) = self.covered.get().filter(|(known, _)| **known == *written) {
-            return Ok(Cow::Borrowed(authority));
+    fn covered(&self, written: &str, names: &ServerNames, sni: &ServerName) -> Result<Cow<'_, Covered>, Refusal> {
+        if let Some((_, covered)) = self.0.get().filter(|(known, _)| **known == *written) {
+            return Ok(Cow::Borrowed(covered));
         }
         let authority = Authority::parse(written).map_err(|_| Refusal::Misdirected)?;
-        if !self.authentication.names.covers(self.tls.server_name(), &authority) {
+        if !names.covers(sni, &authority) {
             return Err(Refusal::Misdirected);
         }
-        let _ = self.covered.set((written.into(), authority.clone()));
-        Ok(Cow::Owned(authority))
+        let covered = Covered { audience: authority.audience().into(), authority };
+        let _ = self.0.set((written.into(), covered.clone()));
+        Ok(Cow::Owned(covered))
     }
 }

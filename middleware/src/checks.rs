@@ -1,20 +1,22 @@
 //! The checks of docs/protocol.md ("Order of checks"), in that order.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use constant_time_eq::constant_time_eq;
 use ekm_otp::field::{AuthenticationInfo, Credential, CredentialKind, Presented};
-use ekm_otp::{Authority, Derivation, Ekm, Handshake, KeyId, Profile, TlsFacts, WELL_KNOWN_PATH};
+use ekm_otp::{Derivation, Ekm, Handshake, KeyId, Profile, TlsFacts, WELL_KNOWN_PATH};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use zeroize::Zeroizing;
 
+use crate::authority::KnownAuthority;
+use crate::connections::{Peer, TooManyOfSource};
 use crate::jose::{Tokens, VerifiedClaims, VerifiedPayload};
-use crate::lifeline::{Lifeline, State};
+use crate::lifeline::{Lifeline, Stage, State};
 use crate::profile::{Exporter, ForeignCredential, Registry};
 use crate::refusal::Refusal;
-use crate::store::RegisteredKey;
+use crate::store::{NotAttached, RegisteredKey};
 use crate::{Authentication, VerifiedClient};
 
 /// One TLS connection: what its requests are checked against, and what the first that passed left behind.
@@ -22,14 +24,16 @@ pub(crate) struct Connection {
     pub(crate) authentication: Arc<Authentication>,
     pub(crate) ekm: Ekm,
     pub(crate) tls: TlsFacts,
+    pub(crate) peer: Option<Peer>,
     pub(crate) lifeline: Arc<Lifeline>,
     pub(crate) failures: AtomicU32,
     pub(crate) pinned: OnceLock<Pinned>,
+    /// Held while a key is tried for the pin.
+    pinning: Mutex<()>,
     pub(crate) proof_is_due: AtomicBool,
     /// Whether the last request, on HTTP/1, had a body.
     pub(crate) has_body: AtomicBool,
-    /// The first authority that passed rule A, and how it was written: most connections know no other.
-    pub(crate) covered: OnceLock<(Box<str>, Authority)>,
+    authority: KnownAuthority,
     /// Only where another profile than v1 is switched on: v1 exports once, before there is a connection.
     pub(crate) exporter: Option<Exporter>,
 }
@@ -73,18 +77,36 @@ pub(crate) struct Passed {
 }
 
 impl Connection {
-    pub(crate) fn new(handshake: Handshake, authentication: Arc<Authentication>, exporter: Option<Exporter>) -> Self {
+    pub(crate) fn new(
+        handshake: Handshake,
+        authentication: Arc<Authentication>,
+        lifeline: Arc<Lifeline>,
+        peer: Option<Peer>,
+        exporter: Option<Exporter>,
+    ) -> Self {
         Self {
             authentication,
             ekm: handshake.ekm,
             tls: handshake.facts,
-            lifeline: Arc::new(Lifeline::default()),
+            peer,
+            lifeline,
             failures: AtomicU32::new(0),
             pinned: OnceLock::new(),
+            pinning: Mutex::new(()),
             proof_is_due: AtomicBool::new(true),
             has_body: AtomicBool::new(false),
-            covered: OnceLock::new(),
+            authority: KnownAuthority::default(),
             exporter,
+        }
+    }
+
+    /// The stream is gone: the key forgets the connection.
+    pub(crate) fn left(&self) {
+        self.lifeline.advance(State::Closed);
+        // A request that is still at its pin has either been seen to end it, or sees the end.
+        let _pinning = self.pinning.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pinned) = self.pinned.get() {
+            pinned.key.detach(&self.lifeline);
         }
     }
 
@@ -101,7 +123,7 @@ impl Connection {
         if request.method() == Method::CONNECT && !is_extended_connect_for_websocket(request) {
             return Err(Refusal::Connect);
         }
-        let authority = self.check_authority(request)?;
+        let covered = self.authority.check(request, &self.authentication.names, self.tls.server_name())?;
 
         let is_probe = request.uri().path() == WELL_KNOWN_PATH;
         if is_probe && request.method() != Method::GET {
@@ -112,7 +134,7 @@ impl Connection {
             Payload::OfOtherProfile(claims) => Some(claims),
             Payload::OfToken(kind, payload) => {
                 let tokens = pinned.tokens.get().unwrap_or_else(|| unreachable!("what verified the token is kept"));
-                Some(tokens.check(kind, &payload, request, &authority, self.authentication.leeway)?)
+                Some(tokens.check(kind, &payload, request, &covered.audience, self.authentication.leeway)?)
             }
         };
         let proof_is_due = verified.is_derived || is_probe || self.proof_is_due.load(Ordering::Relaxed);
@@ -160,7 +182,7 @@ impl Connection {
     }
 
     /// A token of the client that the connection belongs to: its keys are there already.
-    fn verify_token_again(&self, credential: &Credential) -> Option<Result<Verified<'_>, Refusal>> {
+    fn verify_token_again(&self, credential: &Credential<'_>) -> Option<Result<Verified<'_>, Refusal>> {
         let (Presented::Jws(token) | Presented::Jwe(token)) = &credential.presented else { return None };
         let pinned = self.pinned.get().filter(|pinned| *pinned.key.kid() == credential.kid)?;
         let kind = credential.presented.kind();
@@ -228,26 +250,35 @@ impl Connection {
     }
 
     fn pin(&self, key: Arc<RegisteredKey>, proof: Option<String>) -> Result<&Pinned, Refusal> {
-        let pinned = self.pinned.get_or_init(|| {
+        let _pinning = self.pinning.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(pinned) = self.pinned.get() {
+            return Ok(pinned);
+        }
+        // From here on a revocation cuts this connection.
+        key.attach(&self.lifeline, self.authentication.max_connections_per_key).map_err(|why| match why {
+            NotAttached::Revoked => Refusal::Revoked(key.kid().clone()),
+            NotAttached::Full => Refusal::TooManyOfKey { kid: key.kid().clone(), limit: self.authentication.max_connections_per_key },
+            NotAttached::Ended => Refusal::Ended,
+        })?;
+        if let Some(Err(TooManyOfSource { limit })) = self.peer.as_ref().map(Peer::is_verified) {
+            key.detach(&self.lifeline);
+            return Err(Refusal::TooManyOfSource { limit });
+        }
+        self.lifeline.advance_stage(Stage::Verified);
+        Ok(self.pinned.get_or_init(|| {
             let proof = proof.map(|proof| {
                 let mut proof = HeaderValue::from_str(&proof).unwrap_or_else(|_| unreachable!("base64url is visible ASCII"));
                 proof.set_sensitive(true);
                 proof
             });
             Pinned {
-                client: VerifiedClient::new(Arc::clone(&key), self.tls.clone()),
+                client: VerifiedClient::new(Arc::clone(&key), self.tls.clone(), self.peer.as_ref().map(|peer| peer.address)),
                 key,
                 proof,
                 otp_field: OnceLock::new(),
                 tokens: OnceLock::new(),
             }
-        });
-        // From here on a revocation cuts this connection; one that came in between does it now.
-        if !pinned.key.attach(&self.lifeline) {
-            self.lifeline.advance(State::Cut);
-            return Err(Refusal::Revoked(pinned.key.kid().clone()));
-        }
-        Ok(pinned)
+        }))
     }
 }
 

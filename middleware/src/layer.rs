@@ -63,11 +63,11 @@ pub struct EkmOtp<S> {
 }
 
 /// Writes the line once the answer is out: what it costs depends on the reason, and tells whether a key id is known.
-fn log(refusal: Refusal, authentication: &Arc<Authentication>) {
-    let authentication = Arc::clone(authentication);
+fn log(refusal: Refusal, connection: &ConnectionAuthenticator) {
+    let (authentication, peer) = (Arc::clone(connection.authentication()), connection.peer());
     let line = move || {
         if let Some(left_out) = authentication.log_budget.take() {
-            tracing::info!(status = refusal.status().as_u16(), reason = %refusal, left_out, "request refused");
+            tracing::info!(peer = peer.map(tracing::field::display), status = refusal.status().as_u16(), reason = %refusal, left_out, "request refused");
         }
     };
     match Handle::try_current() {
@@ -132,7 +132,7 @@ fn admit<B, F, R: Default>(
                 // Nobody reads it: the connection ends with this answer (RFC 9112 §9.6).
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            log(refusal, connection.authentication());
+            log(refusal, &connection);
             (Kind::answer(response), None)
         }
     };

@@ -1,12 +1,13 @@
 //! EKM-OTP in a Rust server: what embedders take.
 //!
-//! The way of a connection: [`EkmAcceptor`] (or [`EkmListener`], which also accepts TCP) finishes the TLS handshake within a deadline and
-//! exports its keying material once; the [`EkmStream`] it yields carries a [`ConnectionAuthenticator`]; the [`EkmOtpLayer`] made from
-//! that checks every request and puts a [`VerifiedClient`] into the request's extensions. A `VerifiedClient` cannot be made
-//! otherwise: a handler that has one serves an authenticated client.
+//! The way of a connection: [`EkmListener`] accepts TCP, within the [`Limits`] of its [`Connections`]; [`serve_connection`] does the rest in the
+//! connection's own task: [`EkmAcceptor`] finishes the TLS handshake within a deadline and exports its keying material once; the [`EkmStream`]
+//! it yields carries a [`ConnectionAuthenticator`]; the [`EkmOtpLayer`] made from that checks every request and puts a [`VerifiedClient`]
+//! into the request's extensions. A `VerifiedClient` cannot be made otherwise: a handler that has one serves an authenticated client.
 //!
 //! `examples/hyper.rs` and `examples/axum.rs` are whole servers; the project's README shows the shortest one.
 
+mod accept_error;
 mod acceptor;
 mod authentication;
 mod authenticator;
@@ -14,6 +15,7 @@ mod authority;
 #[cfg(feature = "axum")]
 mod axum;
 mod checks;
+mod connections;
 mod diagnosis;
 #[cfg(feature = "jose")]
 mod go;
@@ -32,16 +34,19 @@ mod refusal;
 mod serve;
 mod store;
 mod stream;
+mod timer;
 mod verified;
 
-pub use acceptor::{AcceptError, EkmAcceptor};
+pub use accept_error::AcceptError;
+pub use acceptor::{EkmAcceptor, Handshaking};
 pub use authentication::Authentication;
 pub use authenticator::{ConnectionAuthenticator, RetiredOtp};
+pub use connections::{Connections, Limits};
 #[cfg(feature = "jose")]
 pub use jose::VerifiedClaims;
 pub use layer::{EkmOtp, EkmOtpLayer, ResponseFuture};
 pub use listener::EkmListener;
-pub use serve::serve_connection;
+pub use serve::{Connection, Http, serve_connection};
 pub use store::{MemoryStore, RegisterError, RegisteredKey, SecretStore, StoreUnavailable};
 pub use stream::EkmStream;
 pub use verified::VerifiedClient;

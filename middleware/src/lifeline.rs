@@ -1,50 +1,94 @@
-//! The state that a connection's stream, its authenticator and the registry share: how a connection is ended from outside.
+//! The state that a connection's stream, its authenticator and the registry share: how a connection is ended from outside, and when.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake};
+use std::time::Duration;
 
 use futures_util::task::AtomicWaker;
+use tokio::time::Instant;
 
 /// How far a connection's end has come. It only ever grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum State {
     Open = 0,
+    /// No new requests; what is under way may end, and whoever asked for it minds the time.
+    Draining = 1,
     /// No new requests; what is under way may end, within a grace time.
-    Closing = 1,
+    Closing = 2,
     /// Reads and writes fail.
-    Cut = 2,
+    Cut = 3,
     /// The stream is gone.
-    Closed = 3,
+    Closed = 4,
 }
 
-#[derive(Debug, Default)]
+/// How much a connection has shown. It only ever grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    Handshaking = 0,
+    Unverified = 1,
+    Verified = 2,
+}
+
+#[derive(Debug)]
 pub(crate) struct Lifeline {
+    /// When it was accepted. Its deadlines are told by their distance from it, in nanoseconds.
+    start: Instant,
     state: AtomicU8,
+    stage: AtomicU8,
+    /// Where its key keeps it, plus one; 0 while no key does.
+    place_at_key: AtomicUsize,
+    /// Whether the connection's timer has fired since it was last looked at.
+    is_due: AtomicBool,
+    head_by: AtomicU64,
+    head_is_late: AtomicBool,
     reader: AtomicWaker,
     writer: AtomicWaker,
     server: AtomicWaker,
 }
 
-/// Wakes whoever reads and whoever writes: the waker of the stream's timer.
+/// The waker of the connection's timer: wakes whoever reads and whoever writes.
 impl Wake for Lifeline {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        self.is_due.store(true, Ordering::Release);
         self.reader.wake();
         self.writer.wake();
     }
 }
 
 impl Lifeline {
+    pub(crate) fn new() -> Self {
+        Self {
+            start: Instant::now(),
+            state: AtomicU8::new(State::Open as u8),
+            stage: AtomicU8::new(Stage::Handshaking as u8),
+            place_at_key: AtomicUsize::new(0),
+            is_due: AtomicBool::new(false),
+            head_by: AtomicU64::new(u64::MAX),
+            head_is_late: AtomicBool::new(false),
+            reader: AtomicWaker::new(),
+            writer: AtomicWaker::new(),
+            server: AtomicWaker::new(),
+        }
+    }
+
+    /// The instant at that distance from the start.
+    pub(crate) fn instant(&self, nanoseconds: u64) -> Instant {
+        self.start + Duration::from_nanos(nanoseconds)
+    }
+
     pub(crate) fn state(&self) -> State {
         match self.state.load(Ordering::Acquire) {
             0 => State::Open,
-            1 => State::Closing,
-            2 => State::Cut,
+            1 => State::Draining,
+            2 => State::Closing,
+            3 => State::Cut,
             _ => State::Closed,
         }
     }
@@ -55,6 +99,63 @@ impl Lifeline {
             self.writer.wake();
             self.server.wake();
         }
+    }
+
+    pub(crate) fn stage(&self) -> Stage {
+        match self.stage.load(Ordering::Acquire) {
+            0 => Stage::Handshaking,
+            1 => Stage::Unverified,
+            _ => Stage::Verified,
+        }
+    }
+
+    pub(crate) fn advance_stage(&self, to: Stage) {
+        self.stage.fetch_max(to as u8, Ordering::AcqRel);
+    }
+
+    /// Where its key keeps it. Read and set under that key's lock.
+    pub(crate) fn place_at_key(&self) -> Option<usize> {
+        self.place_at_key.load(Ordering::Relaxed).checked_sub(1)
+    }
+
+    pub(crate) fn set_place_at_key(&self, place: Option<usize>) {
+        self.place_at_key.store(place.map_or(0, |place| place + 1), Ordering::Relaxed);
+    }
+
+    /// Whether the timer has fired: cheaper than a look at the clock.
+    pub(crate) fn is_due(&self) -> bool {
+        self.is_due.load(Ordering::Acquire)
+    }
+
+    /// The timer is looked at now.
+    pub(crate) fn look_at_timer(&self) {
+        self.is_due.store(false, Ordering::Release);
+    }
+
+    /// The distance of `instant` from the start.
+    pub(crate) fn nanoseconds(&self, instant: Instant) -> u64 {
+        // 584 years are enough.
+        u64::try_from(instant.saturating_duration_since(self.start).as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Until when a request's header section must have come; `u64::MAX` while none is awaited.
+    pub(crate) fn head_by(&self) -> u64 {
+        self.head_by.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn await_head_by(&self, nanoseconds: u64) {
+        self.head_is_late.store(false, Ordering::Release);
+        self.head_by.store(nanoseconds, Ordering::Release);
+    }
+
+    pub(crate) fn head_is_late(&self) -> bool {
+        self.head_is_late.load(Ordering::Acquire)
+    }
+
+    /// The clock has passed `head_by`.
+    pub(crate) fn head_came_late(&self) {
+        self.head_is_late.store(true, Ordering::Release);
+        self.head_by.store(u64::MAX, Ordering::Release);
     }
 
     pub(crate) fn register_reader(&self, cx: &Context<'_>) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ekm_otp::field::{CredentialKind, PresentedToken};
-use ekm_otp::{Authority, KeyId, Prk};
+use ekm_otp::{KeyId, Prk};
 use http::Request;
 
 use crate::diagnosis::Diagnosis;
@@ -17,7 +17,7 @@ impl Tokens {
     }
 
     #[expect(clippy::unused_self, reason = "as in jose")]
-    pub(crate) fn verify(&self, _: CredentialKind, _: &PresentedToken) -> Result<VerifiedPayload, &'static str> {
+    pub(crate) fn verify(&self, _: CredentialKind, _: &PresentedToken<'_>) -> Result<VerifiedPayload, &'static str> {
         Err("tokens are not built in")
     }
 
@@ -27,7 +27,7 @@ impl Tokens {
         _: CredentialKind,
         payload: &VerifiedPayload,
         _: &Request<B>,
-        _: &Authority,
+        _: &str,
         _: Duration,
     ) -> Result<VerifiedClaims, TokenFault> {
         match *payload {}

@@ -28,6 +28,10 @@ pub(crate) enum Refusal {
     UnknownKid(KeyId),
     #[error("the key id {0} is revoked")]
     Revoked(KeyId),
+    #[error("the key id {kid} has as many connections as it may, {limit}")]
+    TooManyOfKey { kid: KeyId, limit: usize },
+    #[error("the source has as many verified connections as it may, {limit}")]
+    TooManyOfSource { limit: usize },
     #[error("the connection belongs to another key id")]
     Pinned,
     #[error("the connection was ended")]
@@ -70,6 +74,8 @@ impl Refusal {
             | Self::Pinned
             | Self::TooManyFailures
             | Self::Ended => StatusCode::UNAUTHORIZED,
+            // RFC 6585 §4
+            Self::TooManyOfKey { .. } | Self::TooManyOfSource { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             // RFC 9112 §3.2
             Self::Host | Self::Target => StatusCode::BAD_REQUEST,

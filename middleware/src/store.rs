@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use ekm_otp::field::CredentialKind;
 use ekm_otp::{KeyId, Profile, Secret};
+use slab::Slab;
 
 use crate::lifeline::{Lifeline, State};
 
@@ -37,7 +38,7 @@ pub struct RegisteredKey {
     minimum: CredentialKind,
     profile: Profile,
     active: AtomicBool,
-    connections: Mutex<Vec<Weak<Lifeline>>>,
+    connections: Mutex<Slab<Weak<Lifeline>>>,
 }
 
 impl RegisteredKey {
@@ -98,7 +99,8 @@ impl RegisteredKey {
     pub fn revoke(&self) {
         let mut connections = self.lock();
         self.active.store(false, Ordering::Release);
-        for connection in connections.drain(..).filter_map(|weak| weak.upgrade()) {
+        for connection in connections.drain().filter_map(|weak| weak.upgrade()) {
+            connection.set_place_at_key(None);
             connection.advance(State::Cut);
         }
     }
@@ -111,23 +113,48 @@ impl RegisteredKey {
         self.active.load(Ordering::Acquire)
     }
 
-    /// Registers a connection for [`revoke`](Self::revoke), under the same lock as the check: none slips through between the two.
-    pub(crate) fn attach(&self, connection: &Arc<Lifeline>) -> bool {
+    /// Registers a connection for [`revoke`](Self::revoke), under the same lock as the checks: none slips through between them.
+    pub(crate) fn attach(&self, connection: &Arc<Lifeline>, limit: usize) -> Result<(), NotAttached> {
         let mut connections = self.lock();
-        let active = self.is_active();
-        if active {
-            // Connections that have ended are dropped when the list would grow.
-            if connections.len() == connections.capacity() {
-                connections.retain(|weak| weak.strong_count() > 0);
-            }
-            connections.push(Arc::downgrade(connection));
+        if !self.is_active() {
+            return Err(NotAttached::Revoked);
         }
-        active
+        // Whoever ends a connection looks for its key after that: this is seen there, or the end is seen here.
+        if connection.state() >= State::Cut {
+            return Err(NotAttached::Ended);
+        }
+        if connections.len() >= limit {
+            return Err(NotAttached::Full);
+        }
+        connection.set_place_at_key(Some(connections.insert(Arc::downgrade(connection))));
+        Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Lifeline>>> {
+    /// The connection is gone.
+    pub(crate) fn detach(&self, connection: &Lifeline) {
+        let mut connections = self.lock();
+        if let Some(place) = connection.place_at_key() {
+            connections.remove(place);
+            connection.set_place_at_key(None);
+            if connections.is_empty() {
+                *connections = Slab::new();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Slab<Weak<Lifeline>>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Why a connection was not registered with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotAttached {
+    Revoked,
+    /// The key has as many connections as it may.
+    Full,
+    /// The connection has ended meanwhile.
+    Ended,
 }
 
 impl fmt::Debug for RegisteredKey {

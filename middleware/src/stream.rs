@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use ekm_otp::Handshake;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
-use crate::lifeline::{Lifeline, State};
+use crate::connections::Place;
+use crate::lifeline::{Lifeline, Stage, State};
 use crate::profile::Exporter;
+use crate::timer::ConnectionTimer;
 use crate::{Authentication, ConnectionAuthenticator};
 
 /// How long a connection that is to be closed may go on with what is under way.
@@ -29,12 +31,15 @@ pub struct EkmStream<IO> {
     io: Io<IO>,
     authenticator: ConnectionAuthenticator,
     lifeline: Arc<Lifeline>,
-    deadline: Pin<Box<Sleep>>,
+    timer: ConnectionTimer,
     phase: Phase,
+    is_http2: bool,
     /// Tells the peer that the stream ends. A pointer, since `Drop` knows nothing of `IO`.
     close: fn(&mut Io<IO>),
     /// Whether it was told.
     is_closed: bool,
+    /// Its place among a listener's connections, for as long as it is here.
+    _place: Option<Place>,
 }
 
 /// Who can reach the TLS session.
@@ -63,7 +68,7 @@ impl<IO> Io<IO> {
 #[derive(Debug)]
 enum Phase {
     /// The time for a first verified request; then the connection lives until this instant.
-    Unverified { then_until: Instant },
+    Unverified { then_until: u64 },
     /// The connection's life.
     Verified,
     /// What was under way when the connection was to be closed.
@@ -77,35 +82,37 @@ fn close<IO: AsyncRead + AsyncWrite + Unpin>(io: &mut Io<IO>) {
     let _ = io.with(|io| io.poll_shutdown(&mut Context::from_waker(Waker::noop())));
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> EkmStream<IO> {
-    pub(crate) fn new(io: TlsStream<IO>, authenticator: ConnectionAuthenticator) -> Self {
-        Self::of(Io::Owned(io), authenticator)
+impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> EkmStream<IO> {
+    pub(crate) fn new(
+        io: TlsStream<IO>,
+        handshake: Handshake,
+        authentication: &Arc<Authentication>,
+        lifeline: Arc<Lifeline>,
+        mut timer: ConnectionTimer,
+        place: Option<Place>,
+    ) -> Self {
+        let is_http2 = io.get_ref().1.alpn_protocol() == Some(b"h2");
+        let (io, exporter) = if authentication.other_profile.is_some() {
+            let io = Arc::new(Mutex::new(io));
+            // Weak: whoever holds the authenticator does not keep the connection open.
+            let exporter = Exporter::new(Arc::downgrade(&io));
+            (Io::Shared(io), Some(exporter))
+        } else {
+            (Io::Owned(io), None)
+        };
+        let peer = place.as_ref().map(|place| place.peer().clone());
+        let authenticator = ConnectionAuthenticator::of(handshake, Arc::clone(authentication), Arc::clone(&lifeline), peer, exporter);
+        lifeline.advance_stage(Stage::Unverified);
+        let now = lifeline.nanoseconds(Instant::now());
+        let [unverified, verified] = authentication.ages().map(|age| now.saturating_add(nanoseconds(age)));
+        timer.set(unverified);
+        let phase = Phase::Unverified { then_until: verified };
+        Self { io, authenticator, lifeline, timer, phase, is_http2, close, is_closed: false, _place: place }
     }
+}
 
-    /// For a profile that exports after the handshake.
-    pub(crate) fn with_exporter(io: TlsStream<IO>, handshake: Handshake, authentication: Arc<Authentication>) -> Self
-    where
-        IO: Send + 'static,
-    {
-        let io = Arc::new(Mutex::new(io));
-        // Weak: whoever holds the authenticator does not keep the connection open.
-        let exporter = Exporter::new(Arc::downgrade(&io));
-        Self::of(Io::Shared(io), ConnectionAuthenticator::with_exporter(handshake, authentication, exporter))
-    }
-
-    fn of(io: Io<IO>, authenticator: ConnectionAuthenticator) -> Self {
-        let (unverified, verified) = authenticator.authentication().ages();
-        let now = Instant::now();
-        Self {
-            io,
-            lifeline: Arc::clone(authenticator.lifeline()),
-            authenticator,
-            deadline: Box::pin(sleep_until(now + unverified)),
-            phase: Phase::Unverified { then_until: now + verified },
-            close,
-            is_closed: false,
-        }
-    }
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 impl<IO> EkmStream<IO> {
@@ -113,6 +120,12 @@ impl<IO> EkmStream<IO> {
     #[must_use]
     pub fn authenticator(&self) -> &ConnectionAuthenticator {
         &self.authenticator
+    }
+
+    /// Whether both sides agreed on HTTP/2 (RFC 9113 §3.2). Otherwise it is HTTP/1.
+    #[must_use]
+    pub fn is_http2(&self) -> bool {
+        self.is_http2
     }
 
     fn check(&self) -> io::Result<()> {
@@ -125,8 +138,10 @@ impl<IO> EkmStream<IO> {
 
     /// Before any bytes pass: whether the connection's time is over, also where neither side ever waits.
     fn check_time(&mut self) -> io::Result<()> {
-        if self.deadline.is_elapsed() {
-            self.on_deadline();
+        if self.lifeline.is_due() {
+            while self.lifeline.state() < State::Cut && self.timer.is_over(&self.lifeline) {
+                self.on_deadline();
+            }
         }
         self.check()
     }
@@ -140,19 +155,19 @@ impl<IO> EkmStream<IO> {
             if self.lifeline.state() == State::Closing && !matches!(self.phase, Phase::Grace) {
                 self.start_grace();
             }
-            // A timer wakes one task only, and that may be the one that does not come back: so it wakes both.
-            match self.deadline.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&self.lifeline)))) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(()) => self.on_deadline(),
+            if !self.timer.is_over(&self.lifeline) {
+                return Poll::Pending;
             }
+            self.on_deadline();
         }
     }
 
+    /// The deadline has passed. Sets the next.
     fn on_deadline(&mut self) {
         match self.phase {
             Phase::Unverified { then_until } if self.authenticator.is_verified() => {
                 self.phase = Phase::Verified;
-                self.deadline.as_mut().reset(then_until);
+                self.timer.set(then_until);
             }
             Phase::Unverified { .. } | Phase::Verified => {
                 self.lifeline.advance(State::Closing);
@@ -164,7 +179,12 @@ impl<IO> EkmStream<IO> {
 
     fn start_grace(&mut self) {
         self.phase = Phase::Grace;
-        self.deadline.as_mut().reset(Instant::now() + CLOSE_GRACE);
+        self.set_timer(CLOSE_GRACE);
+    }
+
+    fn set_timer(&mut self, from_now: Duration) {
+        let now = self.lifeline.nanoseconds(Instant::now());
+        self.timer.set(now.saturating_add(nanoseconds(from_now)));
     }
 }
 
@@ -229,7 +249,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for EkmStream<IO> {
                 return Poll::Ready(Ok(()));
             }
             self.phase = Phase::Lingering { left: LINGER.0 };
-            self.deadline.as_mut().reset(Instant::now() + LINGER.1);
+            self.set_timer(LINGER.1);
         }
         self.poll_linger(cx).map(Ok)
     }
@@ -240,10 +260,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> EkmStream<IO> {
     fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut dropped = [0; 8192];
         while let Phase::Lingering { left: left @ 1.. } = self.phase {
-            if self.check().is_err() || self.deadline.as_mut().poll(cx).is_ready() {
+            let mut buffer = ReadBuf::new(&mut dropped);
+            self.lifeline.register_reader(cx);
+            if self.check().is_err() || self.timer.is_over(&self.lifeline) {
                 break;
             }
-            let mut buffer = ReadBuf::new(&mut dropped);
             match ready!(self.io.with(|io| io.poll_read(cx, &mut buffer))) {
                 Ok(()) if !buffer.filled().is_empty() => self.phase = Phase::Lingering { left: left.saturating_sub(buffer.filled().len()) },
                 _ => break,
@@ -258,6 +279,6 @@ impl<IO> Drop for EkmStream<IO> {
         if !self.is_closed {
             (self.close)(&mut self.io);
         }
-        self.lifeline.advance(State::Closed);
+        self.authenticator.left();
     }
 }

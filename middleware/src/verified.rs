@@ -1,5 +1,6 @@
 //! The proof of a check: what a handler is given, and cannot be made otherwise.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ekm_otp::{KeyId, Profile, TlsFacts};
@@ -18,11 +19,12 @@ pub struct VerifiedClient(Arc<Verified>);
 struct Verified {
     key: Arc<RegisteredKey>,
     tls: TlsFacts,
+    peer: Option<SocketAddr>,
 }
 
 impl VerifiedClient {
-    pub(crate) fn new(key: Arc<RegisteredKey>, tls: TlsFacts) -> Self {
-        Self(Arc::new(Verified { key, tls }))
+    pub(crate) fn new(key: Arc<RegisteredKey>, tls: TlsFacts, peer: Option<SocketAddr>) -> Self {
+        Self(Arc::new(Verified { key, tls, peer }))
     }
 
     /// The client's name in the registry.
@@ -41,6 +43,12 @@ impl VerifiedClient {
     #[must_use]
     pub fn profile(&self) -> Profile {
         self.0.key.profile()
+    }
+
+    /// The other end's address, where the connection came by an [`EkmListener`](crate::EkmListener). It may be a proxy's.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.0.peer
     }
 
     /// The connection's TLS facts.

@@ -8,13 +8,12 @@ use std::time::Duration;
 
 use common::{HOST, KID, TestServer, authentication_of, credential};
 use ekm_otp_tower::protocol::TlsPolicy;
-use ekm_otp_tower::{EkmAcceptor, EkmListener, MemoryStore, RegisteredKey, serve_connection};
+use ekm_otp_tower::{EkmAcceptor, EkmListener, Http, MemoryStore, RegisteredKey, serve_connection};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::rt::TokioExecutor;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::client::TlsStream;
@@ -97,12 +96,12 @@ async fn every_end_is_told_by_close_notify() {
         let policy = TlsPolicy::default();
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = tcp.local_addr().expect("an address");
-        let mut listener = EkmListener::new(tcp, EkmAcceptor::new(pki.pki.server_config(&policy), policy, authentication));
-        let mut http = Builder::new(TokioExecutor::new());
-        http.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_millis(header_timeout));
+        let listener = EkmListener::new(tcp, EkmAcceptor::new(pki.pki.server_config(&policy), policy, authentication));
+        let mut http = Http::new(TokioExecutor::new());
+        http.http1().header_read_timeout(Duration::from_millis(header_timeout));
         let server = tokio::spawn(async move {
-            let (stream, _) = listener.accept().await;
-            let _ = serve_connection(&http, stream, service_fn(hello), std::future::pending()).await;
+            let (handshaking, _) = listener.arrival().await;
+            let _ = serve_connection(&http, handshaking, service_fn(hello)).await;
         });
         let (mut stream, handshake) = pki.tls_over(TcpStream::connect(address).await.expect("TCP"), b"http/1.1").await;
         match what {

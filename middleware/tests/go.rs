@@ -254,7 +254,7 @@ async fn the_leeway_holds_here_too() {
 #[tokio::test]
 async fn a_registry_that_is_down_is_503() {
     let authentication = switch_on(common::authentication_of(Arc::new(common::Down)).kinds(CredentialKind::ALL));
-    let server = TestServer::serving(TlsPolicy::default(), Arc::default(), authentication, |a| a).await;
+    let server = TestServer::serving(TlsPolicy::default(), Arc::default(), authentication, |a| a, common::LIMITS).await;
     for kind in CredentialKind::ALL {
         for kid in [GO_KID, "nobody"] {
             let mut gopher = Gopher::connect(&server).await;

@@ -132,7 +132,7 @@ async fn one_source_cannot_hold_all_handshakes() {
     let server = TestServer::with(TlsPolicy::default(), |a| a, |a| a.handshake_within(SOON)).await;
     let mut stalled = Vec::new();
     // More than all that run at a time, from one source.
-    for _ in 0..2 * common::MAX_HANDSHAKES {
+    for _ in 0..2 * common::LIMITS.handshakes {
         stalled.push(TcpStream::connect(server.addr).await.expect("a TCP connection"));
     }
     let socket = tokio::net::TcpSocket::new_v4().expect("a socket");

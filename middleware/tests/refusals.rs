@@ -159,7 +159,7 @@ async fn extended_connect_is_for_websocket_only_and_authenticated_like_any_reque
 #[tokio::test]
 async fn a_registry_that_is_down_is_503_for_every_key() {
     let authentication = common::authentication_of(Arc::new(common::Down));
-    let server = TestServer::serving(TlsPolicy::default(), Arc::default(), authentication, |a| a).await;
+    let server = TestServer::serving(TlsPolicy::default(), Arc::default(), authentication, |a| a, common::LIMITS).await;
     let mut client = server.connect().await;
     for kid in [KID, "nobody"] {
         let credential = client.credential(kid);

@@ -15,7 +15,7 @@ use ekm_otp::{Authority, KeyId, Profile, ServerName, ServerNames, TlsPolicy};
 use serde::Deserialize;
 
 use crate::error::ServerError;
-use crate::logging::LogFormat;
+use crate::log_lines::LogFormat;
 
 /// The flags of `run`. Each but `--unsafe-…` is also a key of the configuration file (with `_` for `-`).
 #[derive(Args, Debug)]
@@ -92,6 +92,13 @@ struct Settings {
     /// How many connections are open at most; when full, the oldest on which nobody was verified is cut [default: 10000]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     max_connections: Option<NonZeroUsize>,
+    /// How many of them one key may have; on further ones it is answered 429 [default: a quarter of --max-connections]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    max_connections_per_key: Option<NonZeroUsize>,
+    /// How many verified ones one source may have, an IPv4 address or an IPv6 /64; on further ones that is answered 429. Raise it behind a load
+    /// balancer [default: half of --max-connections]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    max_connections_per_source: Option<NonZeroUsize>,
     /// How long connections may take to finish after SIGTERM or SIGINT, in seconds; a second signal cuts them [default: 30]
     #[arg(long, value_name = "SECONDS", help_heading = "Limits")]
     drain: Option<u64>,
@@ -120,6 +127,8 @@ pub(crate) struct Config {
     pub(crate) go_default_kid: Option<KeyId>,
     pub(crate) max_age: Duration,
     pub(crate) max_connections: usize,
+    pub(crate) max_connections_per_key: usize,
+    pub(crate) max_connections_per_source: usize,
     pub(crate) drain: Duration,
     pub(crate) log: String,
     pub(crate) log_format: LogFormat,
@@ -147,6 +156,7 @@ impl Config {
         if go && !profiles.contains(&Profile::V1) {
             return Err(ServerError::Config("--profile go: v1 is always spoken, so name it too (--profile v1 --profile go)".into()));
         }
+        let max_connections = flags.max_connections.or(file.max_connections).map_or(10_000, NonZeroUsize::get);
         let server_names = if flags.server_names.is_empty() { file.server_names } else { flags.server_names };
         let mut authorities: Vec<(String, String)> =
             file.authorities.into_iter().flat_map(|(name, list)| list.into_iter().map(move |a| (name.clone(), a))).collect();
@@ -176,7 +186,15 @@ impl Config {
                 .map(|kid| KeyId::new(&kid).map_err(|e| ServerError::Config(format!("--go-default-kid {kid}: {e}"))))
                 .transpose()?,
             max_age: Duration::from_secs(flags.max_age.or(file.max_age).map_or(3600, NonZeroU64::get)),
-            max_connections: flags.max_connections.or(file.max_connections).map_or(10_000, NonZeroUsize::get),
+            max_connections,
+            max_connections_per_key: flags
+                .max_connections_per_key
+                .or(file.max_connections_per_key)
+                .map_or((max_connections / 4).max(1), NonZeroUsize::get),
+            max_connections_per_source: flags
+                .max_connections_per_source
+                .or(file.max_connections_per_source)
+                .map_or((max_connections / 2).max(1), NonZeroUsize::get),
             drain: Duration::from_secs(flags.drain.or(file.drain).unwrap_or(30)),
             log: flags.log.filter(|log| !log.trim().is_empty()).or(file.log).unwrap_or_else(|| "info".to_owned()),
             log_format: flags.log_format.or(file.log_format).unwrap_or_default(),

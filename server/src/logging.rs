@@ -1,26 +1,25 @@
 //! Structured logs on standard error. No secret and no password is ever handed to them.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 
-use clap::ValueEnum;
-use serde::Deserialize;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::error::ServerError;
-use crate::output;
+use crate::log_lines::{Lines, LogFormat};
+use crate::log_queue::LogQueue;
 
-/// How log lines look.
-#[derive(Clone, Copy, Debug, Default, Deserialize, ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum LogFormat {
-    /// Lines for people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
+/// Writes what still waits when it is dropped.
+pub(crate) struct Log(LogQueue);
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.0.flush();
+    }
 }
 
-pub(crate) fn start(filter: &str, format: LogFormat) -> Result<(), ServerError> {
+pub(crate) fn start(filter: &str, format: LogFormat) -> Result<Log, ServerError> {
     let is_level = |word: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&word.to_ascii_lowercase().as_str());
     // A filter takes a word that is no level for a target, and shows all of that and nothing else.
     if let Some(word) = filter.split(',').map(str::trim).find(|word| word.chars().all(char::is_alphanumeric) && !is_level(word)) {
@@ -29,10 +28,12 @@ pub(crate) fn start(filter: &str, format: LogFormat) -> Result<(), ServerError> 
         )));
     }
     let filter = EnvFilter::try_new(filter).map_err(|e| ServerError::Config(format!("--log {filter}: {e}")))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(output::Log).log_internal_errors(false);
-    let started = match format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => builder.json().try_init(),
-    };
-    started.map_err(|e| ServerError::Other(format!("cannot log: {e}")))
+    let cannot = |e: &dyn std::fmt::Display| ServerError::Other(format!("cannot log: {e}"));
+    let queue =
+        LogQueue::new(io::stderr(), |_, left_out| tracing::warn!(left_out, "log lines found no room, since nobody took them in time"));
+    let queue = queue.map_err(|e| cannot(&e))?;
+    let has_colours = io::stderr().is_terminal();
+    let lines = Lines { format, has_colours, queue: queue.clone() };
+    tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(|e| cannot(&e))?;
+    Ok(Log(queue))
 }

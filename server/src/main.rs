@@ -4,14 +4,17 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod config;
-mod crowd;
 mod error;
+mod limits;
+mod log_lines;
+mod log_queue;
 mod logging;
 mod origin;
 mod output;
 mod registry;
 mod run;
 mod signals;
+mod workers;
 
 use std::process::ExitCode;
 

@@ -15,8 +15,13 @@ pub(crate) async fn handle(request: Request<Incoming>) -> Result<Response<Full<B
     if let Some(client) = request.extensions().get::<VerifiedClient>() {
         // The path only: a query may hold what is nobody's business.
         tracing::info!(
-            kid = %client.kid(), client = client.client(), method = %request.method(), path = request.uri().path(),
-            status = response.status().as_u16(), "request",
+            peer = client.peer().map(tracing::field::display),
+            kid = client.kid().as_str(),
+            client = client.client(),
+            method = request.method().as_str(),
+            path = request.uri().path(),
+            status = response.status().as_u16(),
+            "request",
         );
     }
     Ok(response)

@@ -1,9 +1,7 @@
 //! All that this program shows. What cannot be shown ends no server: nobody is there to be told.
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Write as _};
 use std::process::ExitCode;
-
-use tracing_subscriber::fmt::MakeWriter;
 
 /// A line on standard error. Where that is closed or full, there is no other place for it.
 pub(crate) fn complain(text: &str) {
@@ -20,28 +18,5 @@ pub(crate) fn of_clap(error: &clap::Error) -> ExitCode {
             ExitCode::FAILURE
         }
         _ => ExitCode::SUCCESS,
-    }
-}
-
-/// Where the log goes: standard error. A line that cannot be written is lost, and nothing else: the log's formatter panics on an error.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Log;
-
-impl Write for Log {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let _ = io::stderr().write_all(line);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        *self
     }
 }

@@ -60,6 +60,8 @@ fn refused(folder: &TempDir, args: &[&str]) -> (i32, String) {
 struct Running {
     process: Child,
     port: u16,
+    /// The line that tells what it listens on.
+    listening: String,
     log: BufReader<std::process::ChildStderr>,
 }
 
@@ -75,7 +77,7 @@ fn start(folder: &TempDir, args: &[&str]) -> Running {
         }
     }
     let digits: String = line.split("127.0.0.1:").skip(1).flat_map(str::chars).take_while(char::is_ascii_digit).collect();
-    Running { process, port: digits.parse().expect("a port"), log }
+    Running { process, port: digits.parse().expect("a port"), listening: line, log }
 }
 
 impl Running {
@@ -270,6 +272,30 @@ fn a_server_that_cannot_start_tells_why() {
         assert_eq!(got, code, "{args:?}: {told}");
         assert!(!told.contains("dGVz"), "a secret is shown: {told}");
     }
+}
+
+#[test]
+fn the_bounds_on_connections_are_told() {
+    let folder = folder();
+    let bounds = ["--max-connections", "40", "--max-connections-per-key", "7"];
+    for (flags, told) in [(&bounds[..0], [10_000, 2_500, 5_000]), (&bounds[..2], [40, 10, 20]), (&bounds[..], [40, 7, 20])] {
+        let server = start(&folder, &[&["--config", "server.toml"], flags].concat());
+        for (name, bound) in ["max_connections", "per_key", "per_source"].into_iter().zip(told) {
+            assert!(server.listening.contains(&format!(" {name}={bound}")), "{}", server.listening);
+        }
+        assert_eq!(server.end("TERM").0, Some(0));
+    }
+}
+
+#[test]
+fn a_port_that_another_server_listens_on_is_not_shared_with_it() {
+    let folder = folder();
+    let server = start(&folder, &["--config", "server.toml"]);
+    let address = format!("127.0.0.1:{}", server.port);
+    let (code, told) = refused(&folder, &["--config", "server.toml", "--listen", &address]);
+    assert_eq!(code, 69, "{told}");
+    assert!(told.contains(&format!("cannot listen on {address}: Address already in use")), "{told}");
+    assert_eq!(server.end("TERM").0, Some(0));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use crate::field::PresentedToken;
-use crate::jose::compact::{Fault, Header, Hs256, RequiredHeader, decrypt, unique_members};
+use crate::jose::compact::{A256Gcm, Fault, Header, Hs256, RequiredHeader, unique_members};
 use crate::jose::token::{encrypter, hs256};
 use crate::jose::{NotVerified, SignError};
 use crate::{KeyId, Tag};
@@ -123,18 +123,18 @@ pub fn encrypt(encryption: &Tag, kid: &KeyId, jws: &str) -> Result<Zeroizing<Str
 
 /// A token as it was presented. Nothing of it is verified.
 #[derive(Debug)]
-pub struct Bearer {
-    token: PresentedToken,
+pub struct Bearer<'a> {
+    token: PresentedToken<'a>,
     /// A JWE's; a JWS names none.
     kid: Option<KeyId>,
 }
 
-impl Bearer {
+impl<'a> Bearer<'a> {
     /// Tells JWS from JWE by the number of parts, and reads a JWE's key id.
     ///
     /// # Errors
     /// When it is neither, is too long, or a JWE names no key id.
-    pub fn read(token: &[u8]) -> Result<Self, NotVerified> {
+    pub fn read(token: &'a [u8]) -> Result<Self, NotVerified> {
         if token.len() > MAX_TOKEN_LEN {
             return Err(NotVerified("the token is longer than 4096 bytes"));
         }
@@ -168,7 +168,7 @@ impl Bearer {
             None => verify_jws(signing, token),
             Some(kid) => {
                 let required = RequiredHeader::of_jwe(kid);
-                decrypt(&encryption.0, token, |header| required.check(header)).and_then(|jws| verify_jws(signing, &jws))
+                A256Gcm::new(&encryption.0).decrypt(token, |header| required.check(header)).and_then(|jws| verify_jws(signing, &jws))
             }
         };
         let claims = payload.and_then(|payload| unique_members(&payload)).map_err(NotVerified)?;

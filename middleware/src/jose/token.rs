@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use ekm_otp::field::{CredentialKind, PresentedToken};
 pub(crate) use ekm_otp::jose::VerifiedPayload;
 use ekm_otp::jose::{ClaimsError, SignedRequest, TokenVerifier, Window};
-use ekm_otp::{Authority, KeyId, Prk};
+use ekm_otp::{KeyId, Prk};
 use http::Request;
 use serde_json::{Map, Value};
 
@@ -24,7 +24,7 @@ impl Tokens {
         Self { verifier: prk.token_verifier(kid), window: Mutex::default() }
     }
 
-    pub(crate) fn verify(&self, kind: CredentialKind, token: &PresentedToken) -> Result<VerifiedPayload, &'static str> {
+    pub(crate) fn verify(&self, kind: CredentialKind, token: &PresentedToken<'_>) -> Result<VerifiedPayload, &'static str> {
         self.verifier.verify(kind, token).map_err(|fault| fault.0)
     }
 
@@ -34,14 +34,10 @@ impl Tokens {
         kind: CredentialKind,
         payload: &VerifiedPayload,
         request: &Request<B>,
-        authority: &Authority,
+        audience: &str,
         leeway: Duration,
     ) -> Result<VerifiedClaims, TokenFault> {
-        let signed = SignedRequest {
-            audience: &authority.audience(),
-            method: request.method().as_str(),
-            target: &SignedRequest::origin_form(request.uri()),
-        };
+        let signed = SignedRequest { audience, method: request.method().as_str(), target: &SignedRequest::origin_form(request.uri()) };
         let claims = payload.check(&signed, unix_time(), leeway)?;
         // hyper calls a connection's service in one task. Under axum, or where an embedder spawns them, the requests of one HTTP/2 connection are
         // checked on several threads.

@@ -14,16 +14,15 @@ use ekm_otp_tower::protocol::field::{AuthenticationInfo, Credential};
 use ekm_otp_tower::protocol::jose::{ExtraClaims, SignedRequest, TokenSigner};
 use ekm_otp_tower::protocol::{Authority, Derivation, Ekm, Handshake, KeyId, Prk, Secret, ServerName, ServerNames, TlsFacts, TlsPolicy};
 use ekm_otp_tower::{
-    Authentication, ConnectionAuthenticator, EkmAcceptor, EkmListener, EkmStream, MemoryStore, RegisteredKey, SecretStore,
-    StoreUnavailable, VerifiedClient, serve_connection,
+    Authentication, ConnectionAuthenticator, Connections, EkmAcceptor, EkmListener, EkmStream, Http, Limits, MemoryStore, RegisteredKey,
+    SecretStore, StoreUnavailable, VerifiedClient, serve_connection,
 };
 use futures_util::FutureExt as _;
 use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::{Service as _, service_fn};
 use hyper::{Request, Response, StatusCode, Version, header};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
@@ -33,7 +32,7 @@ use tokio_rustls::client::TlsStream;
 use tower_layer::Layer as _;
 
 pub const KID: &str = "client1";
-pub const MAX_HANDSHAKES: usize = 64;
+pub const LIMITS: Limits = Limits { connections: 1_000, handshakes: 64, per_source: 900 };
 pub const HOST: &str = "localhost";
 /// The key id of what stands in for those that nobody registered.
 pub const UNKNOWN: &str = "unknown";
@@ -84,11 +83,20 @@ impl Pki {
     }
 }
 
+fn store_of_two() -> Arc<MemoryStore> {
+    let store = Arc::new(MemoryStore::new());
+    for kid in [KID, "client2"] {
+        store.add(RegisteredKey::new(KeyId::new(kid).expect("a key id"), format!("owner of {kid}"), secret_of(kid))).expect("a key");
+    }
+    store
+}
+
 pub struct TestServer {
     pub addr: SocketAddr,
     pub pki: Pki,
     pub store: Arc<MemoryStore>,
     pub policy: TlsPolicy,
+    pub connections: Connections,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -108,12 +116,15 @@ impl TestServer {
         authentication: impl FnOnce(Authentication) -> Authentication,
         acceptor: impl FnOnce(EkmAcceptor) -> EkmAcceptor,
     ) -> Self {
-        let store = Arc::new(MemoryStore::new());
-        for kid in [KID, "client2"] {
-            store.add(RegisteredKey::new(KeyId::new(kid).expect("a key id"), format!("owner of {kid}"), secret_of(kid))).expect("a key");
-        }
+        let store = store_of_two();
         let auth = authentication(authentication_of(Arc::clone(&store) as Arc<_>));
-        Self::serving(policy, store, auth, acceptor).await
+        Self::serving(policy, store, auth, acceptor, LIMITS).await
+    }
+
+    pub async fn within(limits: Limits) -> Self {
+        let store = store_of_two();
+        let auth = authentication_of(Arc::clone(&store) as Arc<_>);
+        Self::serving(TlsPolicy::default(), store, auth, |a| a, limits).await
     }
 
     pub async fn serving(
@@ -121,22 +132,23 @@ impl TestServer {
         store: Arc<MemoryStore>,
         authentication: Authentication,
         acceptor: impl FnOnce(EkmAcceptor) -> EkmAcceptor,
+        limits: Limits,
     ) -> Self {
         let pki = Pki::new();
         let acceptor = acceptor(EkmAcceptor::new(pki.server_config(&policy), policy, authentication));
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = tcp.local_addr().expect("an address");
-        let mut listener = EkmListener::new(tcp, acceptor).max_handshakes(MAX_HANDSHAKES);
-        let mut http = Builder::new(TokioExecutor::new());
-        http.http1().timer(TokioTimer::new());
+        let listener = EkmListener::new(tcp, acceptor).among(Connections::new(limits));
+        let connections = listener.connections().clone();
+        let mut http = Http::new(TokioExecutor::new());
         http.http2().enable_connect_protocol();
         let task = tokio::spawn(async move {
             loop {
-                let (stream, _) = listener.accept().await;
-                tokio::spawn(serve_connection(&http, stream, service_fn(app), std::future::pending()));
+                let (handshaking, _) = listener.arrival().await;
+                tokio::spawn(serve_connection(&http, handshaking, service_fn(app)));
             }
         });
-        Self { addr, pki, store, policy, task }
+        Self { addr, pki, store, policy, connections, task }
     }
 
     pub async fn connect(&self) -> Client {

@@ -12,21 +12,21 @@ use crate::{Channel, KeyId, Otp, PresentedOtp, SCHEME};
 
 /// What one request presents. Nothing in it is verified.
 #[derive(Debug)]
-pub struct Credential {
+pub struct Credential<'a> {
     /// The key id it claims.
     pub kid: KeyId,
     /// The connection it claims to be made for.
     pub channel: Channel,
     /// What shows that it was made by a holder of the secret.
-    pub presented: Presented,
+    pub presented: Presented<'a>,
 }
 
-impl Credential {
+impl<'a> Credential<'a> {
     /// Reads all `Authorization` fields of one request: exactly one must be there.
     ///
     /// # Errors
     /// When there is none, more than one, or it is not exactly one well-formed credential of this scheme.
-    pub fn read<'a>(fields: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, CredentialError> {
+    pub fn read(fields: impl IntoIterator<Item = &'a [u8]>) -> Result<Self, CredentialError> {
         let mut fields = fields.into_iter();
         let field = fields.next().ok_or(CredentialError::Missing)?;
         if fields.next().is_some() {
@@ -41,25 +41,27 @@ impl Credential {
         if !cursor.spaces() {
             return Err(CredentialError::Malformed("no parameters"));
         }
-        let params = auth_params(&mut cursor)?;
-        let get = |name: &str| params.iter().find(|p| p.is(name)).map(|p| p.value.as_ref());
+        let mut params = auth_params(&mut cursor)?;
+        let mut get = |name: &str| params.iter_mut().find(|p| p.is(name)).map(|p| std::mem::take(&mut p.value));
 
         let kid = get("kid").ok_or(CredentialError::Malformed("kid is missing"))?;
-        let kid = KeyId::from_bytes(kid).map_err(|_| CredentialError::Malformed("kid is not a key id"))?;
+        let kid = KeyId::from_bytes(&kid).map_err(|_| CredentialError::Malformed("kid is not a key id"))?;
         let channel = get("channel").ok_or(CredentialError::Malformed("channel is missing"))?;
-        let channel = Channel::decode(channel).ok_or(CredentialError::Malformed("channel is not 16 bytes of canonical base64url"))?;
+        let channel = Channel::decode(&channel).ok_or(CredentialError::Malformed("channel is not 16 bytes of canonical base64url"))?;
         let presented = match (get("otp"), get("jws"), get("jwe")) {
             (Some(otp), None, None) => {
-                Presented::Otp(PresentedOtp::decode(otp).ok_or(CredentialError::Malformed("otp is not 32 bytes of canonical base64url"))?)
+                Presented::Otp(PresentedOtp::decode(&otp).ok_or(CredentialError::Malformed("otp is not 32 bytes of canonical base64url"))?)
             }
-            (None, Some(token), None) => Presented::Jws(PresentedToken::from_bytes(token)),
-            (None, None, Some(token)) => Presented::Jwe(PresentedToken::from_bytes(token)),
+            (None, Some(token), None) => Presented::Jws(PresentedToken::new(token)),
+            (None, None, Some(token)) => Presented::Jwe(PresentedToken::new(token)),
             (None, None, None) => return Err(CredentialError::Malformed("none of otp, jws, jwe")),
             _ => return Err(CredentialError::Malformed("more than one of otp, jws, jwe")),
         };
         Ok(Self { kid, channel, presented })
     }
+}
 
+impl Credential<'_> {
     /// Writes the field's value with a one-time password.
     #[must_use]
     pub fn write(kid: &KeyId, channel: &Channel, otp: &Otp) -> Zeroizing<String> {

@@ -81,9 +81,21 @@ impl<'a> Cursor<'a> {
         Ok(Param { name, value })
     }
 
+    /// *qdtext, up to the quote or backslash that ends it, or to a byte that has no place in it. The end is looked for first, and the bytes
+    /// up to it are then judged all at once: a token of a thousand bytes stands between two quotes.
+    fn qdtext(&mut self) -> &'a [u8] {
+        let end = memchr::memchr2(b'"', b'\\', self.rest).unwrap_or(self.rest.len());
+        let (text, rest) = self.rest.split_at(end);
+        if text.iter().fold(true, |all, b| all & is_qdtext(*b)) {
+            self.rest = rest;
+            return text;
+        }
+        self.take_while(is_qdtext)
+    }
+
     /// quoted-string, after its opening quote
     fn quoted_string(&mut self) -> Result<Cow<'a, [u8]>, Fault> {
-        let mut value = Cow::Borrowed(self.take_while(is_qdtext));
+        let mut value = Cow::Borrowed(self.qdtext());
         loop {
             match self.rest {
                 [b'"', rest @ ..] => {
@@ -93,7 +105,7 @@ impl<'a> Cursor<'a> {
                 [b'\\', escaped, rest @ ..] if is_quoted_pair_byte(*escaped) => {
                     self.rest = rest;
                     value.to_mut().push(*escaped);
-                    let more = self.take_while(is_qdtext);
+                    let more = self.qdtext();
                     value.to_mut().extend_from_slice(more);
                 }
                 [] | [b'\\'] => return Err("a quoted-string is not closed"),

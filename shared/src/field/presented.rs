@@ -1,9 +1,8 @@
 //! What a credential shows, of whichever kind (docs/protocol.md, "Credential").
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
-
-use zeroize::Zeroizing;
 
 use crate::PresentedOtp;
 
@@ -55,16 +54,16 @@ pub struct UnknownKind;
 
 /// What a credential shows, by its kind.
 #[derive(Debug)]
-pub enum Presented {
+pub enum Presented<'a> {
     /// A one-time password.
     Otp(PresentedOtp),
     /// A JWS, in its compact serialization (RFC 7515 §7.1) or not: nothing of it was read.
-    Jws(PresentedToken),
+    Jws(PresentedToken<'a>),
     /// A JWE, in its compact serialization (RFC 7516 §7.1) or not: nothing of it was read.
-    Jwe(PresentedToken),
+    Jwe(PresentedToken<'a>),
 }
 
-impl Presented {
+impl Presented<'_> {
     /// Of which kind it is.
     #[must_use]
     pub fn kind(&self) -> CredentialKind {
@@ -77,13 +76,17 @@ impl Presented {
 }
 
 /// A token as a peer presented it, at most a field long. Its `Debug` shows nothing of it.
-pub struct PresentedToken(Zeroizing<Vec<u8>>);
+pub struct PresentedToken<'a>(Cow<'a, [u8]>);
 
-impl PresentedToken {
+impl<'a> PresentedToken<'a> {
     /// Takes the bytes of a token that did not come by an `Authorization` field of this scheme.
     #[must_use]
-    pub fn from_bytes(token: &[u8]) -> Self {
-        Self(Zeroizing::new(token.to_vec()))
+    pub fn from_bytes(token: &'a [u8]) -> Self {
+        Self(token.into())
+    }
+
+    pub(super) fn new(token: Cow<'a, [u8]>) -> Self {
+        Self(token)
     }
 
     #[cfg(feature = "jose")]
@@ -92,7 +95,7 @@ impl PresentedToken {
     }
 }
 
-impl fmt::Debug for PresentedToken {
+impl fmt::Debug for PresentedToken<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PresentedToken({} bytes)", self.0.len())
     }

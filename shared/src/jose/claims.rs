@@ -1,13 +1,13 @@
 //! What a token says of its request (docs/protocol.md, "Claims").
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
-
-use super::compact::unique_members;
 
 /// The claims that the protocol checks, and `nbf`, which it does not and therefore refuses.
 const RESERVED: [&str; 7] = ["aud", "htm", "htu", "n", "iat", "exp", "nbf"];
@@ -150,13 +150,14 @@ impl VerifiedPayload {
     /// # Errors
     /// When a claim is missing, or does not fit.
     pub fn check(&self, request: &SignedRequest<'_>, now: u64, leeway: Duration) -> Result<Claims, ClaimsError> {
-        let mut claims = unique_members(&self.0).map_err(ClaimsError::Claims)?;
-        if claims.contains_key("nbf") {
+        let claims: Members<'_> =
+            serde_json::from_slice(&self.0).map_err(|_| ClaimsError::Claims("no JSON object, or a name stands twice"))?;
+        if claims.nbf.is_some() {
             return Err(ClaimsError::Claims("nbf is no claim of this protocol"));
         }
-        let [aud, htm, htu] = [text(&claims, "aud")?, text(&claims, "htm")?, text(&claims, "htu")?];
-        let n = integer(&claims, "n").and_then(|n| if n == 0 { Err(ClaimsError::Claims("n is 0")) } else { Ok(n) })?;
-        let [iat, exp] = [integer(&claims, "iat")?, integer(&claims, "exp")?];
+        let [aud, htm, htu] = [text(&claims.aud)?, text(&claims.htm)?, text(&claims.htu)?];
+        let n = integer(&claims.n).and_then(|n| if n == 0 { Err(ClaimsError::Claims("n is 0")) } else { Ok(n) })?;
+        let [iat, exp] = [integer(&claims.iat)?, integer(&claims.exp)?];
 
         let leeway = leeway.as_secs();
         if !(iat..=iat + LIFETIME).contains(&exp) {
@@ -177,16 +178,140 @@ impl VerifiedPayload {
                 return Err(ClaimsError::Claims(fault));
             }
         }
-        claims.retain(|name, _| !RESERVED.contains(&name.as_str()));
-        Ok(Claims { n, iat, exp, extra: ExtraClaims(claims) })
+        Ok(Claims { n, iat, exp, extra: ExtraClaims(claims.extra) })
     }
 }
 
-fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Result<&'a str, ClaimsError> {
-    claims.get(name).and_then(Value::as_str).ok_or(ClaimsError::Claims("aud, htm or htu is missing, or no text"))
+/// A payload's members by their names. The protocol's own are neither copied nor put into a map.
+#[derive(Default)]
+struct Members<'a> {
+    aud: Option<Member<'a>>,
+    htm: Option<Member<'a>>,
+    htu: Option<Member<'a>>,
+    n: Option<Member<'a>>,
+    iat: Option<Member<'a>>,
+    exp: Option<Member<'a>>,
+    nbf: Option<Member<'a>>,
+    extra: Map<String, Value>,
 }
 
-fn integer(claims: &Map<String, Value>, name: &str) -> Result<u64, ClaimsError> {
-    let integer = claims.get(name).and_then(Value::as_u64).filter(|integer| *integer <= MAX_INTEGER);
-    integer.ok_or(ClaimsError::Claims("n, iat or exp is missing, or no integer from 0 to 2^53-1"))
+enum Member<'a> {
+    Text(Cow<'a, str>),
+    Integer(u64),
+    /// Of any other type.
+    Other,
+}
+
+impl<'a> Members<'a> {
+    fn own(&mut self, name: &str) -> Option<&mut Option<Member<'a>>> {
+        Some(match name {
+            "aud" => &mut self.aud,
+            "htm" => &mut self.htm,
+            "htu" => &mut self.htu,
+            "n" => &mut self.n,
+            "iat" => &mut self.iat,
+            "exp" => &mut self.exp,
+            "nbf" => &mut self.nbf,
+            _ => return None,
+        })
+    }
+}
+
+/// Names are unique: two readers cannot see two things in it (RFC 8259 §4).
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor;
+        impl<'de> Visitor<'de> for ObjectVisitor {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Members::default();
+                while let Some(Text(name)) = map.next_key()? {
+                    let stands_twice = match members.own(&name) {
+                        Some(own) => own.replace(map.next_value()?).is_some(),
+                        None => members.extra.insert(name.into_owned(), map.next_value()?).is_some(),
+                    };
+                    if stands_twice {
+                        return Err(A::Error::custom("a name stands twice"));
+                    }
+                }
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(ObjectVisitor)
+    }
+}
+
+/// A string that is copied only where it is written with escapes.
+#[derive(Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Member<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MemberVisitor;
+        impl<'de> Visitor<'de> for MemberVisitor {
+            type Value = Member<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON value")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Member::Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Member::Text(Cow::Owned(text.to_owned())))
+            }
+
+            fn visit_u64<E>(self, integer: u64) -> Result<Self::Value, E> {
+                Ok(Member::Integer(integer))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+                Ok(Member::Other)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+                Ok(Member::Other)
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+                Ok(Member::Other)
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Member::Other)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+                while items.next_element::<Value>()?.is_some() {}
+                Ok(Member::Other)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+                while members.next_entry::<String, Value>()?.is_some() {}
+                Ok(Member::Other)
+            }
+        }
+        deserializer.deserialize_any(MemberVisitor)
+    }
+}
+
+fn text<'a>(member: &'a Option<Member<'_>>) -> Result<&'a str, ClaimsError> {
+    match member {
+        Some(Member::Text(text)) => Ok(text),
+        _ => Err(ClaimsError::Claims("aud, htm or htu is missing, or no text")),
+    }
+}
+
+fn integer(member: &Option<Member<'_>>) -> Result<u64, ClaimsError> {
+    match member {
+        Some(Member::Integer(integer)) if *integer <= MAX_INTEGER => Ok(*integer),
+        _ => Err(ClaimsError::Claims("n, iat or exp is missing, or no integer from 0 to 2^53-1")),
+    }
 }

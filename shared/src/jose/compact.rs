@@ -1,10 +1,11 @@
 //! Compact serializations, read strictly. josekit's own readers would take more than the protocol does (other `enc`, short GCM tags, `zip`,
-//! unverified `crit`), and compare MACs in variable time: so of what it reads with, only the cipher is used here.
+//! unverified `crit`), and compare MACs in variable time: so josekit only writes.
 
 use std::fmt;
 
+use aes_gcm::Aes256Gcm;
+use aes_gcm::aead::AeadInOut as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use josekit::jwe::enc::A256GCM;
 use serde::de::{Deserializer as _, Error as _, MapAccess, Visitor};
 use serde_json::{Map, Value};
 use sha2::Sha256;
@@ -113,16 +114,26 @@ impl Hs256 {
     }
 }
 
-/// The plaintext of a JWE with `dir` and A256GCM (RFC 7518 §4.5, §5.3) whose header passes `check`, if it was encrypted with this key.
-pub(crate) fn decrypt(key: &[u8; 32], token: &[u8], check: impl FnOnce(&[u8]) -> Result<(), Fault>) -> Result<Zeroizing<Vec<u8>>, Fault> {
-    let [header, encrypted_key, iv, ciphertext, tag] = split(token).ok_or("a compact JWE has five parts")?;
-    check(header)?;
-    if !encrypted_key.is_empty() {
-        return Err("a JWE with alg dir has no encrypted key");
+/// A key for A256GCM (RFC 7518 §5.3), ready for use.
+pub(crate) struct A256Gcm(Box<Aes256Gcm>);
+
+impl A256Gcm {
+    pub(crate) fn new(key: &[u8; 32]) -> Self {
+        Self(Box::new(Aes256Gcm::new(key.into())))
     }
-    let iv = base64url::decode::<12>(iv).ok_or("the IV is not 12 bytes of canonical base64url")?;
-    let tag = base64url::decode::<16>(tag).ok_or("the tag is not 16 bytes of canonical base64url")?;
-    let ciphertext = base64url::decode_vec(ciphertext).ok_or("the ciphertext is not canonical base64url")?;
-    let plaintext = A256GCM.decrypt(key, Some(&iv), &ciphertext, header, Some(&tag));
-    plaintext.map(Zeroizing::new).map_err(|_| "the JWE cannot be decrypted")
+
+    /// The plaintext of a JWE with `dir` (RFC 7518 §4.5) whose header passes `check`, if it was encrypted with this key.
+    pub(crate) fn decrypt(&self, token: &[u8], check: impl FnOnce(&[u8]) -> Result<(), Fault>) -> Result<Zeroizing<Vec<u8>>, Fault> {
+        let [header, encrypted_key, iv, ciphertext, tag] = split(token).ok_or("a compact JWE has five parts")?;
+        check(header)?;
+        if !encrypted_key.is_empty() {
+            return Err("a JWE with alg dir has no encrypted key");
+        }
+        let iv = base64url::decode::<12>(iv).ok_or("the IV is not 12 bytes of canonical base64url")?;
+        let tag = base64url::decode::<16>(tag).ok_or("the tag is not 16 bytes of canonical base64url")?;
+        let ciphertext = base64url::decode_vec(ciphertext).ok_or("the ciphertext is not canonical base64url")?;
+        let mut text = Zeroizing::new(ciphertext);
+        let decrypted = self.0.decrypt_inout_detached(&iv.into(), header, text.as_mut_slice().into(), &tag.into());
+        decrypted.map(|()| text).map_err(|_| "the JWE cannot be decrypted")
+    }
 }

@@ -10,7 +10,7 @@ use josekit::jws::{self, HS256, JwsHeader};
 use zeroize::Zeroizing;
 
 use super::claims::Payload;
-use super::compact::{Fault, Hs256, RequiredHeader, decrypt};
+use super::compact::{A256Gcm, Fault, Hs256, RequiredHeader};
 use super::{ExtraClaims, SignedRequest, VerifiedPayload};
 use crate::field::{CredentialKind, PresentedToken};
 use crate::{KeyId, Prk};
@@ -41,7 +41,8 @@ impl Prk {
             jws_header: KnownHeader::new(RequiredHeader::new(&[("alg", "HS256"), ("typ", TYP)], Some(kid))),
             jws_key: Hs256::new(&self.expand("client jws")),
             jwe_header: KnownHeader::new(RequiredHeader::of_jwe(kid)),
-            jwe_key: self.expand("client jwe"),
+            jwe_key: OnceLock::new(),
+            jwe_secret: self.expand("client jwe"),
         }
     }
 }
@@ -142,7 +143,9 @@ pub struct TokenVerifier {
     jws_header: KnownHeader,
     jws_key: Hs256,
     jwe_header: KnownHeader,
-    jwe_key: Zeroizing<[u8; 32]>,
+    /// Made of `jwe_secret` by the first JWE: most connections see none.
+    jwe_key: OnceLock<A256Gcm>,
+    jwe_secret: Zeroizing<[u8; 32]>,
 }
 
 impl TokenVerifier {
@@ -150,13 +153,14 @@ impl TokenVerifier {
     ///
     /// # Errors
     /// When it is no such token.
-    pub fn verify(&self, kind: CredentialKind, token: &PresentedToken) -> Result<VerifiedPayload, NotVerified> {
+    pub fn verify(&self, kind: CredentialKind, token: &PresentedToken<'_>) -> Result<VerifiedPayload, NotVerified> {
         let verified = match kind {
             CredentialKind::Otp => Err("a one-time password is no token"),
             CredentialKind::Jws => self.verify_jws(token.as_bytes()),
             CredentialKind::Jwe => {
                 let check = |header: &[u8]| self.jwe_header.check(header);
-                decrypt(&self.jwe_key, token.as_bytes(), check).and_then(|jws| self.verify_jws(&jws))
+                let key = self.jwe_key.get_or_init(|| A256Gcm::new(&self.jwe_secret));
+                key.decrypt(token.as_bytes(), check).and_then(|jws| self.verify_jws(&jws))
             }
         };
         verified.map(VerifiedPayload).map_err(NotVerified)

@@ -1,0 +1,26 @@
+//! Why there is no connection.
+
+use std::time::Duration;
+
+use ekm_otp::TlsError;
+
+/// Why a connection was not accepted. Each is the peer's or the network's doing.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AcceptError {
+    /// The handshake took longer than it may.
+    #[error("the TLS handshake was not finished within {0:?}")]
+    Deadline(Duration),
+    /// The handshake failed.
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(#[source] std::io::Error),
+    /// The handshake agreed on what the policy refuses.
+    #[error(transparent)]
+    Policy(#[from] TlsError),
+    /// As many connections as there may be are open, and somebody was verified on each.
+    #[error("all {0} connections are in use, and verified")]
+    Full(usize),
+    /// Its place was needed for another connection, or the server ends.
+    #[error("the connection was ended before its TLS handshake was finished")]
+    Ended,
+}

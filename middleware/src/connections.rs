@@ -1,0 +1,304 @@
+//! The open connections of one server, and how many there may be: so that who cannot authenticate keeps nobody out, and who can, not everybody.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use slab::Slab;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+use crate::accept_error::AcceptError;
+use crate::lifeline::{Lifeline, Stage, State};
+use crate::log_budget::LogBudget;
+
+/// How many connections a server has at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections whose handshake is finished. When there are as many, the oldest on which nobody was verified makes room.
+    pub connections: usize,
+    /// Handshakes that run at a time (at least 4); further connections wait in the operating system's queue. One source may hold a quarter of them,
+    /// so that it cannot keep all others out; its further connections are closed.
+    pub handshakes: usize,
+    /// Connections of one source (an IPv4 address, an IPv6 /64) on which somebody was verified. On further ones that is answered 429.
+    pub per_source: usize,
+}
+
+/// 10,000 connections, half of them of one source, and 1,024 handshakes.
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 10_000, handshakes: 1024, per_source: 5_000 }
+    }
+}
+
+/// The open connections of one server. All clones are the same; listeners that share them share their [`Limits`].
+#[derive(Clone)]
+pub struct Connections(Arc<Shared>);
+
+struct Shared {
+    limits: Limits,
+    handshakes: Arc<Semaphore>,
+    members: Mutex<Members>,
+    all_left: Notify,
+    log_budget: LogBudget,
+}
+
+#[derive(Default)]
+struct Members {
+    all: Slab<Arc<Lifeline>>,
+    /// How many of them have finished their handshake.
+    finished: usize,
+    sources: HashMap<IpAddr, Source>,
+    /// Those whose handshake was not finished, and those on which nobody was verified, when last looked at: the oldest first.
+    handshaking: Queue,
+    unverified: Queue,
+    is_draining: bool,
+}
+
+#[derive(Default)]
+struct Source {
+    connections: usize,
+    handshakes: usize,
+    verified: usize,
+}
+
+#[derive(Default)]
+struct Queue(VecDeque<Weak<Lifeline>>);
+
+impl Queue {
+    fn push(&mut self, connection: &Arc<Lifeline>, stage: Stage) {
+        // Those that went on or have ended are let go from time to time: the queue stays in proportion to what is open.
+        if self.0.len() == self.0.capacity() {
+            self.0.retain(|connection| connection.upgrade().is_some_and(|connection| is_still(&connection, stage)));
+            self.0.shrink_to(2 * self.0.len());
+        }
+        self.0.push_back(Arc::downgrade(connection));
+    }
+
+    /// Cuts the oldest. Whether there was one.
+    fn cut_oldest(&mut self, stage: Stage) -> bool {
+        while let Some(connection) = self.0.pop_front() {
+            if let Some(connection) = connection.upgrade().filter(|connection| is_still(connection, stage)) {
+                connection.advance(State::Cut);
+                return true;
+            }
+        }
+        false
+    }
+}
+
+fn is_still(connection: &Lifeline, stage: Stage) -> bool {
+    connection.stage() == stage && connection.state() < State::Cut
+}
+
+impl Members {
+    /// Ends who has shown the least for the longest time. Whether there was one.
+    fn make_room(&mut self) -> bool {
+        self.unverified.cut_oldest(Stage::Unverified) || self.handshaking.cut_oldest(Stage::Handshaking)
+    }
+}
+
+impl Connections {
+    /// None yet.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        let limits = Limits { handshakes: limits.handshakes.clamp(4, Semaphore::MAX_PERMITS), ..limits };
+        Self(Arc::new(Shared {
+            limits,
+            handshakes: Arc::new(Semaphore::new(limits.handshakes)),
+            members: Mutex::default(),
+            all_left: Notify::new(),
+            log_budget: LogBudget::new(10),
+        }))
+    }
+
+    /// How many are open, unfinished handshakes included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.lock().all.len()
+    }
+
+    /// Whether none is open.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Ends them all gracefully: what is under way may finish, and those on which nobody was verified are cut. New ones are closed at once.
+    pub fn drain(&self) {
+        let mut members = self.lock();
+        members.is_draining = true;
+        for (_, connection) in &members.all {
+            connection.advance(if connection.stage() == Stage::Verified { State::Draining } else { State::Cut });
+        }
+    }
+
+    /// Resolves once none is open.
+    pub async fn all_left(&self) {
+        loop {
+            let left = self.0.all_left.notified();
+            tokio::pin!(left);
+            // From here on no notice is missed.
+            left.as_mut().enable();
+            if self.is_empty() {
+                return;
+            }
+            left.await;
+        }
+    }
+
+    /// Waits until a handshake may run.
+    pub(crate) async fn may_handshake(&self) -> OwnedSemaphorePermit {
+        let permit = Arc::clone(&self.0.handshakes).acquire_owned().await;
+        permit.unwrap_or_else(|_| unreachable!("the semaphore is never closed"))
+    }
+
+    /// For when the process has no descriptor left.
+    pub(crate) fn make_room(&self) -> bool {
+        self.lock().make_room()
+    }
+
+    /// A place for a new connection, unless its source has too many.
+    pub(crate) fn enter(&self, peer: SocketAddr, handshake: OwnedSemaphorePermit) -> Option<(Arc<Lifeline>, Place)> {
+        let address = source(peer);
+        let mut members = self.lock();
+        if members.is_draining {
+            return None;
+        }
+        let source = members.sources.entry(address).or_default();
+        if source.handshakes >= self.0.limits.handshakes / 4 {
+            drop(members);
+            if let Some(left_out) = self.0.log_budget.take() {
+                tracing::info!(%peer, left_out, "closed: this source has too many unfinished handshakes");
+            }
+            return None;
+        }
+        source.connections += 1;
+        source.handshakes += 1;
+        let lifeline = Arc::new(Lifeline::new());
+        members.handshaking.push(&lifeline, Stage::Handshaking);
+        let id = members.all.insert(Arc::clone(&lifeline));
+        drop(members);
+        let peer = Peer { address: peer, connections: self.clone() };
+        Some((lifeline, Place { peer, id, handshake: Some(handshake) }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Members> {
+        self.0.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who is at the other end.
+#[derive(Clone)]
+pub(crate) struct Peer {
+    pub(crate) address: SocketAddr,
+    connections: Connections,
+}
+
+impl Peer {
+    /// Counts the connection as verified, unless as many of its source are.
+    pub(crate) fn is_verified(&self) -> Result<(), TooManyOfSource> {
+        let limit = self.connections.0.limits.per_source;
+        let mut members = self.connections.lock();
+        let source = members.sources.entry(source(self.address)).or_default();
+        if source.verified >= limit {
+            return Err(TooManyOfSource { limit });
+        }
+        source.verified += 1;
+        Ok(())
+    }
+}
+
+/// The source has as many verified connections as it may.
+pub(crate) struct TooManyOfSource {
+    pub(crate) limit: usize,
+}
+
+/// One connection's place among the others. Dropped with it.
+pub(crate) struct Place {
+    peer: Peer,
+    id: usize,
+    /// Until its handshake is finished.
+    handshake: Option<OwnedSemaphorePermit>,
+}
+
+impl Place {
+    pub(crate) fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// From now on it counts as a connection, if there is room for one more.
+    pub(crate) fn handshake_is_done(&mut self) -> Result<(), AcceptError> {
+        let limits = &self.peer.connections.0.limits;
+        let mut members = self.peer.connections.lock();
+        if members.is_draining {
+            return Err(AcceptError::Ended);
+        }
+        // Full: room is made by whoever has shown nothing for the longest time.
+        if members.finished >= limits.connections && !members.unverified.cut_oldest(Stage::Unverified) {
+            return Err(AcceptError::Full(limits.connections));
+        }
+        members.finished += 1;
+        if let Some(source) = members.sources.get_mut(&source(self.peer.address)) {
+            source.handshakes -= 1;
+        }
+        let lifeline = Arc::clone(&members.all[self.id]);
+        lifeline.advance_stage(Stage::Unverified);
+        members.unverified.push(&lifeline, Stage::Unverified);
+        self.handshake = None;
+        Ok(())
+    }
+
+    pub(crate) fn log_refused(&self, error: &AcceptError) {
+        if let Some(left_out) = self.peer.connections.0.log_budget.take() {
+            let peer = self.peer.address;
+            match error {
+                AcceptError::Full(_) => tracing::warn!(%peer, %error, left_out, "connection refused"),
+                _ => tracing::info!(%peer, %error, left_out, "connection refused"),
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut members = self.peer.connections.lock();
+        let lifeline = members.all.remove(self.id);
+        let address = source(self.peer.address);
+        if let Some(source) = members.sources.get_mut(&address) {
+            source.connections -= 1;
+            source.handshakes -= usize::from(self.handshake.is_some());
+            source.verified -= usize::from(lifeline.stage() == Stage::Verified);
+            if source.connections == 0 {
+                members.sources.remove(&address);
+            }
+        }
+        members.finished -= usize::from(self.handshake.is_none());
+        if members.all.is_empty() {
+            // What many connections needed is given back when they have left.
+            *members = Members { is_draining: members.is_draining, ..Members::default() };
+            drop(members);
+            self.peer.connections.0.all_left.notify_waiters();
+        }
+    }
+}
+
+/// An IPv4 address, or an IPv6 /64: what one subscriber usually has.
+fn source(peer: SocketAddr) -> IpAddr {
+    match peer.ip().to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
+        v4 => v4,
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").field("limits", &self.0.limits).field("open", &self.len()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Place").field("peer", &self.peer.address).finish_non_exhaustive()
+    }
+}

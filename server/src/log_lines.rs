@@ -1,0 +1,229 @@
+//! What a log line looks like. Written by hand, since there is one for each request: the usual formatter costs more than the request's check.
+
+use std::cell::RefCell;
+use std::fmt::{self, Debug, Write as _};
+use std::io::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::ValueEnum;
+use serde::Deserialize;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime as _;
+use tracing_subscriber::layer::Context;
+
+use crate::log_queue::LogQueue;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Makes lines of events and queues them. Spans are passed over: this program has none.
+pub(crate) struct Lines {
+    pub(crate) format: LogFormat,
+    pub(crate) has_colours: bool,
+    pub(crate) queue: LogQueue,
+}
+
+thread_local! {
+    static BUFFERS: RefCell<Buffers> = const { RefCell::new(Buffers { line: Vec::new(), second: u64::MAX, date: String::new() }) };
+}
+
+struct Buffers {
+    line: Vec<u8>,
+    /// The second, since 1970, that `date` is of.
+    second: u64,
+    /// `2026-11-26T23:59:59`
+    date: String,
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        // An event within an event's own formatting is passed over.
+        BUFFERS.with(|buffers| {
+            if let Ok(mut buffers) = buffers.try_borrow_mut() {
+                let mut line = std::mem::take(&mut buffers.line);
+                line.clear();
+                match self.format {
+                    LogFormat::Text => self.text(&mut line, &mut buffers, event),
+                    LogFormat::Json => json(&mut line, &mut buffers, event),
+                }
+                line.push(b'\n');
+                self.queue.push(&line);
+                buffers.line = line;
+            }
+        });
+    }
+}
+
+impl Lines {
+    fn text(&self, line: &mut Vec<u8>, buffers: &mut Buffers, event: &Event<'_>) {
+        let (level, colour) = match *event.metadata().level() {
+            Level::ERROR => ("ERROR", "31"),
+            Level::WARN => (" WARN", "33"),
+            Level::INFO => (" INFO", "32"),
+            Level::DEBUG => ("DEBUG", "34"),
+            Level::TRACE => ("TRACE", "35"),
+        };
+        buffers.time(line);
+        if self.has_colours {
+            let _ = write!(line, " \x1b[{colour}m{level}\x1b[0m ");
+        } else {
+            line.push(b' ');
+            line.extend_from_slice(level.as_bytes());
+            line.push(b' ');
+        }
+        line.extend_from_slice(event.metadata().target().as_bytes());
+        line.push(b':');
+        event.record(&mut TextFields(line));
+    }
+}
+
+fn json(line: &mut Vec<u8>, buffers: &mut Buffers, event: &Event<'_>) {
+    line.extend_from_slice(b"{\"timestamp\":\"");
+    buffers.time(line);
+    line.extend_from_slice(b"\",\"level\":\"");
+    line.extend_from_slice(event.metadata().level().as_str().as_bytes());
+    line.extend_from_slice(b"\",\"fields\":{");
+    event.record(&mut JsonFields { line, is_first: true });
+    line.extend_from_slice(b"},\"target\":");
+    json_value(line, event.metadata().target());
+    line.push(b'}');
+}
+
+impl Buffers {
+    /// RFC 3339, in UTC, to the microsecond.
+    fn time(&mut self, line: &mut Vec<u8>) {
+        let mut now = since_1970();
+        while now.as_secs() != self.second {
+            self.date.clear();
+            let _ = tracing_subscriber::fmt::time::SystemTime.format_time(&mut Writer::new(&mut self.date));
+            self.date.truncate("2026-11-26T23:59:59".len());
+            self.second = now.as_secs();
+            // It was formatted in this second, unless the next one has begun meanwhile.
+            now = since_1970();
+        }
+        line.extend_from_slice(self.date.as_bytes());
+        let mut digits = *b".000000Z";
+        let mut rest = now.subsec_micros();
+        for digit in digits[1..7].iter_mut().rev() {
+            *digit += u8::try_from(rest % 10).unwrap_or_default();
+            rest /= 10;
+        }
+        line.extend_from_slice(&digits);
+    }
+}
+
+fn since_1970() -> std::time::Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// ` message name=value …`
+struct TextFields<'a>(&'a mut Vec<u8>);
+
+impl TextFields<'_> {
+    fn name(&mut self, field: &Field) {
+        self.0.push(b' ');
+        if field.name() != "message" {
+            self.0.extend_from_slice(field.name().as_bytes());
+            self.0.push(b'=');
+        }
+    }
+}
+
+impl Visit for TextFields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.name(field);
+        // Writing to a buffer does not fail; a value that cannot be shown is shown as far as it can.
+        let _ = write!(OneLine(self.0), "{value:?}");
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/:@+%".contains(&byte);
+        self.name(field);
+        if field.name() == "message" {
+            let _ = OneLine(self.0).write_str(value);
+        } else if !value.is_empty() && value.bytes().all(is_plain) {
+            self.0.extend_from_slice(value.as_bytes());
+        } else {
+            let _ = write!(self.0, "{value:?}");
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.name(field);
+        let _ = write!(self.0, "{value}");
+    }
+}
+
+/// Lets no value forge a line, or steer a terminal.
+struct OneLine<'a>(&'a mut Vec<u8>);
+
+impl fmt::Write for OneLine<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            self.0.extend_from_slice(text.as_bytes());
+            return Ok(());
+        }
+        for character in text.chars() {
+            if character.is_control() {
+                write!(self.0, "{}", character.escape_default()).map_err(|_| fmt::Error)?;
+            } else {
+                self.0.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `"message":"…","name":value,…`
+struct JsonFields<'a> {
+    line: &'a mut Vec<u8>,
+    is_first: bool,
+}
+
+impl JsonFields<'_> {
+    fn value(&mut self, field: &Field, value: impl serde::Serialize) {
+        if !std::mem::take(&mut self.is_first) {
+            self.line.push(b',');
+        }
+        json_value(self.line, field.name());
+        self.line.push(b':');
+        json_value(self.line, value);
+    }
+}
+
+impl Visit for JsonFields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.value(field, format_args!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.value(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.value(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.value(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.value(field, value);
+    }
+}
+
+fn json_value(line: &mut Vec<u8>, value: impl serde::Serialize) {
+    let _ = serde_json::to_writer(line, &value);
+}
