@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every check. Installs what is missing on a Debian machine with a Rust toolchain, then formatting, lints, docs, all tests, a
-# smoke run of the load program, the fuzz targets for some seconds, and the demo.
+# smoke run of the load program and its count of instructions, the fuzz targets for some seconds, and the demo.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -36,6 +36,9 @@ cargo test --workspace --all-features --locked
 
 step "load program, a smoke run"
 cargo bench --package ekm-otp-tower --features jose --bench load --locked -- --smoke
+
+step "instructions, compared with what is recorded"
+cargo bench --package ekm-otp-tower --features jose --bench load --locked -- --instructions
 
 step "fuzz targets, some seconds each"
 ./fuzz/run.sh

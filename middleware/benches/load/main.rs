@@ -1,12 +1,15 @@
 //! What authentication costs a server: CPU per operation and memory per idle connection, beside the same server without it.
 //!
-//! `cargo bench -p ekm-otp-tower --bench load -- [--classical] [--smoke] [--rounds N] [--connections N] [--requests N] [--idle N]`
+//! `cargo bench -p ekm-otp-tower --features jose --bench load -- [--classical] [--smoke] [--only NAME,…] [--rounds N] [--connections N]
+//! [--requests N] [--idle N]`, or `-- --instructions`
 //!
-//! The program starts itself once per [`Mode`](mode::Mode) as a server with one thread, and is the client of all of them in turn, round
-//! after round, so that whatever else the machine does meets all modes alike. Only the servers' CPU time is counted. Ratios are taken
-//! within a round; their median is reported, and the quartiles say how far to trust it.
+//! The program starts a server per [`Mode`](mode::Mode), itself, the server's binary or nginx, each on one processor, and is the client of all of
+//! them in turn, round after round, so that whatever else the machine does meets all modes alike. Only the servers' CPU time is
+//! counted. Ratios are taken within a round; their median is reported, and the quartiles say how far to trust it.
 
 mod client;
+mod command;
+mod instructions;
 mod measure;
 mod mode;
 mod options;
@@ -28,17 +31,20 @@ const EX_USAGE: u8 = 64;
 fn run(role: Role) -> Result<(), AnyError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match role {
-        Role::Server { mode, key_exchange } => runtime.block_on(server::run(mode, key_exchange)),
+        Role::Server { server, addr, folder } => runtime.block_on(server::run(server, addr, &folder)),
+        Role::Instructions => runtime.block_on(instructions::compare()),
         Role::Load(options) => runtime.block_on(load(&options)),
     }
 }
 
 async fn load(options: &Options) -> Result<(), AnyError> {
     println!("{options}\n");
-    let costs = measure::costs(options).await?;
+    let binary = command::build_binary()?;
+    process::leave_the_servers_processor()?;
+    let costs = measure::costs(options, &binary).await?;
     print!("{}", report::costs("new connection + GET", &costs.connection));
     print!("{}", report::costs("keep-alive GET", &costs.request));
-    print!("{}", report::memory(&measure::idle_memory(options).await?));
+    print!("{}", report::memory(&measure::idle_memory(options, &binary).await?));
     Ok(())
 }
 

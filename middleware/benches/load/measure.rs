@@ -1,5 +1,6 @@
 //! The measuring itself: rounds over all modes, in turn.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -33,8 +34,8 @@ struct Server {
 }
 
 impl Server {
-    fn start(mode: Mode, options: &Options, pki: &Pki) -> Result<Self, AnyError> {
-        let process = ServerProcess::start(mode, options.key_exchange, pki)?;
+    fn start(mode: Mode, options: &Options, pki: &Pki, binary: &Path) -> Result<Self, AnyError> {
+        let process = ServerProcess::start(mode, pki.folder(), binary)?;
         let target = Arc::new(Target::new(mode, process.addr, options.key_exchange, pki)?);
         Ok(Self { process, target })
     }
@@ -102,17 +103,17 @@ impl Server {
 }
 
 /// Measures all modes, round by round. Each server lives through all of them; the first round warms up and does not count.
-pub async fn costs(options: &Options) -> Result<Costs, AnyError> {
+pub async fn costs(options: &Options, binary: &Path) -> Result<Costs, AnyError> {
     let pki = Pki::new()?;
-    let servers = start_all(options, &pki)?;
+    let servers = start_all(options, &pki, binary)?;
     let mut costs = Costs { connection: Rounds::default(), request: Rounds::default() };
     for round in 0..=options.rounds {
-        for (mode, server) in servers.iter().enumerate() {
+        for (mode, server) in &servers {
             let connection = server.connections(options.connections).await?;
             let request = server.requests(options.requests).await?;
             if round > 0 {
-                costs.connection[mode].push(connection);
-                costs.request[mode].push(request);
+                costs.connection[*mode].push(connection);
+                costs.request[*mode].push(request);
             }
         }
     }
@@ -120,19 +121,21 @@ pub async fn costs(options: &Options) -> Result<Costs, AnyError> {
 }
 
 /// Measures idle connections on fresh servers: one that has worked before holds memory that it would only use again.
-pub async fn idle_memory(options: &Options) -> Result<Rounds, AnyError> {
+pub async fn idle_memory(options: &Options, binary: &Path) -> Result<Rounds, AnyError> {
     let pki = Pki::new()?;
     let mut memory = Rounds::default();
     for _ in 0..IDLE_RUNS {
-        for (mode, server) in start_all(options, &pki)?.iter().enumerate() {
-            memory[mode].push(server.idle_memory(options.idle).await?);
+        for (mode, server) in &start_all(options, &pki, binary)? {
+            memory[*mode].push(server.idle_memory(options.idle).await?);
         }
     }
     Ok(memory)
 }
 
-fn start_all(options: &Options, pki: &Pki) -> Result<Vec<Server>, AnyError> {
-    Mode::ALL.into_iter().map(|mode| Server::start(mode, options, pki)).collect()
+/// The servers that are measured, each with its mode's place.
+fn start_all(options: &Options, pki: &Pki, binary: &Path) -> Result<Vec<(usize, Server)>, AnyError> {
+    let wanted = Mode::ALL.into_iter().enumerate().filter(|(_, mode)| options.measures(*mode));
+    wanted.map(|(place, mode)| Ok((place, Server::start(mode, options, pki, binary)?))).collect()
 }
 
 /// `count` split among the busy connections.

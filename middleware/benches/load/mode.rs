@@ -2,46 +2,103 @@
 
 use ekm_otp_tower::protocol::{KeyId, KeyIdError, Secret, SecretError};
 
-/// How a server authenticates its clients. Everything else is the same in all modes.
+/// One column of the comparison: which server, and what its client shows with each request.
+#[derive(Clone, Copy, Debug)]
+pub struct Mode {
+    pub name: &'static str,
+    pub server: Server,
+    pub shown: Shown,
+}
+
+/// Who serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Not at all: hyper and rustls, with the TLS policy that the others have.
-    None,
-    /// By a static token as long as an EKM-OTP credential, compared in constant time. tower-http is no dependency of this workspace: the
-    /// thinnest possible wrapper stands for it, which costs no more than any middleware one would use.
+pub enum Server {
+    /// hyper's HTTP/1 and tokio-rustls, and nothing else: the handshake in the connection's task, no timer, no upgrades, whatever the request
+    /// carries ignored. Nobody would run it, and nothing is cheaper.
+    Bare,
+    /// The same with client certificates, one issuer deep.
+    BareMtls,
+    /// hyper-util's server as its own examples use it: HTTP/1 and HTTP/2, upgrades, a time for each request's header section.
+    Usual,
+    /// The same behind a static token as long as our credential, compared in constant time: no bearer check costs less.
     Bearer,
-    /// By this crate: listener, acceptor, layer, and the server's proof. The connection's password goes with each request.
-    EkmOtp,
-    /// The same with a signed token for each request.
+    /// This crate as its examples use it.
+    Layer,
+    /// The server's binary, as built for release, with its default configuration.
+    Binary(Log),
+    /// nginx as Debian packages it, with a static answer.
+    Nginx { client_certificates: bool },
+}
+
+/// What the binary logs, into a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Log {
+    /// Errors only.
+    Errors,
+    /// As it does unless told otherwise: a line for each request.
+    Default,
+}
+
+/// What goes with each request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    Nothing,
+    /// A token as long as the password's field.
+    Bearer,
+    /// The connection's password.
+    Password,
+    /// A signed token for each request.
     Jws,
-    /// The same with a signed and encrypted token for each request.
+    /// A signed and encrypted token for each request.
     Jwe,
-    /// By client certificates, one issuer deep.
-    Mtls,
+}
+
+const fn mode(name: &'static str, server: Server, shown: Shown) -> Mode {
+    Mode { name, server, shown }
 }
 
 impl Mode {
-    /// In the order of measuring and of the tables. `None` is first: it is what the others are compared with.
-    pub const ALL: [Self; 6] = [Self::None, Self::Bearer, Self::EkmOtp, Self::Jws, Self::Jwe, Self::Mtls];
+    /// In the order of measuring and of the tables. What shows a credential to `Bare` pays for its bytes alone.
+    pub const ALL: [Self; 16] = [
+        mode("bare", Server::Bare, Shown::Nothing),
+        mode("bare, otp's bytes", Server::Bare, Shown::Password),
+        mode("bare, jws's bytes", Server::Bare, Shown::Jws),
+        mode("bare, jwe's bytes", Server::Bare, Shown::Jwe),
+        mode("bare mtls", Server::BareMtls, Shown::Nothing),
+        mode("server, log off", Server::Binary(Log::Errors), Shown::Password),
+        mode("server, log", Server::Binary(Log::Default), Shown::Password),
+        mode("server, jws", Server::Binary(Log::Errors), Shown::Jws),
+        mode("server, jwe", Server::Binary(Log::Errors), Shown::Jwe),
+        mode("layer, otp", Server::Layer, Shown::Password),
+        mode("layer, jws", Server::Layer, Shown::Jws),
+        mode("layer, jwe", Server::Layer, Shown::Jwe),
+        mode("usual", Server::Usual, Shown::Nothing),
+        mode("usual, bearer", Server::Bearer, Shown::Bearer),
+        mode("nginx", Server::Nginx { client_certificates: false }, Shown::Nothing),
+        mode("nginx mtls", Server::Nginx { client_certificates: true }, Shown::Nothing),
+    ];
 
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Bearer => "bearer",
-            Self::EkmOtp => "ekm-otp",
-            Self::Jws => "jws",
-            Self::Jwe => "jwe",
-            Self::Mtls => "mtls",
+    /// Where [`Server::Bare`] without any bytes stands in [`ALL`](Self::ALL), and where it stands with the bytes of `shown`.
+    pub const BARE: usize = 0;
+    pub const fn same_bytes(self) -> usize {
+        match self.shown {
+            Shown::Nothing => Self::BARE,
+            Shown::Bearer | Shown::Password => 1,
+            Shown::Jws => 2,
+            Shown::Jwe => 3,
         }
     }
 
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|mode| mode.name() == name)
+    /// Whether the server has a proof to show.
+    pub fn is_ours(self) -> bool {
+        matches!(self.server, Server::Layer | Server::Binary(_))
     }
 }
 
 /// The one host that the servers answer to.
 pub const HOST: &str = "localhost";
+/// What is asked for. All answer it alike; the binary knows no other path that is as small.
+pub const PATH: &str = "/get";
 
 /// The one client's key id.
 pub fn kid() -> Result<KeyId, KeyIdError> {

@@ -1,19 +1,23 @@
 //! The command line: what to measure, or (started by ourselves) which server to be.
 
 use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use ekm_otp_tower::protocol::TlsPolicy;
 use rustls::NamedGroup;
 use rustls::crypto::CryptoProvider;
 
-use crate::mode::Mode;
+use crate::mode::{Mode, Server};
 
 /// What this process is to do.
 pub enum Role {
     /// Start servers and measure them.
     Load(Options),
-    /// Be a server: `--serve MODE`, not for people.
-    Server { mode: Mode, key_exchange: KeyExchange },
+    /// Count instructions and compare them with what is recorded: `--instructions`.
+    Instructions,
+    /// Be a server: `--serve MODE ADDRESS FOLDER`, not for people.
+    Server { server: Server, addr: SocketAddr, folder: PathBuf },
 }
 
 /// What both ends agree on: it decides how much of a new connection's cost is TLS.
@@ -55,34 +59,51 @@ pub struct Options {
     pub requests: usize,
     /// Idle connections whose memory is measured.
     pub idle: usize,
+    /// Only modes whose names hold this; the bare servers, which the others are compared with, are always there.
+    pub only: String,
 }
 
 impl Options {
-    const FULL: Self = Self { key_exchange: KeyExchange::X25519MlKem768, rounds: 21, connections: 400, requests: 10_000, idle: 500 };
+    fn full() -> Self {
+        Self { key_exchange: KeyExchange::X25519MlKem768, rounds: 21, connections: 400, requests: 10_000, idle: 500, only: String::new() }
+    }
+
     /// Enough to see that every mode works; the numbers mean nothing.
-    const SMOKE: Self = Self { rounds: 2, connections: 8, requests: 80, idle: 8, ..Self::FULL };
+    fn smoke() -> Self {
+        Self { rounds: 2, connections: 8, requests: 80, idle: 8, ..Self::full() }
+    }
+
+    /// Which modes are measured.
+    pub fn measures(&self, mode: Mode) -> bool {
+        matches!(mode.server, Server::Bare | Server::BareMtls) || self.only.split(',').any(|only| mode.name.contains(only))
+    }
 }
 
 impl Role {
     /// Reads the command line. `--bench`, which cargo passes, says nothing.
     pub fn from_args(args: impl Iterator<Item = String>) -> Result<Self, String> {
         // An unoptimised build (`cargo test --all-targets`) can only show that every mode works.
-        let mut options = if cfg!(debug_assertions) { Options::SMOKE } else { Options::FULL };
+        let mut options = if cfg!(debug_assertions) { Options::smoke() } else { Options::full() };
         let mut serve = None;
+        let mut is_counting = false;
         let mut counts = Vec::new();
         let mut args = args;
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--bench" => {}
-                "--smoke" => options = Options { key_exchange: options.key_exchange, ..Options::SMOKE },
+                "--instructions" => is_counting = true,
+                "--smoke" => options = Options { key_exchange: options.key_exchange, only: options.only, ..Options::smoke() },
+                "--only" => options.only = args.next().ok_or("--only takes parts of modes' names, with commas between them")?,
                 "--classical" => options.key_exchange = KeyExchange::X25519,
                 "--rounds" | "--connections" | "--requests" | "--idle" => {
                     let count = args.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0);
                     counts.push((count.ok_or_else(|| format!("{arg} takes a count of at least 1"))?, arg));
                 }
                 "--serve" => {
-                    let mode = args.next().and_then(|name| Mode::from_name(&name));
-                    serve = Some(mode.ok_or("--serve takes a mode")?);
+                    let name = args.next().unwrap_or_default();
+                    let server = Mode::ALL.iter().find(|mode| mode.name == name).map(|mode| mode.server);
+                    let (addr, folder) = (args.next().and_then(|addr| addr.parse().ok()), args.next().map(PathBuf::from));
+                    serve = Some(server.zip(addr).zip(folder).ok_or("--serve takes a mode, an address and a folder")?);
                 }
                 _ => return Err(format!("unknown option {arg}\n{USAGE}")),
             }
@@ -95,18 +116,21 @@ impl Role {
                 _ => options.idle = count,
             }
         }
-        let key_exchange = options.key_exchange;
-        Ok(serve.map_or(Self::Load(options), |mode| Self::Server { mode, key_exchange }))
+        if is_counting {
+            return Ok(Self::Instructions);
+        }
+        Ok(serve.map_or(Self::Load(options), |((server, addr), folder)| Self::Server { server, addr, folder }))
     }
 }
 
-const USAGE: &str = "options: [--classical] [--smoke] [--rounds N] [--connections N] [--requests N] [--idle N]";
+const USAGE: &str =
+    "options: --instructions, or [--classical] [--smoke] [--only NAME,…] [--rounds N] [--connections N] [--requests N] [--idle N]";
 
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key_exchange, rounds, connections, requests, idle } = self;
+        let Self { key_exchange, rounds, connections, requests, idle, only: _ } = self;
         let group = key_exchange.group();
-        write!(f, "TLS 1.3, {group:?}, full handshakes, P-256 certificate, HTTP/1.1, one server thread. ")?;
+        write!(f, "TLS 1.3, {group:?}, full handshakes, P-256 certificate, HTTP/1.1, each server on one processor. ")?;
         write!(f, "Per mode: {rounds} rounds of {connections} connections and {requests} requests; {idle} idle connections.")
     }
 }

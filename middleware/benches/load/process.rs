@@ -1,35 +1,61 @@
 //! A server as a child process, and what the operating system says of it.
 
 use std::fs;
-use std::io::{self, BufRead as _, BufReader, Write as _};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
+use std::thread::available_parallelism;
 use std::time::Duration;
 
 use crate::AnyError;
+use crate::command;
 use crate::mode::Mode;
-use crate::options::KeyExchange;
-use crate::pki::Pki;
 
-/// A running server. It ends when this is dropped, or when this process ends in any way: its standard input is closed then.
+/// A running server. It ends when this is dropped, or when this process ends in any way.
 pub struct ServerProcess {
     child: Child,
     pub addr: SocketAddr,
 }
 
 impl ServerProcess {
-    pub fn start(mode: Mode, key_exchange: KeyExchange, pki: &Pki) -> Result<Self, AnyError> {
-        let mut command = Command::new(std::env::current_exe()?);
-        command.args(["--serve", mode.name()]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        if key_exchange == KeyExchange::X25519 {
-            command.arg("--classical");
+    pub fn start(mode: Mode, pki: &Path, binary: &Path) -> Result<Self, AnyError> {
+        Self::start_by(pinned(), mode, pki, binary)
+    }
+
+    /// Under callgrind, which writes to `counts` when the process ends.
+    pub fn start_counted(mode: Mode, pki: &Path, binary: &Path, counts: &Path) -> Result<Self, AnyError> {
+        let mut counted = pinned();
+        counted.args(["valgrind", "--quiet", "--tool=callgrind"]);
+        counted.arg(format!("--callgrind-out-file={}", counts.display()));
+        Self::start_by(counted, mode, pki, binary)
+    }
+
+    /// `starter` runs what stands behind it.
+    fn start_by(mut starter: Command, mode: Mode, pki: &Path, binary: &Path) -> Result<Self, AnyError> {
+        // Nobody tells which port nginx has chosen: so it is chosen here.
+        let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
+        starter.stdin(Stdio::null());
+        let mut child = command::add(starter, mode, addr, pki, binary)?.spawn()?;
+        for _ in 0..1500 {
+            if child.try_wait()?.is_some() {
+                break;
+            }
+            if TcpStream::connect(addr).is_ok() {
+                return Ok(Self { child, addr });
+            }
+            std::thread::sleep(Duration::from_millis(20));
         }
-        let mut child = command.spawn()?;
-        child.stdin.as_mut().ok_or("a pipe was asked for")?.write_all(pki.server_part().as_bytes())?;
-        let mut port = String::new();
-        BufReader::new(child.stdout.as_mut().ok_or("a pipe was asked for")?).read_line(&mut port)?;
-        let port = port.trim().parse().map_err(|_| format!("the server for {} did not start", mode.name()))?;
-        Ok(Self { child, addr: (Ipv4Addr::LOCALHOST, port).into() })
+        let _ = child.kill();
+        let _ = child.wait();
+        Err(format!("the server for {:?} did not start", mode.name).into())
+    }
+
+    /// Ends it by SIGTERM, and waits until it has ended.
+    pub fn terminate(mut self) -> io::Result<()> {
+        Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
+        self.child.wait().map(drop)
     }
 
     /// CPU time used so far, in nanoseconds, once the server has come to rest. What a thread uses is booked when it stops.
@@ -81,11 +107,35 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // The end of its input ends it; killing covers one that hangs.
-        drop(self.child.stdin.take());
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Runs what stands behind it on the servers' processor: the client has another, so that neither is measured with the other's cache. It ends
+/// when this process does. setpriv(1), taskset(1).
+fn pinned() -> Command {
+    let mut pinned = Command::new("setpriv");
+    pinned.args(["--pdeathsig", "KILL", "taskset", "--cpu-list"]).arg(SERVERS_PROCESSOR.to_string());
+    pinned
+}
+
+/// The last one. Asked for before this process leaves it: what is left is all that it would be told of then.
+static SERVERS_PROCESSOR: LazyLock<usize> = LazyLock::new(|| available_parallelism().map_or(0, |processors| processors.get() - 1));
+
+/// Leaves the servers' processor to them, where there is another.
+pub fn leave_the_servers_processor() -> Result<(), AnyError> {
+    let servers = *SERVERS_PROCESSOR;
+    if servers > 0 {
+        let moved = Command::new("taskset")
+            .args(["--all-tasks", "--cpu-list", "--pid", &format!("0-{}", servers - 1), &std::process::id().to_string()])
+            .stdout(Stdio::null())
+            .status()?;
+        if !moved.success() {
+            return Err("taskset(1) could not move this process".into());
+        }
+    }
+    Ok(())
 }
 
 fn number(text: Option<&str>) -> io::Result<u64> {

@@ -3,27 +3,28 @@
 use std::fmt::Write as _;
 
 use crate::measure::Rounds;
-use crate::mode::Mode;
+use crate::mode::{Mode, Server};
 
 /// The CPU cost of one operation.
 pub fn costs(operation: &str, rounds: &Rounds) -> String {
-    let mut table =
-        format!("{operation:<22}{:>9}{:>12}{:>24}{:>24}\n", "min µs", "median µs", "/ none (quartiles)", "/ bearer (quartiles)");
-    for (mode, costs) in Mode::ALL.iter().zip(rounds) {
+    let [bare, same, mtls] = ["/ bare (quartiles)", "/ bare, same bytes", "/ bare mtls"];
+    let mut table = format!("{operation:<22}{:>9}{:>11}{bare:>24}{same:>24}{mtls:>24}\n", "min µs", "median µs");
+    let mtls = Mode::ALL.iter().position(|mode| mode.server == Server::BareMtls).unwrap_or(Mode::BARE);
+    for (mode, costs) in Mode::ALL.iter().zip(rounds).filter(|(_, costs)| !costs.is_empty()) {
         let (min, median) = (quantile(costs, 0.0), quantile(costs, 0.5));
-        let (to_none, to_bearer) = (ratio(costs, of(rounds, Mode::None)), ratio(costs, of(rounds, Mode::Bearer)));
-        line(&mut table, format_args!("  {:<20}{min:>9.2}{median:>12.2}{to_none:>24}{to_bearer:>24}", mode.name()));
+        let [bare, same, mtls] = [Mode::BARE, mode.same_bytes(), mtls].map(|base| ratio(costs, &rounds[base]));
+        line(&mut table, format_args!("  {:<20}{min:>9.2}{median:>11.2}{bare:>24}{same:>24}{mtls:>24}", mode.name));
     }
     table + "\n"
 }
 
 /// The memory of one idle connection.
 pub fn memory(rounds: &Rounds) -> String {
-    let mut table = format!("{:<22}{:>9}{:>12}{:>24}\n", "idle connection", "min KiB", "median KiB", "more than none, KiB");
-    let none = quantile(of(rounds, Mode::None), 0.5);
-    for (mode, sizes) in Mode::ALL.iter().zip(rounds) {
+    let mut table = format!("{:<22}{:>9}{:>11}{:>24}\n", "idle connection", "min KiB", "median KiB", "more than bare, KiB");
+    let bare = quantile(&rounds[Mode::BARE], 0.5);
+    for (mode, sizes) in Mode::ALL.iter().zip(rounds).filter(|(_, sizes)| !sizes.is_empty()) {
         let (min, median) = (quantile(sizes, 0.0), quantile(sizes, 0.5));
-        line(&mut table, format_args!("  {:<20}{min:>9.2}{median:>12.2}{:>+24.2}", mode.name(), median - none));
+        line(&mut table, format_args!("  {:<20}{min:>9.2}{median:>11.2}{:>+24.2}", mode.name, median - bare));
     }
     table
 }
@@ -31,10 +32,6 @@ pub fn memory(rounds: &Rounds) -> String {
 fn line(table: &mut String, line: std::fmt::Arguments<'_>) {
     // Writing to a string does not fail.
     let _ = writeln!(table, "{line}");
-}
-
-fn of(rounds: &Rounds, mode: Mode) -> &[f64] {
-    Mode::ALL.iter().zip(rounds).find(|(other, _)| **other == mode).map_or(&[], |(_, values)| values)
 }
 
 /// The median of the rounds' ratios, and their quartiles.

@@ -1,68 +1,78 @@
-//! The server child: one mode, one thread, one small answer.
+//! The servers that this program is itself: one mode, one thread, one small answer.
 
 use std::convert::Infallible;
-use std::future::{Ready, pending, ready};
-use std::io::{Read as _, Write as _};
-use std::net::Ipv4Addr;
+use std::future::{Ready, ready};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use constant_time_eq::constant_time_eq;
 use ekm_otp_tower::protocol::ServerNames;
 use ekm_otp_tower::protocol::field::CredentialKind;
-use ekm_otp_tower::{Authentication, EkmAcceptor, EkmListener, MemoryStore, RegisteredKey, serve_connection};
+use ekm_otp_tower::{Authentication, EkmAcceptor, EkmListener, Http, MemoryStore, RegisteredKey, serve_connection};
 use futures_util::future::Either;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::AUTHORIZATION;
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use crate::AnyError;
-use crate::mode::{self, HOST, Mode};
-use crate::options::KeyExchange;
+use crate::mode::{self, HOST, Server};
 use crate::pki::{self, POLICY};
 
 type Answer = Result<Response<Full<Bytes>>, Infallible>;
 
-/// Reads its certificates from standard input, writes its port to standard output, and serves until standard input ends.
-pub async fn run(mode: Mode, key_exchange: KeyExchange) -> Result<(), AnyError> {
-    let tls = pki::server_config(std::io::stdin().lock(), mode, key_exchange)?;
-    std::thread::spawn(|| {
-        let _ = std::io::stdin().read(&mut [0]);
-        std::process::exit(0);
-    });
-    let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-    println!("{}", tcp.local_addr()?.port());
-    std::io::stdout().flush()?;
-
-    let mut http = Builder::new(TokioExecutor::new());
-    http.http1().timer(TokioTimer::new());
+/// Serves until it is killed.
+pub async fn run(server: Server, addr: SocketAddr, folder: &Path) -> Result<(), AnyError> {
+    let tls = pki::server_config(folder, server == Server::BareMtls)?;
+    let tcp = TcpListener::bind(addr).await?;
     // As a task: the future of `block_on` itself is woken by a system call, and modes wake it unequally often.
-    let serving = match mode {
-        Mode::None | Mode::Mtls => tokio::spawn(serve_tls(tcp, tls, http, service_fn(hello))),
-        Mode::Bearer => tokio::spawn(serve_tls(tcp, tls, http, Bearer::new(service_fn(hello)))),
-        Mode::EkmOtp | Mode::Jws | Mode::Jwe => tokio::spawn(serve_ekm_otp(tcp, tls, http)),
+    let serving = match server {
+        Server::Bare | Server::BareMtls => tokio::spawn(serve_bare(tcp, tls)),
+        Server::Usual => tokio::spawn(serve_usual(tcp, tls, service_fn(answer))),
+        Server::Bearer => tokio::spawn(serve_usual(tcp, tls, Bearer::new(service_fn(answer)))),
+        Server::Layer => tokio::spawn(serve_layer(tcp, tls)),
+        Server::Binary(_) | Server::Nginx { .. } => return Err("this server is a program of its own".into()),
     };
     serving.await?
 }
 
-/// The application.
-fn hello<B>(_: Request<B>) -> Ready<Answer> {
-    ready(Ok(Response::new(Full::from("hello\n"))))
+/// The application. Its answer is that of the server's binary, byte for byte.
+fn answer<B>(_: Request<B>) -> Ready<Answer> {
+    let mut answer = Response::new(Full::from("ok\n"));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    ready(Ok(answer))
 }
 
-/// hyper and tokio-rustls as their own examples use them.
-async fn serve_tls<S>(tcp: TcpListener, tls: ServerConfig, http: Builder<TokioExecutor>, service: S) -> Result<(), AnyError>
+async fn serve_bare(tcp: TcpListener, tls: ServerConfig) -> Result<(), AnyError> {
+    let tls = TlsAcceptor::from(Arc::new(tls));
+    loop {
+        let (stream, _) = tcp.accept().await?;
+        let tls = tls.clone();
+        tokio::spawn(async move {
+            stream.set_nodelay(true)?;
+            let stream = tls.accept(stream).await?;
+            http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer)).await?;
+            Ok::<_, AnyError>(())
+        });
+    }
+}
+
+async fn serve_usual<S>(tcp: TcpListener, tls: ServerConfig, service: S) -> Result<(), AnyError>
 where
     S: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
     let tls = TlsAcceptor::from(Arc::new(tls));
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1().timer(TokioTimer::new());
     loop {
         let (stream, _) = tcp.accept().await?;
         let (tls, http, service) = (tls.clone(), http.clone(), service.clone());
@@ -75,20 +85,21 @@ where
 }
 
 /// This crate as `examples/hyper.rs` uses it.
-async fn serve_ekm_otp(tcp: TcpListener, tls: ServerConfig, http: Builder<TokioExecutor>) -> Result<(), AnyError> {
+async fn serve_layer(tcp: TcpListener, tls: ServerConfig) -> Result<(), AnyError> {
     let store = MemoryStore::new();
     store.add(RegisteredKey::new(mode::kid()?, "the client", mode::secret()?))?;
     let mut names = ServerNames::new();
     names.allow_host(HOST)?;
     let authentication = Authentication::new(Arc::new(store), names, "load")?.kinds(CredentialKind::ALL);
-    let mut listener = EkmListener::new(tcp, EkmAcceptor::new(tls, POLICY, authentication));
+    let listener = EkmListener::new(tcp, EkmAcceptor::new(tls, POLICY, authentication));
+    let http = Http::new(TokioExecutor::new());
     loop {
-        let (stream, _) = listener.accept().await;
-        tokio::spawn(serve_connection(&http, stream, service_fn(hello), pending()));
+        let (handshaking, _) = listener.arrival().await;
+        tokio::spawn(serve_connection(&http, handshaking, service_fn(answer)));
     }
 }
 
-/// Lets pass what carries the one credential. Not a middleware to use: a lower bound for what any bearer check costs.
+/// Lets pass what carries the one credential. tower-http is no dependency of this workspace; any middleware one would use costs more.
 #[derive(Clone)]
 struct Bearer<S> {
     inner: S,
