@@ -3,7 +3,7 @@
 set -euo pipefail
 
 packages=(
-  gcc g++ pkg-config libssl-dev libtss2-dev                  # to build; g++ for the fuzz targets
+  gcc g++ make pkg-config libssl-dev libtss2-dev             # to build; g++ for the fuzz targets, make for jemalloc
   libtss2-tcti-swtpm0 libtss2-tcti-device0                   # to reach a TPM at run time
   swtpm tpm2-tools openssl curl python3 python3-venv ca-certificates procps # to test and for the demo
   nginx-light util-linux valgrind                           # what the load program compares with, and by which it pins and counts

@@ -93,6 +93,11 @@ impl Timer for HeadTimer {
         Box::pin(HeadSleep(Arc::clone(&self.0)))
     }
 
+    /// Not by way of a new one: the old one's end would take back the new one's deadline.
+    fn reset(&self, _: &mut Pin<Box<dyn Sleep>>, deadline: Instant) {
+        self.0.await_head_by(self.0.nanoseconds(deadline.into()));
+    }
+
     fn now(&self) -> Instant {
         tokio::time::Instant::now().into_std()
     }

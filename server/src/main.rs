@@ -22,6 +22,11 @@ use clap::Parser;
 
 use crate::config::{Config, RunArgs};
 
+/// Of this program and, since it has malloc's own names, of the C code in it. An idle connection takes a fifth less than with glibc's, which
+/// gives nothing back when many have left.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// EKM-OTP server: one-time passwords that are worth nothing outside one TLS connection.
 ///
 /// Exit codes: 0 after SIGTERM or SIGINT, 64 wrong usage or configuration, 69 something is unavailable, 77 not permitted, 1 otherwise.

@@ -88,17 +88,20 @@ impl Server {
         Ok(clients)
     }
 
-    /// KiB of resident memory per idle connection that was authenticated.
-    async fn idle_memory(&self, count: usize) -> Result<f64, AnyError> {
+    /// Resident memory in KiB before `count` idle connections that were authenticated, and with them. All of them have left then.
+    async fn idle_memory(&self, count: usize) -> Result<[u64; 2], AnyError> {
         let first = self.open(IDLE_FIRST).await?;
-        self.process.cpu_at_rest().await?;
-        let before = self.process.resident_kib()?;
+        let before = self.resident_at_rest().await?;
         let idle = self.open(count).await?;
-        self.process.cpu_at_rest().await?;
-        let growth = self.process.resident_kib()?.saturating_sub(before);
-        close(first).await?;
+        let with = self.resident_at_rest().await?;
         close(idle).await?;
-        Ok(growth as f64 / count as f64)
+        close(first).await?;
+        Ok([before, with])
+    }
+
+    async fn resident_at_rest(&self) -> Result<u64, AnyError> {
+        self.process.cpu_at_rest().await?;
+        Ok(self.process.resident_kib()?)
     }
 }
 
@@ -120,16 +123,26 @@ pub async fn costs(options: &Options, binary: &Path) -> Result<Costs, AnyError> 
     Ok(costs)
 }
 
-/// Measures idle connections on fresh servers: one that has worked before holds memory that it would only use again.
-pub async fn idle_memory(options: &Options, binary: &Path) -> Result<Rounds, AnyError> {
+/// Measures idle connections on fresh servers: one that has worked before holds memory that it would only use again. KiB per connection, and
+/// what of it is still held some time after all have left.
+pub async fn idle_memory(options: &Options, binary: &Path) -> Result<[Rounds; 2], AnyError> {
     let pki = Pki::new()?;
-    let mut memory = Rounds::default();
+    let [mut held, mut kept] = [Rounds::default(), Rounds::default()];
     for _ in 0..IDLE_RUNS {
-        for (mode, server) in &start_all(options, &pki, binary)? {
-            memory[*mode].push(server.idle_memory(options.idle).await?);
+        let servers = start_all(options, &pki, binary)?;
+        let mut sizes = Vec::with_capacity(servers.len());
+        for (_, server) in &servers {
+            sizes.push(server.idle_memory(options.idle).await?);
+        }
+        tokio::time::sleep(options.give_back_within).await;
+        for ((mode, server), [before, with]) in servers.iter().zip(sizes) {
+            let after = server.resident_at_rest().await?;
+            for (rounds, resident) in [(&mut held, with), (&mut kept, after)] {
+                rounds[*mode].push((resident as f64 - before as f64) / options.idle as f64);
+            }
         }
     }
-    Ok(memory)
+    Ok([held, kept])
 }
 
 /// The servers that are measured, each with its mode's place.

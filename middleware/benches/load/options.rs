@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ekm_otp_tower::protocol::TlsPolicy;
 use rustls::NamedGroup;
@@ -59,18 +60,28 @@ pub struct Options {
     pub requests: usize,
     /// Idle connections whose memory is measured.
     pub idle: usize,
+    /// How long after the last idle connection has left its memory is asked for.
+    pub give_back_within: Duration,
     /// Only modes whose names hold this; the bare servers, which the others are compared with, are always there.
     pub only: String,
 }
 
 impl Options {
     fn full() -> Self {
-        Self { key_exchange: KeyExchange::X25519MlKem768, rounds: 21, connections: 400, requests: 10_000, idle: 500, only: String::new() }
+        Self {
+            key_exchange: KeyExchange::X25519MlKem768,
+            rounds: 21,
+            connections: 400,
+            requests: 10_000,
+            idle: 500,
+            give_back_within: Duration::from_secs(15),
+            only: String::new(),
+        }
     }
 
     /// Enough to see that every mode works; the numbers mean nothing.
     fn smoke() -> Self {
-        Self { rounds: 2, connections: 8, requests: 80, idle: 8, ..Self::full() }
+        Self { rounds: 2, connections: 8, requests: 80, idle: 8, give_back_within: Duration::ZERO, ..Self::full() }
     }
 
     /// Which modes are measured.
@@ -128,7 +139,7 @@ const USAGE: &str =
 
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key_exchange, rounds, connections, requests, idle, only: _ } = self;
+        let Self { key_exchange, rounds, connections, requests, idle, give_back_within: _, only: _ } = self;
         let group = key_exchange.group();
         write!(f, "TLS 1.3, {group:?}, full handshakes, P-256 certificate, HTTP/1.1, each server on one processor. ")?;
         write!(f, "Per mode: {rounds} rounds of {connections} connections and {requests} requests; {idle} idle connections.")

@@ -18,13 +18,14 @@ pub fn costs(operation: &str, rounds: &Rounds) -> String {
     table + "\n"
 }
 
-/// The memory of one idle connection.
-pub fn memory(rounds: &Rounds) -> String {
-    let mut table = format!("{:<22}{:>9}{:>11}{:>24}\n", "idle connection", "min KiB", "median KiB", "more than bare, KiB");
-    let bare = quantile(&rounds[Mode::BARE], 0.5);
-    for (mode, sizes) in Mode::ALL.iter().zip(rounds).filter(|(_, sizes)| !sizes.is_empty()) {
-        let (min, median) = (quantile(sizes, 0.0), quantile(sizes, 0.5));
-        line(&mut table, format_args!("  {:<20}{min:>9.2}{median:>11.2}{:>+24.2}", mode.name, median - bare));
+/// The memory of one idle connection, and what of it is held when it has left.
+pub fn memory([held, kept]: &[Rounds; 2]) -> String {
+    let mut table =
+        format!("{:<22}{:>9}{:>11}{:>24}{:>24}\n", "idle connection", "min KiB", "median KiB", "more than bare, KiB", "when all left, KiB");
+    let bare = quantile(&held[Mode::BARE], 0.5);
+    for ((mode, sizes), kept) in Mode::ALL.iter().zip(held).zip(kept).filter(|((_, sizes), _)| !sizes.is_empty()) {
+        let (min, median, kept) = (quantile(sizes, 0.0), quantile(sizes, 0.5), quantile(kept, 0.5));
+        line(&mut table, format_args!("  {:<20}{min:>9.2}{median:>11.2}{:>+24.2}{kept:>24.2}", mode.name, median - bare));
     }
     table
 }
