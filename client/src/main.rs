@@ -5,7 +5,6 @@
 
 mod cli;
 
-use std::os::unix::process::CommandExt as _;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -54,7 +53,7 @@ fn main() -> ExitCode {
         Err(e) => return output::of_clap(&e),
     };
     if !cli.wants_library_log() {
-        quieten_library();
+        output::silence_libraries();
     }
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -62,26 +61,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// What silences the TPM's C library, which writes lines of its own to standard error.
-const LIBRARY_LOG: (&str, &str) = ("TSS2_LOG", "all+none");
-
 impl Cli {
     /// Whether the lines of the TPM's C library are wanted: by the variable that it has for that, or by `get -vv`.
     fn wants_library_log(&self) -> bool {
-        std::env::var_os(LIBRARY_LOG.0).is_some() || matches!(&self.command, Command::Get(args) if args.verbose > 1)
+        std::env::var_os("TSS2_LOG").is_some() || matches!(&self.command, Command::Get(args) if args.verbose > 1)
     }
-}
-
-/// The library reads the variable when it is first used, and a program cannot safely set one of its own: so this becomes the same program once more,
-/// with the variable set. Where that fails, the lines are shown.
-fn quieten_library() {
-    let Ok(program) = std::env::current_exe() else { return };
-    let mut arguments = std::env::args_os();
-    let mut again = std::process::Command::new(program);
-    if let Some(name) = arguments.next() {
-        again.arg0(name);
-    }
-    let _ = again.args(arguments).env(LIBRARY_LOG.0, LIBRARY_LOG.1).exec();
 }
 
 fn run(cli: Cli) -> Result<(), CliError> {

@@ -180,6 +180,20 @@ fn the_lines_of_the_tpms_library_are_shown_only_where_they_are_wanted() {
     assert!(inspect(Some("all+warning")).contains("WARNING:esys"));
 }
 
+/// Descriptor 2 is the library's then.
+#[test]
+fn what_a_password_s_helper_writes_to_standard_error_is_shown() {
+    let bench = Bench::new();
+    let helper = bench.path("helper");
+    std::fs::write(&helper, "#!/bin/sh\necho 'the helper was here' >&2\nexit 1\n").expect("writing");
+    std::fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("a mode");
+    let mut client = Command::new(CLIENT);
+    client.args(CREATE).env("SSH_ASKPASS", &helper).env("SSH_ASKPASS_REQUIRE", "force").env_remove("TSS2_LOG");
+    client.env("TPM2TOOLS_TCTI", bench.swtpm.tcti()).current_dir(bench.swtpm.dir());
+    let told = text(&client.output().expect("the client").stderr);
+    assert!(told.contains("the helper was here") && told.contains("$SSH_ASKPASS gave no password"), "{told}");
+}
+
 #[test]
 fn what_other_tools_call_it_is_understood_or_hinted_at() {
     let bench = Bench::new();

@@ -2,8 +2,11 @@
 //! cannot be shown undoes no work, and there is no other place for it.
 
 use std::fmt::Arguments;
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
-use std::process::ExitCode;
+use std::os::fd::AsFd as _;
+use std::process::{ExitCode, Stdio};
+use std::sync::OnceLock;
 
 use super::error::CliError;
 
@@ -13,8 +16,31 @@ macro_rules! note {
 }
 pub(crate) use note;
 
+/// Where standard error leads, once descriptor 2 leads nowhere.
+static NOTES: OnceLock<File> = OnceLock::new();
+
+/// In one piece: other processes may write there, too.
 pub(crate) fn show_note(text: Arguments<'_>) {
-    let _ = writeln!(io::stderr(), "{text}");
+    let line = format!("{text}\n");
+    let _ = match NOTES.get() {
+        Some(mut notes) => notes.write_all(line.as_bytes()),
+        None => io::stderr().write_all(line.as_bytes()),
+    };
+}
+
+/// Silences what writes to descriptor 2 by itself: the TPM's C library has a variable for that, but a program cannot safely set one of its own.
+/// Notes and panics are shown as before. Where this fails, so are the library's lines.
+pub(crate) fn silence_libraries() {
+    let Ok(notes) = io::stderr().as_fd().try_clone_to_owned() else { return };
+    let Ok(nowhere) = OpenOptions::new().write(true).open("/dev/null") else { return };
+    if NOTES.set(notes.into()).is_ok() && rustix::stdio::dup2_stderr(nowhere).is_ok() {
+        std::panic::set_hook(Box::new(|panic| show_note(format_args!("ekm-otp-client: {panic}"))));
+    }
+}
+
+/// Standard error for a program that is started from here.
+pub(crate) fn stderr_for_child() -> Stdio {
+    NOTES.get().and_then(|notes| notes.try_clone().ok()).map_or_else(Stdio::inherit, Stdio::from)
 }
 
 /// A result. Who closed the pipe wants no more of it: the command ends, quietly.

@@ -8,6 +8,7 @@ use ekm_otp_tpm::Password;
 use zeroize::Zeroizing;
 
 use super::error::CliError;
+use super::output::stderr_for_child;
 use super::prompt;
 use super::secret_file::read_private;
 
@@ -92,7 +93,7 @@ async fn blocking(ask: impl FnOnce() -> Result<Zeroizing<Vec<u8>>, CliError> + S
 }
 
 fn from_helper(helper: &OsStr, question: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
-    let answer = Command::new(helper).arg(question).stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let answer = Command::new(helper).arg(question).stdin(Stdio::null()).stderr(stderr_for_child()).output();
     let answer = answer.map_err(|e| CliError::Unavailable(format!("$SSH_ASKPASS cannot be started: {e}")))?;
     let mut bytes = Zeroizing::new(answer.stdout);
     if !answer.status.success() {
