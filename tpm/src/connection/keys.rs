@@ -6,6 +6,7 @@ use tss_esapi::interface_types::session_handles::AuthSession;
 
 use super::live::{EMPTY_PASSWORD, Live};
 use super::loaded::{Loaded, Slot};
+use super::parents::ParentKey;
 use crate::error::Protected;
 use crate::object::name::hex;
 use crate::{BusEncryption, KeySource, Parent, TpmError};
@@ -18,9 +19,10 @@ impl Live {
         }
         let key = match source {
             KeySource::File { file, .. } => {
-                let (handle, policy) = (self.load(file)?, file.policy().clone());
                 let has_password = source.password().is_some();
-                Loaded { handle, public: file.public().clone(), policy, has_password, is_proven: false, is_persistent: false }
+                let handle = self.load(file, has_password || source.bus() == BusEncryption::On)?;
+                let (parent, policy) = (file.parent(), file.policy().clone());
+                Loaded { handle, parent, public: file.public().clone(), policy, has_password, is_proven: false, is_persistent: false }
             }
             KeySource::Handle { handle, name, policy, .. } => {
                 let object = self.persistent(*handle)?;
@@ -30,8 +32,9 @@ impl Live {
                     self.policy_session_for(source)?;
                 }
                 let public = self.read_public(object.into())?;
+                let (handle, parent, policy) = (object.into(), Parent::H2Primary, policy.clone());
                 let has_password = source.password().is_some();
-                Loaded { handle: object.into(), public, policy: policy.clone(), has_password, is_proven: false, is_persistent: true }
+                Loaded { handle, parent, public, policy, has_password, is_proven: false, is_persistent: true }
             }
         };
         if let Some(password) = source.password() {
@@ -41,16 +44,19 @@ impl Live {
         Ok(key)
     }
 
-    /// TPM2_Load, and a policy session where the key's use wants one. The caller flushes the key.
-    pub(crate) fn load(&mut self, file: &crate::KeyFile) -> Result<KeyHandle, TpmError> {
+    /// TPM2_Load, and the sessions that the key's use wants, while the parent is there to salt them. The caller flushes the key.
+    pub(crate) fn load(&mut self, file: &crate::KeyFile, wants_session: bool) -> Result<KeyHandle, TpmError> {
         self.with_parent(file.parent(), |live, parent| {
-            if !file.policy().is_empty() {
+            let has_policy = !file.policy().is_empty();
+            if wants_session || has_policy {
                 live.session(Some(parent))?;
+            }
+            if has_policy {
                 live.policy_session(Some(parent))?;
             }
-            let session = live.parent_session(parent)?;
+            let session = live.load_session(parent)?;
             let load = |c: &mut Context| c.load(parent.handle(), file.private().clone(), file.public().clone());
-            let loaded = live.context.execute_with_session(Some(session), load).map_err(|e| TpmError::of("TPM2_Load", e));
+            let loaded = live.context.execute_with_session(session, load).map_err(|e| TpmError::of("TPM2_Load", e));
             let loaded = loaded.map_err(|e| match (live.explain_parent(parent, e), parent.parent()) {
                 (TpmError::OtherTpm(code), Parent::H2Primary | Parent::ToolsPrimary(_)) => TpmError::OtherPrimary(code),
                 (error, _) => error,
@@ -87,18 +93,16 @@ impl Live {
         operation: &'static str,
         command: impl Fn(&mut Context, KeyHandle) -> tss_esapi::Result<T>,
     ) -> Result<T, TpmError> {
-        let missing = TpmError::Command { operation, code: 0 };
         // A register may change between the policy's command and the key's: then once more.
         for is_last in [false, true] {
-            let session = match (self.policy_session, self.session, bus) {
-                (Some(session), _, _) if !key.policy.is_empty() => {
+            let session = match (self.policy_session, bus) {
+                (Some(session), _) if !key.policy.is_empty() => {
                     self.replay(session, key)?;
                     Some(AuthSession::PolicySession(session))
                 }
                 // A password never travels in clear, so with one the session stays.
-                (_, _, BusEncryption::Off) if !key.has_password => EMPTY_PASSWORD,
-                (_, Some(session), _) => Some(session),
-                _ => return Err(missing),
+                (_, BusEncryption::Off) if !key.has_password => EMPTY_PASSWORD,
+                _ => Some(self.session_for(key.parent)?),
             };
             let result = self.context.execute_with_session(session, |c| command(c, key.handle)).map_err(|e| TpmError::of(operation, e));
             match result {
@@ -106,17 +110,19 @@ impl Live {
                 result => return self.judge(key, result),
             }
         }
-        Err(missing)
+        Err(TpmError::Command { operation, code: 0 })
     }
 
     /// Runs a command that only the key's administrator may run: with its password, whatever its policy (adminWithPolicy is clear).
     pub(crate) fn as_admin<T>(
         &mut self,
         key: &Loaded,
+        parent: &ParentKey,
         operation: &'static str,
         command: impl FnOnce(&mut Context, KeyHandle) -> tss_esapi::Result<T>,
     ) -> Result<T, TpmError> {
-        let result = self.context.execute_with_session(self.session, |c| command(c, key.handle)).map_err(|e| TpmError::of(operation, e));
+        let session = self.session(Some(parent))?;
+        let result = self.context.execute_with_session(Some(session), |c| command(c, key.handle)).map_err(|e| TpmError::of(operation, e));
         self.judge(key, result)
     }
 

@@ -3,7 +3,7 @@
 use tss_esapi::handles::KeyHandle;
 use tss_esapi::structures::Public;
 
-use crate::{KeyDescription, KeyKind, Policy, TpmError};
+use crate::{KeyDescription, KeyKind, Parent, Policy, TpmError};
 
 /// Names a key that is to be loaded, over the lifetime of an actor.
 pub(crate) type Slot = u64;
@@ -12,6 +12,8 @@ pub(crate) type Slot = u64;
 #[derive(Clone, Debug)]
 pub(crate) struct Loaded {
     pub(crate) handle: KeyHandle,
+    /// To salt a session with that its use wants, where none is there yet.
+    pub(super) parent: Parent,
     pub(crate) public: Public,
     pub(super) policy: Policy,
     pub(crate) has_password: bool,

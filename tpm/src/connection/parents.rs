@@ -132,6 +132,16 @@ impl Live {
         Ok(AuthSession::PolicySession(policy))
     }
 
+    /// The authorisation for TPM2_Load, which carries no secret: the key's private part is encrypted to the parent. A primary has no password,
+    /// and where nobody's name is pinned its own answer was not authenticated either. Each use of the loaded key in a session covers its name.
+    /// So that command goes without a session there: the C library sets up OpenSSL afresh eight times for one that encrypts.
+    pub(super) fn load_session(&mut self, key: &ParentKey) -> Result<Option<AuthSession>, TpmError> {
+        match key.parent {
+            Parent::H2Primary | Parent::ToolsPrimary(_) if !self.is_pinned() => Ok(EMPTY_PASSWORD),
+            _ => self.parent_session(key).map(Some),
+        }
+    }
+
     fn prove_endorsement(&mut self, policy: PolicySession) -> Result<(), TpmError> {
         self.restart(policy)?;
         let proven = self.context.execute_with_session(EMPTY_PASSWORD, |c| {

@@ -72,7 +72,7 @@ impl Device {
                 });
             }
             let private = live.with_parent(file.parent(), |live, parent| {
-                live.as_admin(&key, "TPM2_ObjectChangeAuth", |c, handle| {
+                live.as_admin(&key, parent, "TPM2_ObjectChangeAuth", |c, handle| {
                     let auth = new.map_or(Ok(Auth::default()), Password::to_auth)?;
                     c.object_change_auth(handle.into(), parent.handle().into(), auth)
                 })

@@ -56,7 +56,7 @@ impl Device {
     fn persist(&mut self, file: &KeyFile, handle: u32) -> Result<PersistentKey, TpmError> {
         let target = owners(handle)?;
         self.run(|live| {
-            let key = live.load(file)?;
+            let key = live.load(file, false)?;
             let kept = live.evict_control(key.into(), target);
             live.flush(key.into())?;
             let mut object = kept.map_err(|e| match e {
