@@ -91,6 +91,7 @@ mkdir tpm
 swtpm socket --tpm2 --flags not-need-init,startup-clear --tpmstate dir=tpm,mode=0600 \
   --server "type=tcp,port=$tpm,bindaddr=127.0.0.1" --ctrl "type=tcp,port=$((tpm + 1)),bindaddr=127.0.0.1" < /dev/null > swtpm.log 2>&1 &
 pids+=($!)
+unset XDG_RUNTIME_DIR # where the client would keep what ends with this TPM
 export TPM2TOOLS_TCTI="swtpm:host=127.0.0.1,port=$tpm"
 for _ in $(seq 200); do (: > "/dev/tcp/127.0.0.1/$((tpm + 1))") 2>/dev/null && break; sleep 0.02; done
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=EKM-OTP demo CA" \

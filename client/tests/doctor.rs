@@ -204,7 +204,7 @@ fn a_device_that_is_missing_or_closed_or_none_is_told() {
     let refused = |told: &str| {
         // Root may open anything, unless that is taken from it.
         let mut command = if fs::File::open(&node).is_err() {
-            Command::new(CLIENT)
+            common::client()
         } else {
             let mut setpriv = Command::new("setpriv");
             setpriv.args(["--bounding-set", "-dac_override,-dac_read_search", CLIENT]);

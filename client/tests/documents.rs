@@ -29,7 +29,7 @@ fn shell(bench: &Bench, folder: &Path, line: &str) -> Command {
     let others = std::env::var_os("PATH").expect("PATH");
     let path = std::env::join_paths(std::iter::once(binaries).chain(std::env::split_paths(&others)));
     bash.args(["-euc", line]).current_dir(folder).stdin(Stdio::null()).env("PATH", path.expect("a PATH"));
-    bash.env("TPM2TOOLS_TCTI", bench.swtpm.tcti());
+    bash.env("TPM2TOOLS_TCTI", bench.swtpm.tcti()).env_remove("XDG_RUNTIME_DIR");
     bash
 }
 

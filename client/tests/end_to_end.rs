@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Read as _;
 use std::process::{Command, Stdio};
 
-use common::{Bench, CLIENT, Server, mode_of, text, write_private};
+use common::{Bench, Server, mode_of, text, write_private};
 
 #[test]
 fn a_request_succeeds_and_the_verified_client_is_told_to_the_application() {
@@ -241,7 +241,7 @@ fn a_client_that_is_killed_leaves_handles_and_the_next_one_flushes_them() {
     let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("https://localhost:{}/", silent.local_addr().expect("an address").port());
     for signal in ["KILL", "KILL", "KILL", "TERM", "INT"] {
-        let mut client = Command::new(CLIENT)
+        let mut client = common::client()
             .args(["get", &url, "--kid", "client1", "--key-file", "client1.pem", "--ca", "server.pem"])
             .env("TPM2TOOLS_TCTI", bench.swtpm.tcti())
             .current_dir(bench.swtpm.dir())
@@ -354,7 +354,7 @@ fn a_command_that_is_ended_leaves_no_half_made_file() {
             files.filter(|name| name.to_string_lossy().starts_with(".ekm-otp-")).count()
         };
         bench.swtpm.freeze();
-        let mut client = Command::new(CLIENT)
+        let mut client = common::client()
             .args(args)
             .env("TPM2TOOLS_TCTI", bench.swtpm.tcti())
             .current_dir(bench.swtpm.dir())
@@ -419,7 +419,7 @@ fn a_secret_is_imported_from_standard_input_in_each_format() {
     .into_iter()
     .enumerate()
     {
-        let mut client = Command::new(CLIENT)
+        let mut client = common::client()
             .args(["key", "import", "--kid", "c", "--secret-file", "-", "--secret-format", format, "--out", &format!("k{i}.pem")])
             .env("TPM2TOOLS_TCTI", bench.swtpm.tcti())
             .current_dir(bench.swtpm.dir())

@@ -8,14 +8,14 @@ mod relay;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
-use common::{Bench, CLIENT, Server, mode_of, text, write_private};
+use common::{Bench, Server, mode_of, text, write_private};
 use relay::{Relay, code_of, transmit};
 
 /// The client in the folder, against the software TPM, with these variables and this input.
 fn run(bench: &Bench, variables: &[(&str, &str)], input: &str, args: &[&str]) -> Output {
-    let mut child = Command::new(CLIENT)
+    let mut child = common::client()
         .args(args)
         .env("TPM2TOOLS_TCTI", bench.swtpm.tcti())
         .env_remove("SSH_ASKPASS")

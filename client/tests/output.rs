@@ -3,9 +3,9 @@
 mod common;
 
 use std::fs::OpenOptions;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
-use common::{Bench, CLIENT, Server, text};
+use common::{Bench, Server, text};
 
 fn full() -> Stdio {
     OpenOptions::new().write(true).open("/dev/full").expect("/dev/full").into()
@@ -19,7 +19,7 @@ fn closed() -> Stdio {
 }
 
 fn run(bench: &Bench, args: &[&str], stdout: Stdio, stderr: Stdio) -> Output {
-    let mut client = Command::new(CLIENT);
+    let mut client = common::client();
     client.args(args).env("TPM2TOOLS_TCTI", bench.swtpm.tcti()).current_dir(bench.swtpm.dir()).stdin(Stdio::null());
     client.env("TSS2_LOG", "all+none").stdout(stdout).stderr(stderr).output().expect("the client")
 }

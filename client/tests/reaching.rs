@@ -134,7 +134,7 @@ fn a_proxy_of_the_environment_is_said_to_be_ignored() {
         ("HTTPS_PROXY", &["get", &url, "--kid", "client1", "--key", "client1.pem", "--ca", "server.pem"][..]),
         ("all_proxy", &["doctor", "--url", &url, "--ca", "server.pem"]),
     ] {
-        let mut client = std::process::Command::new(common::CLIENT);
+        let mut client = common::client();
         client
             .args(args)
             .env("TPM2TOOLS_TCTI", bench.swtpm.tcti())

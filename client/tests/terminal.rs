@@ -42,6 +42,7 @@ def end():
     );
     let mut python = Command::new("python3");
     python.args(["-c", &program]).args(arguments).env("TPM2TOOLS_TCTI", bench.swtpm.tcti()).env_remove("SSH_ASKPASS");
+    python.env_remove("XDG_RUNTIME_DIR");
     python.env_remove("TSS2_LOG").current_dir(bench.swtpm.dir()).output().expect("python3")
 }
 
@@ -133,7 +134,7 @@ fn a_key_that_may_have_a_password_is_tried_without_and_then_asked_for() {
         let mut client = Command::new("setsid");
         client.args(["--wait", CLIENT]).args(sign(file)).current_dir(bench.swtpm.dir()).env("TPM2TOOLS_TCTI", bench.swtpm.tcti());
         let message = std::fs::File::open(bench.path("message")).expect("the message");
-        client.env_remove("SSH_ASKPASS").stdin(message).output().expect("setsid")
+        client.env_remove("SSH_ASKPASS").env_remove("XDG_RUNTIME_DIR").stdin(message).output().expect("setsid")
     };
     assert!(client("open.pem").status.success(), "{}", text(&client("open.pem").stderr));
     for _ in 0..4 {
@@ -169,7 +170,7 @@ fn the_lines_of_the_tpms_library_are_shown_only_where_they_are_wanted() {
     bench.create_key();
     let inspect = |variable: Option<&str>| {
         let other = common::Bench::new();
-        let mut client = Command::new(CLIENT);
+        let mut client = common::client();
         client.args(["key", "inspect", "client1.pem"]).current_dir(bench.swtpm.dir()).env("TPM2TOOLS_TCTI", other.swtpm.tcti());
         client.env_remove("TSS2_LOG").envs(variable.map(|value| ("TSS2_LOG", value)));
         let output = client.output().expect("the client");
@@ -187,7 +188,7 @@ fn what_a_password_s_helper_writes_to_standard_error_is_shown() {
     let helper = bench.path("helper");
     std::fs::write(&helper, "#!/bin/sh\necho 'the helper was here' >&2\nexit 1\n").expect("writing");
     std::fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("a mode");
-    let mut client = Command::new(CLIENT);
+    let mut client = common::client();
     client.args(CREATE).env("SSH_ASKPASS", &helper).env("SSH_ASKPASS_REQUIRE", "force").env_remove("TSS2_LOG");
     client.env("TPM2TOOLS_TCTI", bench.swtpm.tcti()).current_dir(bench.swtpm.dir());
     let told = text(&client.output().expect("the client").stderr);

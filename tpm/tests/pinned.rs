@@ -13,6 +13,7 @@ use ekm_otp_tpm::{
     TpmHandle,
 };
 use relay::{Relay, code_of, transmit};
+use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 const SECRET: &[u8; 32] = b"a secret of the tests of the pin";
@@ -21,6 +22,7 @@ const STORED: u32 = 0x8100_0001;
 
 /// TPM_CC (TCG part 2, 6.5.2)
 const CC_CREATE_PRIMARY: u32 = 0x131;
+const CC_CONTEXT_LOAD: u32 = 0x161;
 const CC_READ_PUBLIC: u32 = 0x173;
 const CC_START_AUTH_SESSION: u32 = 0x176;
 /// Object_ChangeAuth, Create, HMAC, Import, Load, Sign, Duplicate: they carry a secret, a password's HMAC, or what a secret makes.
@@ -52,6 +54,8 @@ struct Scene {
     name: Vec<u8>,
     /// HMAC keys of the real TPM: plain, with a password, bound to registers, movable, under the endorsement key, under the primary of tpm2-tools.
     files: Vec<(KeyFile, Option<Password>)>,
+    /// Where the real TPM's H-2 primary is kept, if it is.
+    kept: Option<TempDir>,
 }
 
 fn password() -> Option<Password> {
@@ -78,7 +82,10 @@ fn tpm() -> Swtpm {
 }
 
 fn open(tcti: &str, name: Option<&[u8]>) -> TpmHandle {
-    let settings = Settings { session_key_name: name.map(<[u8]>::to_vec), ..Settings::default() };
+    open_with(tcti, Settings { session_key_name: name.map(<[u8]>::to_vec), ..Settings::default() })
+}
+
+fn open_with(tcti: &str, settings: Settings) -> TpmHandle {
     TpmHandle::open_with(tcti.parse().expect("a TCTI string"), settings).expect("a thread")
 }
 
@@ -98,7 +105,27 @@ impl Scene {
             let password = key.password.clone();
             files.push((honest.create_hmac_key(key, Zeroizing::new(SECRET.to_vec())).await.expect("a key"), password));
         }
-        Self { real, other, name, files }
+        Self { real, other, name, files, kept: None }
+    }
+
+    async fn with_kept_primary() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).expect("a mode");
+        let scene = Self { kept: Some(folder), ..Self::new().await };
+        open_with(&scene.real.tcti(), scene.settings()).load(scene.files[0].0.clone()).prepare().await.expect("loaded");
+        scene
+    }
+
+    fn settings(&self) -> Settings {
+        let kept_primaries = self.kept.as_ref().map(|folder| folder.path().join("kept"));
+        Settings { session_key_name: Some(self.name.clone()), kept_primaries, ..Settings::default() }
+    }
+
+    /// What was kept of the real TPM, for the address at which somebody listens.
+    fn keep_for(&self, tcti: &str) {
+        let Some(folder) = self.settings().kept_primaries else { return };
+        let file = |tcti: &str| folder.join(tcti.replace([':', '=', ',', '.'], "-") + ".h2");
+        std::fs::copy(file(&self.real.tcti()), file(tcti)).expect("it was kept");
     }
 
     /// Runs an operation over a bus that somebody is in.
@@ -123,7 +150,7 @@ impl Scene {
             let answer = transmit(if is_others { other } else { real }, command)?;
             if code_of(&answer) == 0 {
                 match code {
-                    CC_CREATE_PRIMARY => drop(seen.is_others.insert(handle(&answer), is_others)),
+                    CC_CREATE_PRIMARY | CC_CONTEXT_LOAD => drop(seen.is_others.insert(handle(&answer), is_others)),
                     CC_READ_PUBLIC => drop(seen.is_others.insert(handle(command), is_others)),
                     _ if is_others && SECRET_COMMANDS.contains(&code) => seen.leaks.push(format!("the other TPM obeys 0x{code:x}")),
                     _ => {}
@@ -131,7 +158,8 @@ impl Scene {
             }
             Some(answer)
         });
-        let tpm = open(&relay.tcti(), Some(&self.name));
+        self.keep_for(&relay.tcti());
+        let tpm = open_with(&relay.tcti(), self.settings());
         let result = operation(tpm).await;
         drop(relay);
         let seen = Arc::try_unwrap(seen).expect("the relay has ended").into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -148,7 +176,8 @@ impl Scene {
         let (honest, seen) = self.attack(Swap::None, &operation).await;
         assert!(honest.as_ref().is_ok_and(&is_right), "{what}: {:?}", honest.err());
         let total = seen.commands.values().sum::<usize>();
-        let keys = [CC_CREATE_PRIMARY, CC_READ_PUBLIC].into_iter();
+        let keys = [CC_CREATE_PRIMARY, CC_READ_PUBLIC, CC_CONTEXT_LOAD].into_iter();
+        assert_eq!(seen.commands.contains_key(&CC_CONTEXT_LOAD), self.kept.is_some(), "{what}: {:x?}", seen.commands);
         let one = keys.flat_map(|code| (0..seen.commands.get(&code).copied().unwrap_or_default()).map(move |n| Swap::One(code, n)));
         for swap in one.chain((0..total).map(Swap::From)) {
             let (result, seen) = self.attack(swap, &operation).await;
@@ -192,6 +221,17 @@ async fn neither_what_is_maced_nor_a_password_is_shown_to_another_tpm() {
     scene.nothing_leaves("a password is changed", change, |_| true).await;
     let attempt = async |tpm: TpmHandle| tpm.load(file.clone()).works_without_password(u32::MAX).await;
     scene.nothing_leaves("a key is tried without its password", attempt, |works| *works == Some(false)).await;
+}
+
+#[tokio::test]
+async fn a_primary_that_was_kept_lets_no_other_tpm_in() {
+    let scene = Scene::with_kept_primary().await;
+    let right = *open(&scene.real.tcti(), None).load(scene.files[0].0.clone()).hmac(b"message").await.expect("a MAC");
+    for (i, (file, password)) in scene.files[..2].iter().enumerate() {
+        let source = || KeySource::from(file.clone()).with_password(password.clone());
+        let hmac = async |tpm: TpmHandle| tpm.load(source()).hmac(b"message").await;
+        scene.nothing_leaves(&format!("hmac {i}"), hmac, |mac| **mac == right).await;
+    }
 }
 
 #[tokio::test]

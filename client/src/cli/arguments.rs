@@ -53,13 +53,25 @@ impl TpmArgs {
         text.parse().map_err(|e| CliError::Usage(format!("{from} {text}: {e}")))
     }
 
+    /// Leaves nothing behind, nor takes what another process did.
     pub(crate) fn open(&self) -> Result<TpmHandle, CliError> {
+        self.open_with(None)
+    }
+
+    /// To use a key, as is done again and again: what the TPM needs for that is kept in memory of this user's, which ends with the session (XDG Base
+    /// Directory Specification).
+    pub(crate) fn open_for_use(&self) -> Result<TpmHandle, CliError> {
+        self.open_with(std::env::var_os("XDG_RUNTIME_DIR").map(|folder| Path::new(&folder).join("ekm-otp")))
+    }
+
+    fn open_with(&self, kept_primaries: Option<PathBuf>) -> Result<TpmHandle, CliError> {
         let owner = Asked { flag: "--owner-password-file", variable: "TPM_OWNER_AUTH", prompt: "Password of the owner hierarchy" };
         let parent = Asked { flag: "--parent-password-file", variable: "TPM_PARENT_AUTH", prompt: "Password of the parent key" };
         let settings = Settings {
             owner_password: password::given(owner, self.owner_password_file.as_deref())?,
             parent_password: password::given(parent, self.parent_password_file.as_deref())?,
             session_key_name: self.session_key_name.clone().map(|name| name.0),
+            kept_primaries,
         };
         Ok(TpmHandle::open_with(self.tcti()?, settings)?)
     }

@@ -11,6 +11,7 @@ use ekm_otp_tpm::{BusEncryption, KeyKind, KeySource};
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
+use rustls::ClientConfig;
 use serde_json::{Map, Value};
 use tokio::io::AsyncWriteExt as _;
 
@@ -140,8 +141,10 @@ pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
         note!("ekm-otp-client: warning: ${variable} is ignored, this connects to the server itself");
     }
     let deadline = Duration::from_secs(args.timeout);
-    let key = key(&args, deadline).await?;
-    let (connector, target) = connector(&args, key, deadline)?;
+    // While the TPM loads the key, certificates are read.
+    let policy = TlsPolicy { tls12: args.tls12, require_post_quantum: args.require_post_quantum };
+    let (key, tls) = tokio::join!(key(&args, deadline), async { trust::client_config(args.who.ca.as_deref(), &policy) });
+    let (connector, target) = connector(&args, key?, tls, policy, deadline)?;
     let mut request = Request::get(target).body(Empty::new()).map_err(|e| CliError::Usage(format!("the URL is not usable: {e}")))?;
     for (name, value) in &args.headers {
         request.headers_mut().append(name, value.clone());
@@ -219,7 +222,13 @@ async fn write_body(mut body: Incoming, deadline: Duration) -> Result<(), CliErr
 }
 
 /// The connector for the URL's origin, and the target on it.
-fn connector(args: &GetArgs, key: Key, deadline: Duration) -> Result<(Connector, Uri), CliError> {
+fn connector(
+    args: &GetArgs,
+    key: Key,
+    tls: Result<ClientConfig, CliError>,
+    policy: TlsPolicy,
+    deadline: Duration,
+) -> Result<(Connector, Uri), CliError> {
     let url = &args.url;
     if url.scheme() != Some(&http::uri::Scheme::HTTPS) {
         return Err(CliError::Usage(format!("{url}: only https:// is served, a credential never travels without TLS")));
@@ -227,9 +236,7 @@ fn connector(args: &GetArgs, key: Key, deadline: Duration) -> Result<(Connector,
     let authority = url.authority().map(http::uri::Authority::as_str).unwrap_or_default();
     let dialled = Authority::parse(authority).map_err(|e| CliError::Usage(format!("{url}: {e}")))?;
     let origin = args.who.origin(&dialled)?;
-    let policy = TlsPolicy { tls12: args.tls12, require_post_quantum: args.require_post_quantum };
-    let tls = trust::client_config(args.who.ca.as_deref(), &policy)?;
-    let connector = Connector::new(tls, policy, origin, args.kid()?.clone(), key)
+    let connector = Connector::new(tls?, policy, origin, args.kid()?.clone(), key)
         .credential(args.who.credential.unwrap_or_default())
         .deadline(deadline)
         .dial(&dialled);
@@ -253,7 +260,7 @@ async fn key(args: &GetArgs, deadline: Duration) -> Result<Key, CliError> {
     let kid = args.kid()?;
     match (&args.who.key, args.who.secret().await?) {
         (Some(key), _) => {
-            let tpm = args.who.use_key.tpm.open()?.with_deadline(deadline);
+            let tpm = args.who.use_key.tpm.open_for_use()?.with_deadline(deadline);
             let bus = if args.unsafe_plain_bus { BusEncryption::Off } else { BusEncryption::On };
             let source = args.who.use_key.source(key, &tpm).await?.with_bus(bus);
             if let KeySource::File { file, .. } = &source

@@ -128,7 +128,7 @@ pub(crate) async fn sign(args: SignArgs) -> Result<(), CliError> {
     let how = args.how;
     // Before anything else is read from there.
     let (algorithm, digest) = how.digest().await?;
-    let tpm = how.use_key.tpm.open()?;
+    let tpm = how.use_key.tpm.open_for_use()?;
     let key = tpm.load(how.use_key.source(&how.key, &tpm).await?);
     let signature = key.sign(how.scheme(), algorithm, &digest).await?;
     output::result(&signature)
@@ -136,7 +136,7 @@ pub(crate) async fn sign(args: SignArgs) -> Result<(), CliError> {
 
 pub(crate) async fn verify(args: VerifyArgs) -> Result<(), CliError> {
     let signature = std::fs::read(&args.signature).map_err(|e| CliError::io("read", &args.signature, &e))?;
-    let tpm = args.how.use_key.tpm.open()?;
+    let tpm = args.how.use_key.tpm.open_for_use()?;
     // To verify takes no password: none is asked for.
     let (key, pem) = match &args.how.key {
         KeyRef::File(path) => {

@@ -12,6 +12,13 @@ use ekm_otp_swtpm::Swtpm;
 
 pub const CLIENT: &str = env!("CARGO_BIN_EXE_ekm-otp-client");
 
+/// The client, which keeps nothing of a software TPM that ends with the test.
+pub fn client() -> Command {
+    let mut client = Command::new(CLIENT);
+    client.env_remove("XDG_RUNTIME_DIR");
+    client
+}
+
 /// The server's binary, built from the same workspace and profile as this test.
 pub fn server_binary() -> PathBuf {
     let target = Path::new(CLIENT).parent().expect("a folder");
@@ -50,13 +57,7 @@ impl Bench {
     }
 
     pub fn client_with(&self, args: &[&str], tcti: &str) -> Output {
-        Command::new(CLIENT)
-            .args(args)
-            .env("TPM2TOOLS_TCTI", tcti)
-            .current_dir(self.swtpm.dir())
-            .stdin(Stdio::null())
-            .output()
-            .expect("the client")
+        client().args(args).env("TPM2TOOLS_TCTI", tcti).current_dir(self.swtpm.dir()).stdin(Stdio::null()).output().expect("the client")
     }
 
     /// Makes `client1.pem` in the TPM and `secrets.toml` for the server.

@@ -46,7 +46,7 @@ impl Live {
 
     /// TPM2_Load, and the sessions that the key's use wants, while the parent is there to salt them. The caller flushes the key.
     pub(crate) fn load(&mut self, file: &crate::KeyFile, wants_session: bool) -> Result<KeyHandle, TpmError> {
-        self.with_parent(file.parent(), |live, parent| {
+        self.with_kept_parent(file.parent(), |live, parent| {
             let has_policy = !file.policy().is_empty();
             if wants_session || has_policy {
                 live.session(Some(parent))?;

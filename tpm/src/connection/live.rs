@@ -8,6 +8,7 @@ use tss_esapi::handles::{KeyHandle, ObjectHandle, TpmHandle};
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{CapabilityData, Public};
 
+use super::kept::Kept;
 use super::loaded::{Loaded, Slot};
 use super::tcti::Kind;
 use super::{Settings, Tcti};
@@ -22,6 +23,7 @@ pub(crate) const EMPTY_PASSWORD: Option<AuthSession> = Some(AuthSession::Passwor
 pub(crate) struct Live {
     pub(crate) context: Context,
     pub(super) settings: Settings,
+    pub(super) kept: Option<Kept>,
     pub(super) session: Option<AuthSession>,
     pub(super) policy_session: Option<PolicySession>,
     pub(super) keys: HashMap<Slot, Loaded>,
@@ -40,8 +42,15 @@ impl Live {
             };
             TpmError::Unreachable { tcti: tcti.clone(), why: format!("{hint} [0x{:x}]", crate::error::code_of(e)) }
         })?;
-        let mut live =
-            Self { context, settings: settings.clone(), session: None, policy_session: None, keys: HashMap::new(), is_broken: false };
+        let mut live = Self {
+            context,
+            settings: settings.clone(),
+            kept: Kept::of(tcti, settings),
+            session: None,
+            policy_session: None,
+            keys: HashMap::new(),
+            is_broken: false,
+        };
         if let Some(password) = &settings.owner_password {
             live.set_auth(ObjectHandle::Owner, password)?;
         }

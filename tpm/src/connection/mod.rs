@@ -1,11 +1,13 @@
 //! How the TPM is reached: the connection, its sessions, parents and loaded keys.
 
 pub(crate) mod device;
+mod kept;
 mod keys;
 pub(crate) mod live;
 pub(crate) mod loaded;
 pub(crate) mod parents;
 mod presence;
+mod primaries;
 mod replay;
 mod salt;
 mod sessions;

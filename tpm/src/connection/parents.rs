@@ -1,13 +1,11 @@
 //! Parents: how they are reached, and what it takes to use one: its password, or, for an endorsement key, the endorsement hierarchy.
 
 use tss_esapi::handles::{AuthHandle, KeyHandle, ObjectHandle, PersistentTpmHandle, TpmHandle};
-use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{Digest, Nonce, Public};
 
 use super::live::{EMPTY_PASSWORD, Live};
 use crate::error::Protected;
-use crate::object::template;
 use crate::{Parent, TpmError};
 
 /// TPM2_PolicySecret(TPM_RH_ENDORSEMENT), as SHA-256 (TCG EK Credential Profile, B.6.2: PolicyA).
@@ -19,9 +17,9 @@ const ENDORSEMENT_POLICY: [u8; 32] = [
 /// A parent that is reached: it is one, as far as its public area tells. That the TPM has it is shown by each command under it: the
 /// session's HMAC covers its name, and TPM2_Create, TPM2_Load and TPM2_Import want its private part.
 pub(crate) struct ParentKey {
-    parent: Parent,
-    handle: KeyHandle,
-    public: Public,
+    pub(super) parent: Parent,
+    pub(super) handle: KeyHandle,
+    pub(super) public: Public,
 }
 
 impl ParentKey {
@@ -47,26 +45,8 @@ impl Live {
     ) -> Result<T, TpmError> {
         match parent {
             Parent::H2Primary | Parent::ToolsPrimary(_) => {
-                let session = self.owner_session()?;
-                let wanted = match parent {
-                    Parent::ToolsPrimary(algorithm) => template::tools_parent(algorithm),
-                    _ => template::h2_parent(),
-                };
-                let wanted = wanted.map_err(|e| TpmError::of("describing the primary", e))?;
-                let primary = self
-                    .context
-                    .execute_with_session(session, |c| c.create_primary(Hierarchy::Owner, wanted.clone(), None, None, None, None));
-                let was_given = self.settings.owner_password.is_some();
-                let primary = primary
-                    .map_err(|e| TpmError::of("TPM2_CreatePrimary", e))
-                    .map_err(|e| self.explain(Protected::Owner, was_given, false, e))?;
-                let key = ParentKey { parent, handle: primary.key_handle, public: primary.out_public };
-                let result = match template::is_made_by(&key.public, &wanted) {
-                    true => operation(self, &key),
-                    false => Err(TpmError::Contradiction("the primary key")),
-                };
-                let flushed = self.flush(key.handle.into());
-                result.and_then(|done| flushed.map(|()| done))
+                let key = self.make_primary(parent)?;
+                self.use_primary(&key, operation)
             }
             Parent::Persistent(handle) => {
                 let mut object = self.persistent(handle).map_err(|e| match e {

@@ -42,7 +42,7 @@ impl Live {
         if self.session.is_some() || self.is_pinned() {
             return self.session(None);
         }
-        self.with_parent(parent, |live, parent| live.session(Some(parent)))
+        self.with_kept_parent(parent, |live, parent| live.session(Some(parent)))
     }
 
     /// The one session. It is salted so that a listener on the bus cannot derive its keys.
@@ -88,7 +88,7 @@ impl Live {
             KeySource::File { file, .. } => file.parent(),
             KeySource::Handle { .. } => Parent::H2Primary,
         };
-        match (self.with_parent(parent, |live, parent| live.policy_session(Some(parent))), source) {
+        match (self.with_kept_parent(parent, |live, parent| live.policy_session(Some(parent))), source) {
             (Err(TpmError::Auth { what: Protected::Owner, .. }), KeySource::Handle { .. }) => self.policy_session(None),
             (started, _) => started,
         }

@@ -14,6 +14,7 @@ pub(crate) mod pcr;
 pub(crate) mod policy;
 pub(crate) mod private_key;
 pub(crate) mod public_key;
+pub(crate) mod saved;
 pub(crate) mod signature;
 mod source;
 pub(crate) mod template;
