@@ -1,6 +1,5 @@
 //! The registry's face: which secret a key id names, and whose it is.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use ekm_otp::field::CredentialKind;
 use ekm_otp::{KeyId, Profile, Secret};
+use hashbrown::HashTable;
 use slab::Slab;
 
 use crate::lifeline::{Lifeline, State};
@@ -171,25 +171,30 @@ pub struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Keys {
-    by_kid: HashMap<KeyId, Arc<RegisteredKey>>,
-    /// Under a hash of its secret that is keyed anew in each process, or at the next free number where two hash alike.
-    by_secret: HashMap<u64, Arc<RegisteredKey>>,
+    by_kid: HashTable<Placed>,
+    by_secret: HashTable<Placed>,
+    /// Keyed anew in each process: a hash tells nothing of the secret.
     hasher: RandomState,
 }
 
+/// A key and the hash that it is found under. A map would hold what is hashed once more; without the hash, a table that grows would have to
+/// look into each key again. With a million keys the one costs memory, the other time.
+#[derive(Debug)]
+struct Placed {
+    hash: u64,
+    key: Arc<RegisteredKey>,
+}
+
 impl Keys {
-    /// Where a key with this secret goes, or the key that holds it already.
-    fn place(&self, secret: &Secret) -> Result<u64, &RegisteredKey> {
+    fn get(&self, kid: &KeyId) -> Option<&Arc<RegisteredKey>> {
+        let hash = self.hasher.hash_one(kid);
+        self.by_kid.find(hash, |placed| placed.hash == hash && placed.key.kid == *kid).map(|placed| &placed.key)
+    }
+
+    fn hash_of(&self, secret: &Secret) -> u64 {
         // HMAC cannot tell S from S with zeros behind it (RFC 2104 §2).
         let significant = secret.expose().iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        let mut place = self.hasher.hash_one(&secret.expose()[..significant]);
-        while let Some(other) = self.by_secret.get(&place) {
-            if other.secret.same_hmac_key(secret) {
-                return Err(other);
-            }
-            place = place.wrapping_add(1);
-        }
-        Ok(place)
+        self.hasher.hash_one(&secret.expose()[..significant])
     }
 }
 
@@ -206,22 +211,24 @@ impl MemoryStore {
     /// When its key id is taken, or another key id holds the same secret: one secret serves one key.
     pub fn add(&self, key: RegisteredKey) -> Result<(), RegisterError> {
         let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-        if keys.by_kid.contains_key(&key.kid) {
+        if keys.get(&key.kid).is_some() {
             return Err(RegisterError::KidTaken(key.kid));
         }
-        let place = match keys.place(&key.secret) {
-            Ok(place) => place,
-            Err(other) => return Err(RegisterError::SecretTaken { other: other.kid.clone(), kid: key.kid }),
-        };
+        let (of_kid, of_secret) = (keys.hasher.hash_one(&key.kid), keys.hash_of(&key.secret));
+        if let Some(other) =
+            keys.by_secret.find(of_secret, |placed| placed.hash == of_secret && placed.key.secret.same_hmac_key(&key.secret))
+        {
+            return Err(RegisterError::SecretTaken { other: other.key.kid.clone(), kid: key.kid });
+        }
         let key = Arc::new(key);
-        keys.by_secret.insert(place, Arc::clone(&key));
-        keys.by_kid.insert(key.kid.clone(), key);
+        keys.by_secret.insert_unique(of_secret, Placed { hash: of_secret, key: Arc::clone(&key) }, |placed| placed.hash);
+        keys.by_kid.insert_unique(of_kid, Placed { hash: of_kid, key }, |placed| placed.hash);
         Ok(())
     }
 
     /// [Revokes](RegisteredKey::revoke) a key. Whether it was there. Its key id stays taken: it is never bound to another secret.
     pub fn revoke(&self, kid: &KeyId) -> bool {
-        let key = self.keys.read().unwrap_or_else(PoisonError::into_inner).by_kid.get(kid).cloned();
+        let key = self.keys.read().unwrap_or_else(PoisonError::into_inner).get(kid).cloned();
         key.inspect(|key| key.revoke()).is_some()
     }
 
@@ -234,7 +241,7 @@ impl MemoryStore {
     /// How many keys are such.
     #[must_use]
     pub fn count(&self, is_such: impl Fn(&RegisteredKey) -> bool) -> usize {
-        self.keys.read().unwrap_or_else(PoisonError::into_inner).by_kid.values().filter(|key| is_such(key)).count()
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).by_kid.iter().filter(|placed| is_such(&placed.key)).count()
     }
 
     /// Whether it holds no key.
@@ -246,7 +253,7 @@ impl MemoryStore {
 
 impl SecretStore for MemoryStore {
     fn get(&self, kid: &KeyId) -> Result<Option<Arc<RegisteredKey>>, StoreUnavailable> {
-        Ok(self.keys.read().unwrap_or_else(PoisonError::into_inner).by_kid.get(kid).cloned())
+        Ok(self.keys.read().unwrap_or_else(PoisonError::into_inner).get(kid).cloned())
     }
 }
 
