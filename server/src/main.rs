@@ -11,6 +11,7 @@ mod log_queue;
 mod logging;
 mod origin;
 mod output;
+mod pieces;
 mod registry;
 mod run;
 mod signals;

@@ -9,10 +9,11 @@ use ekm_otp::{KeyId, Profile, Secret};
 use ekm_otp_files::must_be_private;
 use ekm_otp_tower::{MemoryStore, RegisteredKey};
 use serde::Deserialize;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{DeserializeSeed, MapAccess, Visitor};
 use zeroize::Zeroizing;
 
 use crate::error::ServerError;
+use crate::pieces::pieces;
 
 /// Reads the registry. Refuses a file that others can read.
 pub(crate) fn load(path: &Path, weak_secrets: bool) -> Result<MemoryStore, ServerError> {
@@ -33,29 +34,38 @@ pub(crate) fn load(path: &Path, weak_secrets: bool) -> Result<MemoryStore, Serve
 }
 
 fn parse(text: &str, is_json: bool, weak_secrets: bool) -> Result<MemoryStore, String> {
-    let entries: Entries = if is_json {
-        serde_json::from_str(text).map_err(|e| format!("line {}: {}", e.line(), fault(&e.to_string(), None)))?
+    if is_json {
+        let mut intake = Intake::new(weak_secrets);
+        let mut json = serde_json::Deserializer::from_str(text);
+        let read = intake.deserialize(&mut json).and_then(|()| json.end());
+        read.map_err(|e| format!("line {}: {}", e.line(), fault(&e.to_string(), None)))?;
+        intake.finish()
     } else {
-        toml::from_str(text).map_err(|e| {
-            let before = &text[..e.span().map_or(0, |span| span.start).min(text.len())];
-            let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();
-            let header = text.lines().take(line).filter(|line| line.trim_start().starts_with('[')).last();
-            format!("line {line}: {}", fault(e.message(), header))
-        })?
-    };
-    let store = MemoryStore::new();
-    for (kid, entry) in entries.0 {
-        let kid = KeyId::new(&kid).map_err(|e| format!("a key id is not usable: {e}"))?;
-        let bytes = Secret::decode_base64(entry.secret.trim()).map_err(|e| format!("{kid}: {e}"))?;
-        let profile = entry.profile.as_deref().map_or(Ok(Profile::default()), str::parse).map_err(|e| format!("{kid}: profile: {e}"))?;
-        let bytes = if profile == Profile::Go { Secret::fold(bytes) } else { bytes };
-        let secret = if weak_secrets { Secret::weak(bytes) } else { Secret::new(bytes) }.map_err(|e| format!("{kid}: {e}"))?;
-        let minimum =
-            entry.credential.as_deref().map_or(Ok(CredentialKind::default()), str::parse).map_err(|e| format!("{kid}: credential: {e}"))?;
-        let key = RegisteredKey::new(kid, entry.client, secret).with_minimum(minimum).with_profile(profile);
-        store.add(key).map_err(|e| e.to_string())?;
+        in_pieces(text, weak_secrets).map_or_else(|| as_a_whole(text, weak_secrets), Ok)
     }
-    Ok(store)
+}
+
+/// Reads TOML one table at a time. `None` where that does not work, be it for a fault or not: then the text as a whole tells.
+fn in_pieces(text: &str, weak_secrets: bool) -> Option<MemoryStore> {
+    let mut intake = Intake::new(weak_secrets);
+    for piece in pieces(text) {
+        intake.deserialize(toml::Deserializer::parse(piece).ok()?).ok()?;
+        if intake.refused.is_some() {
+            return None;
+        }
+    }
+    intake.finish().ok()
+}
+
+fn as_a_whole(text: &str, weak_secrets: bool) -> Result<MemoryStore, String> {
+    let mut intake = Intake::new(weak_secrets);
+    toml::Deserializer::parse(text).and_then(|toml| intake.deserialize(toml)).map_err(|e| {
+        let before = &text[..e.span().map_or(0, |span| span.start).min(text.len())];
+        let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();
+        let header = text.lines().take(line).filter(|line| line.trim_start().starts_with('[')).last();
+        format!("line {line}: {}", fault(e.message(), header))
+    })?;
+    intake.finish()
 }
 
 /// What is wrong, in words of our own: a parser's message can quote the file, secrets included. `header` is the table's first line.
@@ -96,28 +106,59 @@ struct Entry {
     profile: Option<String>,
 }
 
-/// All entries in order. A map would let a second entry of the same key id replace the first.
-struct Entries(Vec<(String, Entry)>);
+/// Takes each entry into the store as it is read: a million of them are not held twice. A map of them, besides, would let a second entry of the
+/// same key id replace the first.
+struct Intake {
+    store: MemoryStore,
+    weak_secrets: bool,
+    /// Why the first entry that is not usable is not. The file is read on: what cannot be read in it is told before.
+    refused: Option<String>,
+}
 
-impl<'de> Deserialize<'de> for Entries {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct EntriesVisitor;
-        impl<'de> Visitor<'de> for EntriesVisitor {
-            type Value = Entries;
+impl Intake {
+    fn new(weak_secrets: bool) -> Self {
+        Self { store: MemoryStore::new(), weak_secrets, refused: None }
+    }
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a map of key ids")
-            }
+    fn take(&self, kid: &str, entry: Entry) -> Result<(), String> {
+        let kid = KeyId::new(kid).map_err(|e| format!("a key id is not usable: {e}"))?;
+        let bytes = Secret::decode_base64(entry.secret.trim()).map_err(|e| format!("{kid}: {e}"))?;
+        let profile = entry.profile.as_deref().map_or(Ok(Profile::default()), str::parse).map_err(|e| format!("{kid}: profile: {e}"))?;
+        let bytes = if profile == Profile::Go { Secret::fold(bytes) } else { bytes };
+        let secret = if self.weak_secrets { Secret::weak(bytes) } else { Secret::new(bytes) }.map_err(|e| format!("{kid}: {e}"))?;
+        let minimum =
+            entry.credential.as_deref().map_or(Ok(CredentialKind::default()), str::parse).map_err(|e| format!("{kid}: credential: {e}"))?;
+        let key = RegisteredKey::new(kid, entry.client, secret).with_minimum(minimum).with_profile(profile);
+        self.store.add(key).map_err(|e| e.to_string())
+    }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Entries(entries))
+    fn finish(self) -> Result<MemoryStore, String> {
+        self.refused.map_or(Ok(self.store), Err)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Intake {
+    type Value = ();
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Intake {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map of key ids")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some((kid, entry)) = map.next_entry::<String, Entry>()? {
+            if self.refused.is_none() {
+                self.refused = self.take(&kid, entry).err();
             }
         }
-        deserializer.deserialize_map(EntriesVisitor)
+        Ok(())
     }
 }
 
@@ -205,6 +246,77 @@ mod tests {
             let message = parse(&text, is_json, false).expect_err(fault);
             assert!(!message.contains(&SECRET[..12]) && !message.contains("dGVz"), "{fault}: {message}");
         }
+    }
+
+    /// What a registry holds, secrets told by whom the store finds them to belong to.
+    fn told(store: &MemoryStore, secrets: &[String]) -> Vec<String> {
+        let told = std::cell::RefCell::new(Vec::new());
+        let all = store.count(|key| {
+            told.borrow_mut().push(format!("{} {} {} {}", key.kid(), key.client(), key.minimum(), key.profile()));
+            true
+        });
+        assert_eq!(all, store.len());
+        let holder = |text: &String| {
+            let secret = Secret::new(Secret::decode_base64(text).expect("base64")).expect("a secret");
+            store.add(RegisteredKey::new(KeyId::new("nobody").expect("a key id"), "", secret)).err().map(|why| why.to_string())
+        };
+        let mut told = told.into_inner();
+        told.sort();
+        told.extend(secrets.iter().filter_map(holder));
+        told
+    }
+
+    #[test]
+    fn what_is_read_in_pieces_is_what_the_whole_says() {
+        let secrets: Vec<String> = (0..8).map(|i| (*Secret::new(vec![i + 1; 32]).expect("a secret").encode_base64()).clone()).collect();
+        let fields = |i: usize| format!("secret = \"{}\"\nclient = \"Client {i}\"\n", secrets[i]);
+        let inline = |i: usize| format!("{{ secret = \"{}\", client = 'Client {i}' }}", secrets[i]);
+        let (in_pieces_too, odd) = (
+            [
+                format!("[a]\n{}", fields(0)),
+                format!("[b]\n{}", fields(1)).replace('\n', "\r\n"),
+                format!("\t[ \"c.d\" ] # }}\n{}", fields(2)),
+                format!("['e'] \n\n{}profile = \"go\" # {{}}\n", fields(3)),
+                format!("f = {}\n", inline(4)),
+                format!("'g' = {} # {{\n", inline(5)),
+                format!("h = {}\n", inline(6).replace(' ', "\n ")),
+                format!("i = [ \"{}\",\n \"Client\" ]\n", secrets[7]),
+                format!("a.secret = \"{}\"\na . client = \"A\"\n", secrets[0]),
+                "# [a] {}\n\n".to_owned(),
+            ],
+            [
+                format!("[b]\nsecret = \"{}\"\nclient = \"\"\"}}\n[b]\n\"\"\"\n", secrets[1]),
+                format!("[[c]]\n{}", fields(2)),
+                format!("[d.e]\n{}", fields(3)),
+                format!("j = {{\nsecret = \"{}\", client = '\'\'\n}}\nf = 1\n\'\'\' }}\n", secrets[6]),
+                format!("k = [\n\"{}\",\n[]\n]\n", secrets[7]),
+                format!("secret = \"{}\"\n", secrets[4]),
+                "credential = 'jws' # }\n".to_owned(),
+                "client = '\'\'\n[a]\n".to_owned(),
+                "'\'\'\n".to_owned(),
+                "x = {}\n".to_owned(),
+                "\u{feff}".to_owned(),
+                "\u{a0}[a]\n".to_owned(),
+                "\r".to_owned(),
+                "[a]".to_owned(),
+                "]\n".to_owned(),
+                "}\n".to_owned(),
+            ],
+        );
+        for parts in in_pieces_too.iter().flat_map(|first| in_pieces_too.iter().map(move |second| [first, second])) {
+            let text = parts.map(String::as_str).concat();
+            assert_eq!(in_pieces(&text, false).is_some(), as_a_whole(&text, false).is_ok(), "read as a whole, with its memory: {text}");
+        }
+        let parts = || in_pieces_too.iter().chain(&odd);
+        let mut taken = 0;
+        for text in parts().flat_map(|a| parts().flat_map(move |b| parts().map(move |c| [a.as_str(), b, c].concat()))) {
+            if let Some(store) = in_pieces(&text, false) {
+                let whole = as_a_whole(&text, false).unwrap_or_else(|why| panic!("{why} {text}"));
+                assert_eq!(told(&store, &secrets), told(&whole, &secrets), "{text}");
+                taken += 1;
+            }
+        }
+        assert!(taken > 300, "only {taken} texts were compared");
     }
 
     #[test]
