@@ -7,7 +7,9 @@ cd "$(dirname "$0")"
 step() { printf '\n== %s\n' "$*"; }
 
 step "packages"
-./swtpm/setup.sh
+# The load program compares with nginx, pins processes by util-linux and counts by valgrind. (Where systemd runs, Debian starts nginx on port 80
+# when it is installed.)
+./swtpm/setup.sh nginx-light util-linux valgrind
 ./testdata/python/setup.sh
 for component in rustfmt clippy; do
   cargo "${component#rust}" --version > /dev/null 2>&1 || rustup component add "$component"

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that building, testing and the demo need, where they are missing. Needs root (or sudo) only then.
+# Installs the Debian packages that building, testing and the demo need, where they are missing, and those that are named. Needs root (or sudo)
+# only then.
 set -euo pipefail
 
 packages=(
   gcc g++ make pkg-config libssl-dev libtss2-dev             # to build; g++ for the fuzz targets, make for jemalloc
   libtss2-tcti-swtpm0 libtss2-tcti-device0                   # to reach a TPM at run time
   swtpm tpm2-tools openssl curl python3 python3-venv ca-certificates procps # to test and for the demo
-  nginx-light util-linux valgrind                           # what the load program compares with, and by which it pins and counts
   tpm2-openssl python3-dev                                   # whose key files are tested; to build tpm2-pytss, which is too
+  "$@"
 )
 missing=()
 for package in "${packages[@]}"; do
