@@ -19,6 +19,8 @@
 //! ```
 
 mod certificate;
+#[cfg(feature = "cloud")]
+pub mod cloud;
 mod connection;
 mod connector;
 mod dial;

@@ -1,6 +1,8 @@
 //! The command line: what flags mean, what errors exit with.
 
 mod arguments;
+#[cfg(feature = "cloud")]
+mod cloud;
 mod create;
 mod credential;
 pub(crate) mod doctor;

@@ -35,6 +35,20 @@ impl TpmKey {
         self.run(move |device, slot, source| device.verify(slot, source, scheme, algorithm, &digest, &signature)).await
     }
 
+    /// Whether the key signs so: some are made for one scheme and hash.
+    ///
+    /// # Errors
+    /// As [`TpmError`] tells.
+    pub async fn allows(&self, scheme: SignatureScheme, algorithm: DigestAlgorithm) -> Result<bool, TpmError> {
+        self.run(move |device, slot, source| {
+            device.run(|live| {
+                let key = live.loaded(slot, source)?;
+                Ok(key.kind().is_some_and(|kind| scheme.kinds().0.contains(&kind)) && scheme.is_allowed_by(algorithm, &key.public))
+            })
+        })
+        .await
+    }
+
     /// The public key as PEM (SubjectPublicKeyInfo, RFC 5280 §4.1.2.7).
     ///
     /// # Errors

@@ -1,0 +1,139 @@
+//! What the commands `aws`, `gcp` and `azure` have in common: which key, how the service is reached, what errors exit with.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+use ekm_otp_client::cloud::{TpmMac, TpmSigner};
+use ekm_otp_cloud::{CloudError, Http, HttpSettings, LoopbackError, MacKey, SigningKey, SoftwareMac, SoftwareSigner};
+use ekm_otp_files::pem;
+use ekm_otp_tpm::TpmError;
+
+use super::arguments::{KeyRef, UseKeyArgs, key_ref};
+use super::error::CliError;
+use super::secret_file::read_private;
+use super::shown::shown;
+
+/// A private key in a PEM file is not longer.
+const MAX_PEM: usize = 64 * 1024;
+
+/// The key in the TPM.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Key")]
+pub(crate) struct CloudKeyArgs {
+    /// The key: a file (TSS2 PEM), as `key import` or tpm2-tools write it, or a persistent handle, handle:0x81008001[=NAME|=FILE]
+    #[arg(long, visible_alias = "keyfile", value_name = "KEY", value_parser = key_ref)]
+    pub(super) key: Option<KeyRef>,
+    /// Instead of --key, a file with the key itself, for machines without a TPM: a private key (PEM); for AWS the secret access key. - is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "key")]
+    pub(super) software_key: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) use_key: UseKeyArgs,
+}
+
+impl CloudKeyArgs {
+    /// A private key that signs.
+    pub(super) async fn signing_key(&self) -> Result<Box<dyn SigningKey>, CliError> {
+        match (&self.key, &self.software_key) {
+            (Some(key), _) => {
+                let tpm = self.use_key.tpm.open_for_use()?;
+                let source = self.use_key.source(key, &tpm).await?;
+                Ok(Box::new(TpmSigner::new(tpm.load(source)).await?))
+            }
+            (None, Some(path)) => {
+                let file = read_private(path, "a private key", MAX_PEM)?;
+                Ok(Box::new(SoftwareSigner::from_pem(&file).map_err(|e| CliError::Usage(format!("{}: {e}", shown(path))))?))
+            }
+            (None, None) => Err(no_key()),
+        }
+    }
+
+    /// A secret for HMAC-SHA256. What a file holds, without the line end, begins with `prefix` as the secret in the TPM does.
+    pub(super) async fn mac_key(&self, prefix: &str) -> Result<Box<dyn MacKey>, CliError> {
+        match (&self.key, &self.software_key) {
+            (Some(key), _) => {
+                let tpm = self.use_key.tpm.open_for_use()?;
+                let source = self.use_key.source(key, &tpm).await?;
+                Ok(Box::new(TpmMac(tpm.load(source))))
+            }
+            (None, Some(path)) => {
+                let mut secret = read_private(path, "a secret", 1024)?;
+                while secret.last().is_some_and(|b| b"\r\n".contains(b)) {
+                    secret.pop();
+                }
+                let secret = zeroize::Zeroizing::new([prefix.as_bytes(), &secret].concat());
+                Ok(Box::new(SoftwareMac::new(secret)))
+            }
+            (None, None) => Err(no_key()),
+        }
+    }
+}
+
+fn no_key() -> CliError {
+    CliError::Usage("no key: name one in the TPM with --key, or, on a machine without a TPM, a file with --software-key".into())
+}
+
+/// How the cloud's services are reached.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct HttpArgs {
+    /// Trust the certificates in this file (PEM) instead of the system's
+    #[arg(long, visible_alias = "cacert", value_name = "FILE")]
+    pub(super) ca_file: Option<PathBuf>,
+    /// How long it may take until there are credentials, all tries together: seconds, or 500ms, 30s, 1m
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = duration)]
+    pub(super) timeout: Duration,
+}
+
+impl HttpArgs {
+    pub(super) fn http(&self) -> Result<Http, CliError> {
+        let roots = match &self.ca_file {
+            None => Vec::new(),
+            Some(path) => {
+                let file = std::fs::read(path).map_err(|e| CliError::io("read", path, &e))?;
+                pem::certificates(&file).map_err(|e| CliError::Usage(format!("--ca-file {}: {e}", shown(path))))?
+            }
+        };
+        Ok(Http::new(HttpSettings { roots, within: self.timeout })?)
+    }
+}
+
+/// Seconds, or a number with its unit, as Go writes durations.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let unit = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit);
+    let millis = match unit {
+        "ms" => 1,
+        "" | "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => 0,
+    };
+    let duration = number.parse::<u64>().ok().and_then(|number| number.checked_mul(millis)).map(Duration::from_millis);
+    duration.filter(|duration| !duration.is_zero()).ok_or_else(|| "not a time: 3600, 3600s, 60m, 1h or 500ms".to_owned())
+}
+
+impl From<CloudError> for CliError {
+    fn from(error: CloudError) -> Self {
+        let text = error.to_string();
+        match error {
+            CloudError::Key(error) => match error.into_inner().downcast::<TpmError>() {
+                Ok(error) => (*error).into(),
+                Err(other) => Self::Other(other.to_string()),
+            },
+            CloudError::Usage(_) => Self::Usage(text),
+            CloudError::Unreachable { .. } | CloudError::Deadline { .. } => Self::Unavailable(text),
+            CloudError::Refused { .. } => Self::NotPermitted(text),
+            _ => Self::Other(text),
+        }
+    }
+}
+
+impl From<LoopbackError> for CliError {
+    fn from(error: LoopbackError) -> Self {
+        match error {
+            LoopbackError::NotLoopback(_) => Self::Usage(error.to_string()),
+            _ => Self::Unavailable(error.to_string()),
+        }
+    }
+}

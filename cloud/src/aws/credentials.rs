@@ -1,0 +1,64 @@
+//! What AWS hands out for some time, and what its SDKs read.
+
+use std::fmt;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use zeroize::Zeroizing;
+
+use crate::refresh::Expires;
+
+/// Credentials that end.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct SessionCredentials {
+    /// The access key id, which is no secret.
+    pub access_key_id: String,
+    /// The secret that requests are signed with.
+    pub secret_access_key: Zeroizing<String>,
+    /// What says that the secret is for this session.
+    pub session_token: Zeroizing<String>,
+    /// When they end.
+    #[serde(with = "time::serde::rfc3339")]
+    pub expiration: OffsetDateTime,
+}
+
+impl SessionCredentials {
+    /// As `credential_process` prints them (AWS SDKs and Tools Reference Guide, "Process credential provider"): version 1, the end in UTC.
+    #[must_use]
+    pub fn to_process_json(&self) -> Zeroizing<String> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "PascalCase")]
+        struct Output<'a> {
+            version: u8,
+            #[serde(flatten)]
+            credentials: &'a SessionCredentials,
+        }
+        let output = Output { version: 1, credentials: self };
+        Zeroizing::new(serde_json::to_string_pretty(&output).unwrap_or_else(|_| unreachable!("strings and numbers")))
+    }
+
+    /// The end, as RFC 3339 in UTC, to the second.
+    #[must_use]
+    pub fn expiration_text(&self) -> String {
+        let end = self.expiration.to_offset(time::UtcOffset::UTC).truncate_to_second();
+        end.format(&Rfc3339).unwrap_or_else(|_| unreachable!("a year of four digits"))
+    }
+}
+
+impl Expires for SessionCredentials {
+    fn expires(&self) -> SystemTime {
+        self.expiration.into()
+    }
+}
+
+impl fmt::Debug for SessionCredentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionCredentials")
+            .field("access_key_id", &self.access_key_id)
+            .field("expiration", &self.expiration)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,120 @@
+//! Certificates (RFC 5280) that go with a key: the key's own, and those that lead from it to a root.
+
+use std::time::SystemTime;
+
+use ekm_otp_files::pem::{self, PemError};
+use sha2::{Digest as _, Sha256};
+use x509_cert::der::{Decode as _, Encode as _};
+
+use crate::key::PublicKey;
+
+/// The key's own certificate first, then what leads from it to a root.
+#[derive(Clone, Debug)]
+pub struct Certificates {
+    /// The key's own.
+    pub leaf: Certificate,
+    /// Each issued by the next, the first of them the leaf's issuer; may be empty.
+    pub chain: Vec<Certificate>,
+}
+
+/// One certificate.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    der: Vec<u8>,
+    parsed: x509_cert::Certificate,
+}
+
+impl Certificates {
+    /// From the bytes of a file: PEM with the key's own certificate first, or one certificate in DER. Other blocks, such as a private key, are not
+    /// looked at.
+    ///
+    /// # Errors
+    /// When there is no certificate, or one that is damaged.
+    pub fn read(file: &[u8]) -> Result<Self, CertificateError> {
+        let mut all = Certificate::read_all(file)?.into_iter();
+        let leaf = all.next().ok_or(CertificateError::Damaged)?;
+        Ok(Self { leaf, chain: all.collect() })
+    }
+}
+
+impl Certificate {
+    /// All that a file holds, PEM or DER, in its order.
+    ///
+    /// # Errors
+    /// When there is none, or one that is damaged.
+    pub fn read_all(file: &[u8]) -> Result<Vec<Self>, CertificateError> {
+        // A SEQUENCE (X.690 §8.9) of more than 127 bytes.
+        if file.starts_with(&[0x30, 0x82]) {
+            return Self::from_der(file).map(|certificate| vec![certificate]);
+        }
+        pem::certificates(file).map_err(CertificateError::Pem)?.iter().map(|der| Self::from_der(der)).collect()
+    }
+
+    /// From DER.
+    ///
+    /// # Errors
+    /// When it is damaged, or something follows it.
+    pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
+        let parsed = x509_cert::Certificate::from_der(der).map_err(|_| CertificateError::Damaged)?;
+        Ok(Self { der: der.to_vec(), parsed })
+    }
+
+    /// In DER.
+    #[must_use]
+    pub fn as_der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// The public key that it certifies. `None` for what is neither RSA nor P-256 nor P-384.
+    #[must_use]
+    pub fn public_key(&self) -> Option<PublicKey> {
+        PublicKey::from_der(&self.parsed.tbs_certificate().subject_public_key_info().to_der().ok()?)
+    }
+
+    /// The serial number's bytes, big-endian, without the sign's zero.
+    #[must_use]
+    pub fn serial(&self) -> &[u8] {
+        let bytes = self.parsed.tbs_certificate().serial_number().as_bytes();
+        match bytes {
+            [0, rest @ ..] if !rest.is_empty() => rest,
+            bytes => bytes,
+        }
+    }
+
+    /// From when to when it is valid.
+    #[must_use]
+    pub fn validity(&self) -> (SystemTime, SystemTime) {
+        let validity = self.parsed.tbs_certificate().validity();
+        (SystemTime::UNIX_EPOCH + validity.not_before.to_unix_duration(), SystemTime::UNIX_EPOCH + validity.not_after.to_unix_duration())
+    }
+
+    /// SHA-256 of the DER: `x5t#S256` (RFC 7515 §4.1.8).
+    #[must_use]
+    pub fn sha256(&self) -> [u8; 32] {
+        Sha256::digest(&self.der).into()
+    }
+
+    /// The subject, as RFC 4514 writes names.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        self.parsed.tbs_certificate().subject().to_string()
+    }
+
+    /// The issuer, as RFC 4514 writes names.
+    #[must_use]
+    pub fn issuer(&self) -> String {
+        self.parsed.tbs_certificate().issuer().to_string()
+    }
+}
+
+/// Why a file holds no certificates.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateError {
+    /// No PEM file, or one without a certificate.
+    #[error(transparent)]
+    Pem(PemError),
+    /// Not the structure of a certificate.
+    #[error("a certificate is damaged")]
+    Damaged,
+}

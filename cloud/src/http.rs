@@ -1,0 +1,287 @@
+//! How the clouds are asked: over HTTPS, in one budget of time for all tries, each of which is signed anew.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Request, StatusCode, Uri, header};
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::CertificateDer;
+use tokio::time::Instant;
+
+use crate::CloudError;
+
+/// No answer that is waited for here is larger.
+const MAX_ANSWER: usize = 1024 * 1024;
+/// Below this, clocks count as equal: answers take their time, and fields tell whole seconds.
+const LEAST_SKEW: Duration = Duration::from_secs(30);
+
+/// How a service is reached.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// The certificates that are trusted; empty: the system's.
+    pub roots: Vec<CertificateDer<'static>>,
+    /// How long it may take until there are credentials, all tries together.
+    pub within: Duration,
+}
+
+/// A client of HTTPS services. Proxies are taken from the environment (`HTTPS_PROXY`, `NO_PROXY`), redirects are not followed: what is sent is
+/// for one service only. Plain HTTP is spoken to this machine only.
+#[derive(Clone, Debug)]
+pub struct Http {
+    client: reqwest::Client,
+    within: Duration,
+    clock: Arc<Clock>,
+}
+
+impl Http {
+    /// As told.
+    ///
+    /// # Errors
+    /// [`CloudError::Usage`] where there is no trusted certificate.
+    pub fn new(settings: HttpSettings) -> Result<Self, CloudError> {
+        let mut roots = RootCertStore::empty();
+        if settings.roots.is_empty() {
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        }
+        for root in settings.roots {
+            roots.add(root).map_err(|e| CloudError::Usage(format!("a trusted certificate cannot be used: {e}")))?;
+        }
+        if roots.is_empty() {
+            return Err(CloudError::Usage("no trusted certificate: name the service's CA, or install ca-certificates".into()));
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|e| CloudError::Usage(e.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let client = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("ekm-otp/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|e| CloudError::Usage(with_sources(&e)))?;
+        Ok(Self { client, within: settings.within, clock: Arc::default() })
+    }
+
+    /// The clock that what is sent is dated by.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Begins to ask `service`, which is named in errors.
+    #[must_use]
+    pub fn tries(&self, service: &str) -> Tries<'_> {
+        let waits =
+            ExponentialBuilder::new().with_jitter().with_min_delay(Duration::from_millis(200)).with_max_delay(Duration::from_secs(5));
+        Tries {
+            http: self,
+            service: service.to_owned(),
+            end: Instant::now() + self.within,
+            waits: waits.without_max_times().build(),
+            last: "it did not answer".into(),
+        }
+    }
+
+    async fn send(&self, request: Request<Bytes>) -> Result<Answer, reqwest::Error> {
+        let sent = SystemTime::now();
+        let mut response = self.client.execute(request.try_into()?).await?;
+        let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+        let mut body = BytesMut::new();
+        let mut is_whole = true;
+        while let Some(piece) = response.chunk().await? {
+            is_whole = body.len() + piece.len() <= MAX_ANSWER;
+            if !is_whole {
+                break;
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(Answer { status, headers, body: body.freeze(), is_whole, sent })
+    }
+}
+
+/// One question, asked until there is an answer or the time is over. Each try has a third of the time at most: a first one that hangs does not
+/// take all of it.
+#[derive(Debug)]
+pub struct Tries<'a> {
+    http: &'a Http,
+    service: String,
+    end: Instant,
+    waits: ExponentialBackoff,
+    last: String,
+}
+
+impl Tries<'_> {
+    /// Sends a request. `None`: the service was busy or did not answer; make the request anew, with a new date, and send that.
+    ///
+    /// # Errors
+    /// When the time is over, or trying again is of no use.
+    pub async fn send(&mut self, request: Request<Bytes>) -> Result<Option<Answer>, CloudError> {
+        let host = request.uri().host().unwrap_or_default();
+        if !self.service.ends_with(')') {
+            self.service = format!("{} ({host})", self.service);
+        }
+        must_be_protected(request.uri())?;
+        let left = self.end.saturating_duration_since(Instant::now()).min(self.http.within / 3);
+        let asked = match tokio::time::timeout(left, self.http.send(request)).await {
+            Err(_) => Err(format!("no answer within {left:.1?}")),
+            Ok(Err(e)) if is_final(&e) => {
+                return Err(CloudError::Unreachable { service: self.service.clone(), why: with_sources(&e.without_url()) });
+            }
+            Ok(Err(e)) => Err(with_sources(&e.without_url())),
+            Ok(Ok(answer)) => Ok(answer),
+        };
+        let retry_after = match asked {
+            Ok(answer) if !answer.is_whole => {
+                return Err(CloudError::Answer {
+                    service: self.service.clone(),
+                    wanted: "credentials",
+                    why: format!("more than {MAX_ANSWER} bytes"),
+                });
+            }
+            Ok(answer) if !answer.is_passing() => return Ok(Some(answer)),
+            Ok(answer) => {
+                self.last = format!("{} {}", answer.status, one_line(&String::from_utf8_lossy(&answer.body)));
+                answer.retry_after()
+            }
+            Err(why) => {
+                self.last = why;
+                None
+            }
+        };
+        let wait = self.waits.next().unwrap_or_default().max(retry_after.unwrap_or_default());
+        if Instant::now() + wait >= self.end {
+            return Err(CloudError::Deadline { service: self.service.clone(), within: self.http.within, last: self.last.clone() });
+        }
+        tokio::time::sleep(wait).await;
+        Ok(None)
+    }
+
+    /// Who is asked, for errors.
+    #[must_use]
+    pub fn service(&self) -> &str {
+        &self.service
+    }
+}
+
+/// Only TLS keeps what is sent from others, and tells who answers. On this machine there is nobody in between.
+fn must_be_protected(uri: &Uri) -> Result<(), CloudError> {
+    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+    let is_here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
+    match uri.scheme_str() {
+        Some("https") => Ok(()),
+        Some("http") if is_here => Ok(()),
+        _ => Err(CloudError::Usage(format!("{uri}: only https is spoken, but for http to this machine (localhost, 127.0.0.1, [::1])"))),
+    }
+}
+
+/// A certificate that is not trusted will not be later.
+fn is_final(error: &reqwest::Error) -> bool {
+    let mut at: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = at {
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return true;
+        }
+        at = error.source();
+    }
+    error.is_builder()
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut told = error.to_string();
+    let mut at = error.source();
+    while let Some(source) = at {
+        told = format!("{told}: {source}");
+        at = source.source();
+    }
+    told
+}
+
+/// What a service said, for one line of a message: without control characters, at most 300 characters.
+pub(crate) fn one_line(text: &str) -> String {
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    words.chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields.
+    pub headers: HeaderMap,
+    /// Its content.
+    pub body: Bytes,
+    is_whole: bool,
+    sent: SystemTime,
+}
+
+impl Answer {
+    /// Whether the same question may get another answer soon: throttled, or the service's own fault.
+    fn is_passing(&self) -> bool {
+        self.status == StatusCode::TOO_MANY_REQUESTS || self.status.is_server_error() && self.status != StatusCode::NOT_IMPLEMENTED
+    }
+
+    /// Retry-After (RFC 9110 §10.2.3).
+    fn retry_after(&self) -> Option<Duration> {
+        let value = self.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+        match value.parse() {
+            Ok(seconds) => Some(Duration::from_secs(seconds)),
+            Err(_) => httpdate::parse_http_date(value).ok()?.duration_since(SystemTime::now()).ok(),
+        }
+    }
+}
+
+/// The system's clock, corrected by what a service's Date told: clouds refuse what is dated some minutes off.
+#[derive(Debug, Default)]
+pub struct Clock {
+    /// Seconds that the system's clock is behind.
+    behind: AtomicI64,
+}
+
+impl Clock {
+    /// Now, corrected.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        let (now, behind) = (SystemTime::now(), self.behind.load(Ordering::Relaxed));
+        let by = Duration::from_secs(behind.unsigned_abs());
+        if behind < 0 { now - by } else { now + by }
+    }
+
+    /// Corrects it by an answer's Date (RFC 9110 §6.6.1). Says whether that changed anything: then what was dated by it may be asked once more.
+    pub fn correct(&self, answer: &Answer) -> bool {
+        let date = answer.headers.get(header::DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
+        let Some(date) = date else { return false };
+        // Between the two, by the system's clock, the Date was written: what lies outside of that is the skew.
+        let (from, to) = (answer.sent, SystemTime::now());
+        let behind = match (date.duration_since(to), from.duration_since(date)) {
+            (Ok(behind), _) => seconds(behind),
+            (_, Ok(ahead)) => -seconds(ahead),
+            _ => 0,
+        };
+        let before = self.behind.load(Ordering::Relaxed);
+        let is_new = (behind - before).unsigned_abs() > LEAST_SKEW.as_secs();
+        if is_new {
+            self.behind.store(behind, Ordering::Relaxed);
+        }
+        is_new
+    }
+
+    /// How the system's clock was found to be off, in words; `None` where it was not.
+    #[must_use]
+    pub fn told(&self) -> Option<String> {
+        let behind = self.behind.load(Ordering::Relaxed);
+        let side = if behind < 0 { "ahead of" } else { "behind" };
+        (behind != 0)
+            .then(|| format!("the clock of this machine is {} s {side} the service's; set it (timedatectl set-ntp true)", behind.abs()))
+    }
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,148 @@
+//! A small HTTP/1.1 server on loopback, for what SDKs ask a machine's metadata service.
+//!
+//! Whoever runs on this machine can connect; nobody else may be led here. So the Host is one of those that were named (a browser that a
+//! foreign page sends here by DNS rebinding names another), and what a proxy forwarded is refused.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// More at once are not answered until others have ended.
+const CONNECTIONS: usize = 64;
+/// Requests of SDKs have short bodies or none.
+const MAX_BODY: usize = 64 * 1024;
+const HEAD_WITHIN: Duration = Duration::from_secs(10);
+const BODY_WITHIN: Duration = Duration::from_secs(10);
+
+/// Answers requests.
+pub trait Handler: Send + Sync + 'static {
+    /// The answer. The request's Host was checked.
+    fn handle(&self, request: Request<Bytes>) -> impl Future<Output = Response<Bytes>> + Send;
+}
+
+/// A listener on loopback.
+#[derive(Debug)]
+pub struct Loopback {
+    listener: TcpListener,
+    address: SocketAddr,
+    hosts: Vec<String>,
+}
+
+impl Loopback {
+    /// Listens. `hosts` are answered besides `localhost` and the address itself, with any port; `hop_limit` is the IP time to live of answers: 1 and
+    /// they pass no router, not even the one between a container and its host.
+    ///
+    /// # Errors
+    /// When the address is not a loopback one, or cannot be had.
+    pub async fn bind(address: SocketAddr, hosts: &[&str], hop_limit: Option<u32>) -> Result<Self, LoopbackError> {
+        if !address.ip().is_loopback() {
+            return Err(LoopbackError::NotLoopback(address));
+        }
+        let failed = |error| LoopbackError::Listen { address, error };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        if let Some(hops) = hop_limit {
+            listener.set_ttl(hops).map_err(failed)?;
+        }
+        let address = listener.local_addr().map_err(failed)?;
+        let own = ["localhost".to_owned(), address.ip().to_string(), format!("[{}]", address.ip())];
+        Ok(Self { listener, address, hosts: own.into_iter().chain(hosts.iter().map(|host| (*host).to_owned())).collect() })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until dropped.
+    pub async fn serve<H: Handler>(self, handler: Arc<H>) -> Infallible {
+        let (hosts, places) = (Arc::new(self.hosts), Arc::new(Semaphore::new(CONNECTIONS)));
+        let mut connections = tokio::task::JoinSet::new();
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { unreachable!("the semaphore is never closed") };
+            while connections.try_join_next().is_some() {}
+            let stream = match self.listener.accept().await {
+                Ok((stream, _)) => stream,
+                // Out of descriptors, or the peer has left already: neither ends the server.
+                Err(_) => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            };
+            let (handler, hosts) = (Arc::clone(&handler), Arc::clone(&hosts));
+            connections.spawn(async move {
+                let service = service_fn(|request| answer(&*handler, &hosts, request));
+                let mut http = hyper::server::conn::http1::Builder::new();
+                http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_headers(64);
+                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+                drop(place);
+            });
+        }
+    }
+}
+
+async fn answer<H: Handler>(handler: &H, hosts: &[String], request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    Ok(match refused(request.headers(), hosts) {
+        Some(status) => plain(status),
+        None => {
+            let (head, body) = request.into_parts();
+            match tokio::time::timeout(BODY_WITHIN, Limited::new(body, MAX_BODY).collect()).await {
+                Ok(Ok(body)) => handler.handle(Request::from_parts(head, body.to_bytes())).await.map(Full::new),
+                Ok(Err(_)) => plain(StatusCode::PAYLOAD_TOO_LARGE),
+                Err(_) => plain(StatusCode::REQUEST_TIMEOUT),
+            }
+        }
+    })
+}
+
+fn refused(headers: &HeaderMap, hosts: &[String]) -> Option<StatusCode> {
+    let forwarded = ["x-forwarded-for", "forwarded", "via"].into_iter().any(|name| headers.contains_key(name));
+    let mut named = headers.get_all(header::HOST).iter();
+    let host = named.next().and_then(|host| host.to_str().ok()).map(without_port).filter(|_| named.next().is_none());
+    match host {
+        None => Some(StatusCode::BAD_REQUEST),
+        Some(host) if forwarded || !hosts.iter().any(|own| own.eq_ignore_ascii_case(host)) => Some(StatusCode::FORBIDDEN),
+        Some(_) => None,
+    }
+}
+
+fn without_port(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    }
+}
+
+fn plain(status: StatusCode) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(format!("{status}\n"))));
+    *response.status_mut() = status;
+    response
+}
+
+/// Why there is no listener.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoopbackError {
+    /// Credentials are handed out on this machine only.
+    #[error("{0} is no loopback address: credentials are handed out on this machine only (127.0.0.1, [::1])")]
+    NotLoopback(SocketAddr),
+    /// The address cannot be had.
+    #[error("cannot listen on {address}: {error}")]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        error: io::Error,
+    },
+}
