@@ -1,5 +1,9 @@
 //! AWS: session credentials from a long-lived secret, or from a certificate, whose key somebody else holds.
 
+mod canonical;
 mod credentials;
+mod sigv4;
 
+pub use canonical::{AmzDate, Canonical, EMPTY_SHA256, PathRules, Signable, UNSIGNED_PAYLOAD, sha256_hex};
 pub use credentials::SessionCredentials;
+pub use sigv4::{MAX_PRESIGNED, SECRET_PREFIX, Scope, Signatory, UnsignedRequest, UnsignedUrl};
