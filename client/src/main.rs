@@ -5,6 +5,7 @@
 
 mod cli;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -33,6 +34,10 @@ enum Command {
     /// Make, import, look at, use and guard keys.
     #[command(subcommand)]
     Key(Box<keys::KeyCommand>),
+    /// Credentials of AWS from keys in the TPM.
+    #[cfg(feature = "cloud")]
+    #[command(subcommand)]
+    Aws(cli::aws::AwsCommand),
     /// Look for what is wrong: the TPM; with --key, that key; with --url, the server and the way to it.
     ///
     /// One line for each check: ok, warning or problem, the check's name, what was found; below it, what to do. Nothing is changed, nothing
@@ -48,7 +53,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::try_parse_from(arguments()) {
         Ok(cli) => cli,
         Err(e) => return output::of_clap(&e),
     };
@@ -59,6 +64,16 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => output::of_error(&e),
     }
+}
+
+/// Those of the command line; in our own words where the program is called by the name of another.
+fn arguments() -> Vec<OsString> {
+    let given: Vec<OsString> = std::env::args_os().collect();
+    #[cfg(feature = "cloud")]
+    if given.first().is_some_and(|program| cli::aws::is_drop_in(std::path::Path::new(program))) {
+        return cli::aws::drop_in_arguments(given.into_iter());
+    }
+    given
 }
 
 impl Cli {
@@ -80,6 +95,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
             match cli.command {
                 Command::Get(args) => get::run(*args).await,
                 Command::Key(command) => keys::run(*command).await,
+                #[cfg(feature = "cloud")]
+                Command::Aws(command) => cli::aws::run(command).await,
                 Command::Doctor(args) => doctor::run(*args).await,
             }
         };

@@ -23,7 +23,7 @@ pub enum CloudError {
         why: String,
     },
     /// It did not answer in time, all tries taken together.
-    #[error("{service} gave no credentials within {within:?}: {last}")]
+    #[error("{service} gave nothing of use within {within:?}: {last}")]
     Deadline {
         /// Which, with its host.
         service: String,

@@ -13,8 +13,10 @@ use tokio::time::Instant;
 
 use crate::CloudError;
 
-/// No answer that is waited for here is larger.
-const MAX_ANSWER: usize = 1024 * 1024;
+/// Credentials and tokens are never larger.
+const MAX_CREDENTIALS: usize = 1024 * 1024;
+/// What a service hands out otherwise, as a whole.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
 /// Below this, clocks count as equal: answers take their time, and fields tell whole seconds.
 const LEAST_SKEW: Duration = Duration::from_secs(30);
 
@@ -78,23 +80,17 @@ impl Http {
     pub fn tries(&self, service: &str) -> Tries<'_> {
         let waits =
             ExponentialBuilder::new().with_jitter().with_min_delay(Duration::from_millis(200)).with_max_delay(Duration::from_secs(5));
-        Tries {
-            http: self,
-            service: service.to_owned(),
-            end: Instant::now() + self.within,
-            waits: waits.without_max_times().build(),
-            last: "it did not answer".into(),
-        }
+        Tries { http: self, service: service.to_owned(), end: Instant::now() + self.within, waits: waits.without_max_times().build() }
     }
 
-    async fn send(&self, request: Request<Bytes>) -> Result<Answer, reqwest::Error> {
+    async fn send(&self, request: Request<Bytes>, limit: usize) -> Result<Answer, reqwest::Error> {
         let sent = SystemTime::now();
         let mut response = self.client.execute(request.try_into()?).await?;
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
         let mut body = BytesMut::new();
         let mut is_whole = true;
         while let Some(piece) = response.chunk().await? {
-            is_whole = body.len() + piece.len() <= MAX_ANSWER;
+            is_whole = body.len() + piece.len() <= limit;
             if !is_whole {
                 break;
             }
@@ -112,7 +108,6 @@ pub struct Tries<'a> {
     service: String,
     end: Instant,
     waits: ExponentialBackoff,
-    last: String,
 }
 
 impl Tries<'_> {
@@ -121,13 +116,9 @@ impl Tries<'_> {
     /// # Errors
     /// When the time is over, or trying again is of no use.
     pub async fn send(&mut self, request: Request<Bytes>) -> Result<Option<Answer>, CloudError> {
-        let host = request.uri().host().unwrap_or_default();
-        if !self.service.ends_with(')') {
-            self.service = format!("{} ({host})", self.service);
-        }
-        must_be_protected(request.uri())?;
+        self.begin(&request)?;
         let left = self.end.saturating_duration_since(Instant::now()).min(self.http.within / 3);
-        let asked = match tokio::time::timeout(left, self.http.send(request)).await {
+        let asked = match tokio::time::timeout(left, self.http.send(request, MAX_CREDENTIALS)).await {
             Err(_) => Err(format!("no answer within {left:.1?}")),
             Ok(Err(e)) if is_final(&e) => {
                 return Err(CloudError::Unreachable { service: self.service.clone(), why: with_sources(&e.without_url()) });
@@ -135,30 +126,59 @@ impl Tries<'_> {
             Ok(Err(e)) => Err(with_sources(&e.without_url())),
             Ok(Ok(answer)) => Ok(answer),
         };
-        let retry_after = match asked {
-            Ok(answer) if !answer.is_whole => {
-                return Err(CloudError::Answer {
-                    service: self.service.clone(),
-                    wanted: "credentials",
-                    why: format!("more than {MAX_ANSWER} bytes"),
-                });
+        match asked {
+            Ok(answer) if !answer.is_whole => Err(self.too_long(MAX_CREDENTIALS)),
+            Ok(answer) if !answer.is_passing() => Ok(Some(answer)),
+            Ok(answer) => self.wait(&answer).await.map(|()| None),
+            Err(why) => self.wait_after(why, None).await.map(|()| None),
+        }
+    }
+
+    /// Sends a request that may be made once only, and takes whatever comes, in all the time that there is.
+    ///
+    /// # Errors
+    /// When nothing comes.
+    pub async fn once(&mut self, request: Request<Bytes>) -> Result<Answer, CloudError> {
+        self.begin(&request)?;
+        let left = self.end.saturating_duration_since(Instant::now());
+        match tokio::time::timeout(left, self.http.send(request, MAX_ANSWER)).await {
+            Ok(Ok(answer)) if answer.is_whole => Ok(answer),
+            Ok(Ok(_)) => Err(self.too_long(MAX_ANSWER)),
+            Ok(Err(e)) => Err(CloudError::Unreachable { service: self.service.clone(), why: with_sources(&e.without_url()) }),
+            Err(_) => {
+                Err(CloudError::Deadline { service: self.service.clone(), within: self.http.within, last: "it has not answered".into() })
             }
-            Ok(answer) if !answer.is_passing() => return Ok(Some(answer)),
-            Ok(answer) => {
-                self.last = format!("{} {}", answer.status, one_line(&String::from_utf8_lossy(&answer.body)));
-                answer.retry_after()
-            }
-            Err(why) => {
-                self.last = why;
-                None
-            }
-        };
-        let wait = self.waits.next().unwrap_or_default().max(retry_after.unwrap_or_default());
+        }
+    }
+
+    fn begin(&mut self, request: &Request<Bytes>) -> Result<(), CloudError> {
+        must_be_protected(request.uri())?;
+        if !self.service.ends_with(')') {
+            self.service = format!("{} ({})", self.service, request.uri().host().unwrap_or_default());
+        }
+        Ok(())
+    }
+
+    fn too_long(&self, limit: usize) -> CloudError {
+        CloudError::Answer { service: self.service.clone(), wanted: "an answer", why: format!("more than {limit} bytes") }
+    }
+
+    /// Waits before the next try: as long as the answer wants, where it says so.
+    ///
+    /// # Errors
+    /// When that is longer than there is time.
+    pub async fn wait(&mut self, answer: &Answer) -> Result<(), CloudError> {
+        let why = format!("{} {}", answer.status, one_line(&String::from_utf8_lossy(&answer.body)));
+        self.wait_after(why, answer.retry_after()).await
+    }
+
+    async fn wait_after(&mut self, why: String, at_least: Option<Duration>) -> Result<(), CloudError> {
+        let wait = self.waits.next().unwrap_or_default().max(at_least.unwrap_or_default());
         if Instant::now() + wait >= self.end {
-            return Err(CloudError::Deadline { service: self.service.clone(), within: self.http.within, last: self.last.clone() });
+            return Err(CloudError::Deadline { service: self.service.clone(), within: self.http.within, last: why });
         }
         tokio::time::sleep(wait).await;
-        Ok(None)
+        Ok(())
     }
 
     /// Who is asked, for errors.

@@ -1,10 +1,11 @@
 //! Flags that several commands share: which TPM, which key, and what it takes to use it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use ekm_otp_tpm::{KeyFile, KeySource, Parent, PcrSelection, Policy, PrimaryAlgorithm, Settings, Tcti, TpmHandle};
+use ekm_otp_tpm::{KeyFile, KeySource, Parent, Password, PcrSelection, Policy, PrimaryAlgorithm, Settings, Tcti, TpmHandle};
 
 use super::error::CliError;
 use super::password::{self, Asked};
@@ -25,8 +26,14 @@ pub(crate) struct TpmArgs {
     parent_password_file: Option<PathBuf>,
     /// Salt sessions with the TPM's endorsement key, and only if that has this name, as `key ek-name` prints it: then nobody on the bus can
     /// pretend to be the TPM
-    #[arg(long, value_name = "HEX", value_parser = name)]
+    #[arg(long, aliases = ["tpm-session-encrypt-with-name"], value_name = "HEX", value_parser = name)]
     session_key_name: Option<Name>,
+    /// The password of a persistent parent, where a command has a flag of its own for it.
+    #[arg(skip)]
+    pub(super) parent_password: Option<Password>,
+    /// How long an answer may take, likewise.
+    #[arg(skip)]
+    pub(super) deadline: Option<Duration>,
 }
 
 /// The name of a key in the TPM, from hexadecimal digits.
@@ -69,11 +76,18 @@ impl TpmArgs {
         let parent = Asked { flag: "--parent-password-file", variable: "TPM_PARENT_AUTH", prompt: "Password of the parent key" };
         let settings = Settings {
             owner_password: password::given(owner, self.owner_password_file.as_deref())?,
-            parent_password: password::given(parent, self.parent_password_file.as_deref())?,
+            parent_password: match &self.parent_password {
+                Some(password) => Some(password.clone()),
+                None => password::given(parent, self.parent_password_file.as_deref())?,
+            },
             session_key_name: self.session_key_name.clone().map(|name| name.0),
             kept_primaries,
         };
-        Ok(TpmHandle::open_with(self.tcti()?, settings)?)
+        let tpm = TpmHandle::open_with(self.tcti()?, settings)?;
+        Ok(match self.deadline {
+            Some(deadline) => tpm.with_deadline(deadline),
+            None => tpm,
+        })
     }
 }
 
@@ -93,6 +107,9 @@ pub(crate) struct UseKeyArgs {
     pub(super) parent_template: Option<PrimaryAlgorithm>,
     #[command(flatten)]
     pub(crate) tpm: TpmArgs,
+    /// The key's password, where a command has a flag of its own for it.
+    #[arg(skip)]
+    pub(super) password: Option<Password>,
 }
 
 /// `--key`: a file, `handle:0x81…`, `handle:0x81…=NAME`, or `handle:0x81…=FILE`.
@@ -162,7 +179,10 @@ impl UseKeyArgs {
 
     /// The key with all that it takes to use it. A password that was not given is asked for where it may have one.
     pub(crate) async fn source(&self, key: &KeyRef, tpm: &TpmHandle) -> Result<KeySource, CliError> {
-        let given = password::given(Self::PASSWORD, self.password_file.as_deref())?;
+        let given = match &self.password {
+            Some(password) => Some(password.clone()),
+            None => password::given(Self::PASSWORD, self.password_file.as_deref())?,
+        };
         let (source, may_need_password) = match key {
             KeyRef::Handle(handle, name) => {
                 let policy = match &self.pcrs {

@@ -35,7 +35,7 @@ pub(crate) struct CreateArgs {
 #[derive(Args, Debug)]
 pub(crate) struct ImportArgs {
     /// The file with the secret of an HMAC key; - is standard input
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["pem", "duplicate"], conflicts_with_all = ["pem", "duplicate"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["pem", "duplicate", "aws_secret_file"], conflicts_with_all = ["pem", "duplicate"])]
     secret_file: Option<PathBuf>,
     /// How the secret stands in its file
     #[arg(long, value_enum, default_value_t)]
@@ -43,6 +43,9 @@ pub(crate) struct ImportArgs {
     /// The file with a private key: PKCS#8, PKCS#1 or SEC 1, not encrypted; RSA of 2048 or 3072 bits, P-256 or P-384
     #[arg(long, value_name = "FILE", conflicts_with = "duplicate")]
     pem: Option<PathBuf>,
+    /// The file with a secret access key of AWS, which is put into the TPM with the prefix AWS4 that signing wants; - is standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["secret_file", "pem", "duplicate"])]
+    aws_secret_file: Option<PathBuf>,
     /// The file with a key that another TPM encrypted to this one (`key duplicate`). It keeps its password
     #[arg(long, value_name = "FILE", conflicts_with_all = ["password_file", "ask_password", "pcrs", "movable"])]
     duplicate: Option<PathBuf>,
@@ -185,6 +188,17 @@ pub(crate) async fn import(args: ImportArgs) -> Result<(), CliError> {
         let duplicate = moving::read_duplicate(path)?;
         let key_out = PrivateFile::create(&args.key.out)?;
         let key = args.key.tpm.open()?.import_duplicate(args.key.parent(), duplicate).await?;
+        return write_key(key_out, &args.key.described(key), &args.key);
+    }
+    if let Some(path) = &args.aws_secret_file {
+        let secret = secret_file::aws_secret(path).await?;
+        let new = args.key.new_key(KeyKind::HmacSha256).await?;
+        let key_out = PrivateFile::create(&args.key.out)?;
+        let key = args.key.open_for_new().await?.create_hmac_key(new, secret).await?;
+        note!(
+            "put the secret access key into the TPM. Whoever has {} still has it: once the key works (`aws whoami`), delete it",
+            shown(path)
+        );
         return write_key(key_out, &args.key.described(key), &args.key);
     }
     let (key_out, key) = match (&args.secret_file, &args.pem) {

@@ -2,6 +2,8 @@
 
 mod arguments;
 #[cfg(feature = "cloud")]
+pub(crate) mod aws;
+#[cfg(feature = "cloud")]
 mod cloud;
 mod create;
 mod credential;

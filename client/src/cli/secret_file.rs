@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 use super::error::CliError;
-use super::output;
+use super::output::{self, note};
 use super::shown::shown;
 
 /// How a secret stands in a file.
@@ -55,6 +55,35 @@ fn read_blocking(path: &Path, format: SecretFormat, weak: bool, profile: Profile
     let bytes = if profile == Profile::Go { Secret::fold(bytes) } else { bytes };
     let secret = if weak { Secret::weak(bytes) } else { Secret::new(bytes) };
     secret.map_err(|e| CliError::Usage(format!("{shown}: {e}")))
+}
+
+/// What stands before a secret access key of AWS where it is an HMAC key (AWS Signature Version 4).
+const AWS_PREFIX: &str = "AWS4";
+/// The length of a secret access key.
+const AWS_SECRET_LEN: usize = 40;
+
+/// Reads a secret access key of AWS, and puts the prefix before it.
+pub(crate) async fn aws_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    let path = path.to_owned();
+    // Standard input may never end: a signal must still be heard.
+    let reading = tokio::task::spawn_blocking(move || {
+        let bytes = read_private(&path, "a secret access key", 4096)?;
+        let shown = if path == Path::new("-") { "standard input".to_owned() } else { shown(&path) };
+        let word = one_word(&bytes, &shown)?;
+        let is_one = word.len() >= 16 && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"/+=".contains(&b));
+        if !is_one {
+            return Err(CliError::Usage(format!(
+                "{shown}: a secret access key is one word of letters, digits, / and +, and stands alone in its file (of the console's CSV file it \
+                 is the second field of the second line)"
+            )));
+        }
+        if word.starts_with(AWS_PREFIX) && word.len() > AWS_SECRET_LEN {
+            note!("ekm-otp-client: warning: {shown} begins with {AWS_PREFIX} already: it is not put before it once more");
+            return Ok(Zeroizing::new(word.as_bytes().to_vec()));
+        }
+        Ok(Zeroizing::new([AWS_PREFIX.as_bytes(), word.as_bytes()].concat()))
+    });
+    reading.await.unwrap_or_else(|e| Err(CliError::Other(format!("reading the secret failed: {e}"))))
 }
 
 /// The text without white space and byte order mark: openssl and xxd write long ones in several lines.

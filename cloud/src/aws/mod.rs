@@ -2,8 +2,15 @@
 
 mod canonical;
 mod credentials;
+mod endpoint;
+mod hints;
+mod request;
 mod sigv4;
+mod sts;
 
 pub use canonical::{AmzDate, Canonical, EMPTY_SHA256, PathRules, Signable, UNSIGNED_PAYLOAD, sha256_hex};
 pub use credentials::SessionCredentials;
+pub use endpoint::StsEndpoint;
+pub use request::{presign_url, sign_request};
 pub use sigv4::{MAX_PRESIGNED, SECRET_PREFIX, Scope, Signatory, UnsignedRequest, UnsignedUrl};
+pub use sts::{AssumeRole, CallerIdentity, GetSessionToken, Mfa, Sts};
