@@ -17,6 +17,12 @@ use super::shown::shown;
 /// A private key in a PEM file is not longer.
 const MAX_PEM: usize = 64 * 1024;
 
+/// What comes from a cloud lies in this process's memory: it is written into no core file, and no other process of this user reads it (prctl(2),
+/// PR_SET_DUMPABLE). Where the system refuses, it does not matter to the work.
+pub(crate) fn keep_out_of_cores() {
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
 /// The key in the TPM.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Key")]

@@ -1,6 +1,8 @@
 //! Real parts for the client's tests: a software TPM, certificates, the server's binary. All secrets are test data.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod cloud;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;

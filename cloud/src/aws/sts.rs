@@ -224,9 +224,16 @@ fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
 
 /// Code and message of an error.
 fn refusal(answer: &Answer) -> (String, String) {
+    // In a list, where it comes from what stands before the service.
     #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
     struct ErrorResponse {
-        #[serde(rename = "Error")]
+        error: Option<Error>,
+        errors: Option<Errors>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Errors {
         error: Error,
     }
     #[derive(Deserialize)]
@@ -236,9 +243,10 @@ fn refusal(answer: &Answer) -> (String, String) {
         #[serde(default)]
         message: String,
     }
-    match read::<ErrorResponse>(&answer.body) {
-        Ok(ErrorResponse { error }) => (one_line(&error.code), one_line(&error.message)),
-        Err(_) => (answer.status.to_string(), one_line(&String::from_utf8_lossy(&answer.body))),
+    let response = read::<ErrorResponse>(&answer.body).ok();
+    match response.and_then(|response| response.error.or(response.errors.map(|errors| errors.error))) {
+        Some(error) => (one_line(&error.code), one_line(&error.message)),
+        None => (answer.status.to_string(), one_line(&String::from_utf8_lossy(&answer.body))),
     }
 }
 

@@ -1,0 +1,552 @@
+//! Credentials of AWS from a secret access key in the TPM: against moto, which verifies signatures by itself, against an STS of our own in Python, which lets
+//! botocore verify them and fails as it is told to, and with boto3 and the AWS CLI as users. All names, keys and secrets are test data.
+
+mod common;
+#[allow(dead_code, reason = "each test file uses its part")]
+#[path = "../../tpm/tests/relay/mod.rs"]
+mod relay;
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use common::cloud::{PYTHON, Peer, python};
+use common::{Bench, CLIENT, mode_of, text, write_private};
+use ekm_otp_swtpm::Tap;
+use relay::{Act, CC_HMAC, Relay};
+use serde_json::Value;
+
+const ID: &str = "AKIATESTTESTTESTTEST";
+const SECRET: &str = "test/data/only+0123456789abcdefghijklmno";
+const ROLE: &str = "arn:aws:iam::123456789012:role/app";
+
+/// A software TPM with a user's secret in `aws.pem`, and at 0x81010002.
+fn bench(secret: &str) -> Bench {
+    let bench = Bench::new();
+    write_private(&bench.path("secret"), secret);
+    let made = bench.client(&["key", "import", "--kid", ID, "--aws-secret-file", "secret", "--out", "aws.pem"]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let kept = bench.client(&["key", "persist", "--key", "aws.pem", "--handle", "0x81010002"]);
+    assert!(kept.status.success(), "{}", text(&kept.stderr));
+    bench
+}
+
+fn sts(bench: &Bench, flags: &[&str]) -> Peer {
+    Peer::start("aws/sts.py", flags, bench.swtpm.dir())
+}
+
+/// `aws COMMAND`, with the key in `aws.pem`.
+fn aws(bench: &Bench, sts: &Peer, command: &str, flags: &[&str]) -> Output {
+    aws_of(bench, &bench.swtpm.tcti(), sts, command, flags)
+}
+
+fn aws_of(bench: &Bench, tcti: &str, sts: &Peer, command: &str, flags: &[&str]) -> Output {
+    let url = sts.url("http");
+    let own = ["aws", command, "--aws-access-key-id", ID, "--key", "aws.pem", "--endpoint", &url];
+    bench.client_with(&[&own[..], flags].concat(), tcti)
+}
+
+fn control(sts: &Peer, what: &str) {
+    let code = "import sys, urllib.request as r; r.urlopen(sys.argv[1] + '/control', sys.argv[2].encode())";
+    let set = python(code, &[&sts.url("http"), what], &[], Path::new("."));
+    assert!(set.status.success(), "{}", text(&set.stderr));
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{:?}: {}", output.status.code(), text(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON and nothing else")
+}
+
+/// Exit code, and what was told, which is one line.
+fn failed(output: &Output) -> (Option<i32>, String) {
+    assert!(!output.status.success() && output.stdout.is_empty(), "{}", text(&output.stdout));
+    let told = text(&output.stderr);
+    assert_eq!(told.lines().count(), 1, "{told}");
+    (output.status.code(), told)
+}
+
+#[test]
+fn moto_verifies_what_is_signed_in_the_tpm() {
+    let start = Bench::new();
+    let moto = Peer::start("aws/moto_server.py", &[], start.swtpm.dir());
+    let user: Value = serde_json::from_str(&moto.first).expect("JSON");
+    let user = |name: &str| user[name].as_str().map_or_else(|| user[name].to_string(), str::to_owned);
+    let bench = bench(&user("secret"));
+    let url = format!("http://127.0.0.1:{}", user("port"));
+    let (id, role) = (user("id"), user("role"));
+    let call = |id: &str, flags: &[&str]| {
+        let own = ["--aws-access-key-id", id, "--key", "aws.pem", "--endpoint", &url, "--aws-region", "us-east-1"];
+        bench.client(&[&["aws"], flags, &own[..]].concat())
+    };
+    let told = call(&id, &["whoami", "--by", "direct"]);
+    assert!(text(&told.stdout).contains(":user/test"), "{}", text(&told.stderr));
+    // A role's session can be used at moto; it answers GetSessionToken with a fixed one that it does not know itself.
+    let told = call(&id, &["whoami", "--by", "role", "--aws-arn", &role]);
+    assert!(text(&told.stdout).contains(":assumed-role/app/ekm-otp "), "{}", text(&told.stderr));
+    let made = json(&call(&id, &["process"]));
+    assert_eq!((&made["Version"], made["AccessKeyId"].as_str()), (&Value::from(1), Some("AKIAIOSFODNN7EXAMPLE")));
+
+    // An unknown key, and another secret.
+    let (code, told) = failed(&call("AKIAUNKNOWNUNKNOWN00", &["process"]));
+    assert_eq!(code, Some(77));
+    assert!(told.contains("InvalidClientTokenId") && told.contains("no such access key"), "{told}");
+    write_private(&bench.path("other"), "another secret".replace(' ', "0").repeat(2).as_str());
+    let made = bench.client(&["key", "import", "--kid", ID, "--aws-secret-file", "other", "--out", "other.pem"]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let own = ["aws", "process", "--aws-access-key-id", &id, "--key", "other.pem", "--endpoint", &url, "--aws-region", "us-east-1"];
+    let (code, told) = failed(&bench.client(&own));
+    assert_eq!(code, Some(77));
+    assert!(told.contains("SignatureDoesNotMatch") && told.contains("AWS4") && told.contains("another secret than"), "{told}");
+}
+
+#[test]
+fn a_body_that_is_changed_on_its_way_is_refused() {
+    let start = Bench::new();
+    let moto = Peer::start("aws/moto_server.py", &[], start.swtpm.dir());
+    let user: Value = serde_json::from_str(&moto.first).expect("JSON");
+    let bench = bench(user["secret"].as_str().expect("a secret"));
+    // Passes a request on, with one letter of the body changed if it is told to.
+    let code = "
+import http.client, http.server, sys
+class Relay(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers['Content-Length'])).replace(*(word.encode() for word in sys.argv[2:4]))
+        there = http.client.HTTPConnection('127.0.0.1', int(sys.argv[1]))
+        there.request('POST', self.path, body, dict(self.headers))
+        answer = there.getresponse()
+        self.send_response(answer.status); self.end_headers(); self.wfile.write(answer.read())
+server = http.server.HTTPServer(('127.0.0.1', 0), Relay)
+print(server.server_address[1], flush=True)
+server.serve_forever()
+";
+    for (from, to, is_taken) in [("app", "app", true), ("app", "apq", false)] {
+        let mut relay = Command::new(&*PYTHON);
+        relay.args(["-c", code, &user["port"].to_string(), from, to]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut relay = relay.spawn().expect("Python");
+        let mut port = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(relay.stdout.take().expect("its output")), &mut port).expect("a port");
+        let url = format!("http://localhost:{}", port.trim());
+        let id = user["id"].as_str().expect("an id");
+        let own = ["aws", "process", "--aws-access-key-id", id, "--key", "aws.pem", "--endpoint", &url, "--aws-region", "us-east-1"];
+        // moto looks at Host, which the relay passes on as it was signed.
+        let made = bench.client(&[&own[..], &["--aws-arn", user["role"].as_str().expect("a role")]].concat());
+        let _ = relay.kill();
+        let _ = relay.wait();
+        assert_eq!(made.status.success(), is_taken, "{}", text(&made.stderr));
+        assert!(is_taken || text(&made.stderr).contains("SignatureDoesNotMatch"), "{}", text(&made.stderr));
+    }
+}
+
+#[test]
+fn who_one_is_is_told_in_the_three_ways() {
+    let bench = bench(SECRET);
+    let sts = sts(&bench, &[]);
+    let told = text(&aws(&bench, &sts, "whoami", &["--roleARN", ROLE, "--role_session_name", "me"]).stdout);
+    let told: Vec<_> = told.lines().map(|line| line.split_whitespace().rev().nth(2).expect("an ARN")).collect();
+    let user = "arn:aws:iam::123456789012:user/test";
+    assert_eq!(told, [user, user, "arn:aws:sts::123456789012:assumed-role/app/me"]);
+}
+
+/// The seed's four profiles, with the path to a link to the client.
+fn profiles(bench: &Bench) -> Vec<&'static str> {
+    symlink(CLIENT, bench.path("aws-tpm-process-credential")).expect("a link");
+    let (program, pem) = (bench.path("aws-tpm-process-credential"), bench.path("aws.pem"));
+    let (program, file) = (program.display(), format!("--credential-file={}", pem.display()));
+    let handle = "--persistentHandle=0x81010002";
+    let profiles = [
+        ("sessiontoken", handle, ""),
+        ("assumerole", handle, " --aws-arn=\"arn:aws:iam::123456789012:role/app\""),
+        ("sessiontokenfile", &file, ""),
+        ("assumerolefile", &file, " --aws-arn=\"arn:aws:iam::123456789012:role/app\""),
+    ];
+    let text: String = profiles
+        .iter()
+        .map(|(name, key, arn)| {
+            let assume = !arn.is_empty();
+            format!(
+                "[profile {name}]\ncredential_process = {program} {arn} --aws-region=us-east-1 --aws-session-name=mysession \
+                 --assumeRole={assume} {key} --aws-access-key-id={ID} --duration=3600 \n\n"
+            )
+        })
+        .collect();
+    fs::write(bench.path("config"), text).expect("writing");
+    profiles.map(|(name, ..)| name).to_vec()
+}
+
+#[test]
+fn boto3_and_the_aws_cli_run_with_the_profiles_of_the_go_original_across_an_expiry() {
+    let bench = bench(SECRET);
+    let sts = sts(&bench, &["--lifetime", "2"]);
+    let (url, config, tcti) = (sts.url("http"), bench.path("config").display().to_string(), bench.swtpm.tcti());
+    let variables = [
+        ("AWS_CONFIG_FILE", config.as_str()),
+        ("AWS_ENDPOINT_URL_STS", &url),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+        ("TPM2TOOLS_TCTI", &tcti),
+    ];
+    let code = "
+import sys, time, boto3
+for profile in sys.argv[1:]:
+    session = boto3.Session(profile_name=profile)
+    for _ in range(2):
+        print(profile, session.client('sts').get_caller_identity()['Arn'])
+        time.sleep(2.5)
+";
+    let names = profiles(&bench);
+    let ran = python(code, &names, &variables, bench.swtpm.dir());
+    assert!(ran.status.success(), "{}", text(&ran.stderr));
+    let expected: String = names
+        .iter()
+        .map(|name| {
+            let arn =
+                if name.starts_with("assume") { "sts::123456789012:assumed-role/app/mysession" } else { "iam::123456789012:user/test" };
+            format!("{name} arn:aws:{arn}\n").repeat(2)
+        })
+        .collect();
+    assert_eq!(text(&ran.stdout), expected);
+    for name in names {
+        let cli = PYTHON.with_file_name("aws");
+        let ran = Command::new(cli).args(["sts", "get-caller-identity", "--profile", name]).envs(variables).output().expect("the AWS CLI");
+        assert_eq!(json(&ran)["Account"], "123456789012", "{name}");
+    }
+}
+
+#[test]
+fn every_parameter_of_a_session_reaches_aws() {
+    let bench = bench(SECRET);
+    let sts = sts(&bench, &[]);
+    fs::write(bench.path("policy.json"), "{\"Version\": \"2012-10-17\"}").expect("writing");
+    let role = [
+        "--aws-arn",
+        ROLE,
+        "--aws-session-name",
+        "me@here",
+        "--duration",
+        "15m",
+        "--tags",
+        "team=blue,stage=a b*~",
+        "--transitive-tag-keys",
+        "team",
+        "--external-id",
+        "x:1",
+        "--session-policy-file",
+        "policy.json",
+        "--session-policy-arn",
+        "arn:aws:iam::aws:policy/A",
+        "--source-identity",
+        "alice",
+        "--mfa-serial",
+        "arn:aws:iam::123456789012:mfa/alice",
+        "--mfa-code",
+        "123456",
+    ];
+    json(&aws(&bench, &sts, "process", &role));
+    json(&aws(&bench, &sts, "process", &["--get_session_token=True", "--duration_seconds", "900"]));
+    let told = sts.told();
+    let form = |line: &str| serde_json::from_str::<Value>(line.splitn(3, ' ').nth(2).expect("a form")).expect("JSON");
+    assert_eq!(
+        form(&told[0]),
+        serde_json::json!({
+            "Action": "AssumeRole", "Version": "2011-06-15", "RoleArn": ROLE, "RoleSessionName": "me@here", "DurationSeconds": "900",
+            "Tags.member.1.Key": "team", "Tags.member.1.Value": "blue", "Tags.member.2.Key": "stage", "Tags.member.2.Value": "a b*~",
+            "TransitiveTagKeys.member.1": "team", "ExternalId": "x:1", "Policy": "{\"Version\": \"2012-10-17\"}",
+            "PolicyArns.member.1.arn": "arn:aws:iam::aws:policy/A", "SourceIdentity": "alice",
+            "SerialNumber": "arn:aws:iam::123456789012:mfa/alice", "TokenCode": "123456",
+        })
+    );
+    assert_eq!(form(&told[1]), serde_json::json!({"Action": "GetSessionToken", "Version": "2011-06-15", "DurationSeconds": "900"}));
+}
+
+#[test]
+fn one_tpm_command_makes_credentials_and_none_goes_out_while_they_are_kept() {
+    let bench = bench(SECRET);
+    let sts = sts(&bench, &[]);
+    let (tap, runtime) = (Tap::on(&bench.swtpm), bench.path("runtime"));
+    fs::create_dir(&runtime).expect("a folder");
+    let process = |flags: &[&str]| {
+        let mut client = common::client();
+        client.args(["aws", "process", "--aws-access-key-id", ID, "--key", "aws.pem", "--endpoint", &sts.url("http")]).args(flags);
+        client.current_dir(bench.swtpm.dir()).env("TPM2TOOLS_TCTI", tap.tcti()).env("XDG_RUNTIME_DIR", &runtime);
+        client.output().expect("the client")
+    };
+    json(&process(&[]));
+    let seen = tap.take();
+    assert_eq!(seen.commands.iter().filter(|command| **command == CC_HMAC).count(), 1);
+    assert!(!seen.shows(SECRET.as_bytes()), "the secret is on the bus");
+    // kDate, good for all of today: encrypted, too.
+    let day = json(&python_json(&["-c", DAY_KEY, SECRET]));
+    for day in day.as_array().expect("days") {
+        let key: Vec<u8> = day.as_array().expect("bytes").iter().map(|byte| byte.as_u64().expect("a byte") as u8).collect();
+        assert!(!seen.shows(&key), "kDate is on the bus");
+    }
+
+    let first = json(&process(&["--cache"]));
+    let _ = (tap.take(), sts.told());
+    for _ in 0..3 {
+        assert_eq!(json(&process(&["--cache"])), first);
+    }
+    assert!(tap.take().commands.is_empty() && sts.told().is_empty(), "the TPM and AWS are left alone");
+    let other = json(&process(&["--cache", "--aws-arn", ROLE]));
+    assert_ne!(other["AccessKeyId"], first["AccessKeyId"], "what is kept is for one role");
+    for file in fs::read_dir(runtime.join("ekm-otp")).expect("the folder") {
+        let path = file.expect("a file").path();
+        assert_eq!(mode_of(&path), 0o600, "{}", path.display());
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).expect("chmod");
+    }
+    assert_ne!(json(&process(&["--cache"])), first, "what others can read is not believed");
+}
+
+/// kDate of yesterday, today and tomorrow, by Python.
+const DAY_KEY: &str = "
+import datetime, hashlib, hmac, json, sys
+days = [datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=n) for n in (-1, 0, 1)]
+print(json.dumps([list(hmac.digest(b'AWS4' + sys.argv[1].encode(), day.strftime('%Y%m%d').encode(), 'sha256')) for day in days]))
+";
+
+fn python_json(arguments: &[&str]) -> Output {
+    Command::new(&*PYTHON).args(arguments).stdin(Stdio::null()).output().expect("Python")
+}
+
+#[test]
+fn a_hundred_commands_that_share_a_cache_cost_one_call() {
+    let bench = bench(SECRET);
+    let sts = sts(&bench, &[]);
+    let runtime = bench.path("runtime");
+    fs::create_dir(&runtime).expect("a folder");
+    let config = format!(
+        "[profile tpm]\ncredential_process = {CLIENT} aws process --cache --aws-access-key-id {ID} --key {}\n",
+        bench.path("aws.pem").display()
+    );
+    fs::write(bench.path("config"), config).expect("writing");
+    // Ten processes at a time, all of which find nothing at first; then the AWS CLI.
+    let script = format!(
+        "seq 90 | xargs -P 10 -I % {CLIENT} aws process --cache --aws-access-key-id {ID} --key {} > made && \
+         for n in 1 2 3 4 5 6 7 8 9 10; do {} sts get-caller-identity --profile tpm > who || exit 1; done",
+        bench.path("aws.pem").display(),
+        PYTHON.with_file_name("aws").display()
+    );
+    let ran = Command::new("sh")
+        .args(["-ec", &script])
+        .env("XDG_RUNTIME_DIR", &runtime)
+        .env("AWS_CONFIG_FILE", bench.path("config"))
+        .env("AWS_ENDPOINT_URL_STS", sts.url("http"))
+        .env("AWS_DEFAULT_REGION", "us-east-1")
+        .env("TPM2TOOLS_TCTI", bench.swtpm.tcti())
+        .current_dir(bench.swtpm.dir())
+        .output()
+        .expect("a shell");
+    assert!(ran.status.success(), "{}", text(&ran.stderr));
+    let told = sts.told();
+    let calls = |action: &str| told.iter().filter(|line| line.starts_with(action)).count();
+    assert_eq!((calls("GetSessionToken"), calls("GetCallerIdentity")), (1, 10), "{told:?}");
+}
+
+#[test]
+fn what_passes_is_tried_again_within_the_time_and_told_in_one_line_after_it() {
+    let bench = bench(SECRET);
+    let sts = sts(&bench, &[]);
+    control(&sts, r#"{"fail": [[500, "InternalFailure", {}], [503, "ServiceUnavailable", {}], [400, "Throttling", {}]]}"#);
+    json(&aws(&bench, &sts, "process", &[]));
+    assert_eq!(sts.told().len(), 4);
+
+    control(&sts, r#"{"fail": [[429, "TooManyRequestsException", {"Retry-After": "1"}]]}"#);
+    let begun = Instant::now();
+    json(&aws(&bench, &sts, "process", &[]));
+    assert!(begun.elapsed() >= Duration::from_secs(1), "Retry-After is kept to");
+
+    control(&sts, r#"{"fail": [[400, "Throttling", {"Retry-After": "3600"}]]}"#);
+    let (code, told) = failed(&aws(&bench, &sts, "process", &["--timeout", "2s"]));
+    assert_eq!(code, Some(69));
+    assert!(told.contains("STS (localhost)") && told.contains("within 2s") && told.contains("Throttling"), "{told}");
+
+    control(&sts, r#"{"delay": 30}"#);
+    let (code, told) = failed(&aws(&bench, &sts, "process", &["--timeout", "1s"]));
+    assert_eq!(code, Some(69));
+    assert!(told.contains("within 1s"), "{told}");
+}
+
+#[test]
+fn an_sts_that_cannot_be_reached_is_named() {
+    let bench = bench(SECRET);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
+    let url = format!("http://127.0.0.1:{port}");
+    let own = ["aws", "process", "--aws-access-key-id", ID, "--key", "aws.pem", "--timeout", "1s", "--endpoint"];
+    let (code, told) = failed(&bench.client(&[&own[..], &[&url]].concat()));
+    assert_eq!(code, Some(69));
+    assert!(told.contains("STS (127.0.0.1)") && told.contains("refused"), "{told}");
+    // What is not encrypted goes to this machine only.
+    let (code, told) = failed(&bench.client(&[&own[..], &["http://sts.example.test"]].concat()));
+    assert_eq!(code, Some(64));
+    assert!(told.contains("only https"), "{told}");
+}
+
+#[test]
+fn a_clock_that_is_off_is_corrected_once_and_told() {
+    let bench = bench(SECRET);
+    for (ahead, words) in [(1200, "behind"), (-1200, "ahead of")] {
+        let sts = sts(&bench, &["--clock", &ahead.to_string()]);
+        let made = aws(&bench, &sts, "process", &[]);
+        json(&made);
+        let told = text(&made.stderr);
+        assert!(told.contains(&format!("s {words} the service's")) && told.lines().count() == 1, "{told}");
+    }
+    // The service says that it is a matter of time, and its own Date says that it is not.
+    let sts = sts(&bench, &[]);
+    control(&sts, r#"{"fail": [[403, "RequestExpired", {}], [403, "RequestExpired", {}]]}"#);
+    let (code, told) = failed(&aws(&bench, &sts, "process", &[]));
+    assert_eq!(code, Some(77));
+    assert!(told.contains("RequestExpired") && told.contains("clock"), "{told}");
+    assert_eq!(sts.told().len(), 1, "nothing to correct, so no second try");
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    let bench = bench(SECRET);
+    let sts = sts(&bench, &[]);
+    let (code, told) = failed(&aws(&bench, &sts, "process", &["--aws-arn", "arn:aws:iam::1:role/other"]));
+    assert_eq!(code, Some(77));
+    assert!(told.contains("AccessDenied") && told.contains("trust policy"), "{told}");
+
+    // As tpm2-tools import a secret without the prefix.
+    fs::write(bench.path("hmac.key"), SECRET).expect("writing");
+    let swtpm = &bench.swtpm;
+    fs::write(bench.path("unique.dat"), [0, 0]).expect("writing");
+    let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt";
+    let primary = ["-Q", "-C", "o", "-G", "ecc", "-g", "sha256", "-c", "primary.ctx", "-a", attributes, "-u", "unique.dat"];
+    swtpm.tool("tpm2_createprimary", &primary);
+    swtpm.tool("tpm2_import", &["-Q", "-C", "primary.ctx", "-G", "hmac", "-i", "hmac.key", "-u", "hmac.pub", "-r", "hmac.priv"]);
+    swtpm.tool("tpm2_flushcontext", &["-t"]);
+    let convert = ["key", "convert", "--public", "hmac.pub", "--private", "hmac.priv", "--out", "raw.pem"];
+    let made = bench.client(&convert);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let url = sts.url("http");
+    let own = ["aws", "process", "--aws-access-key-id", ID, "--key", "raw.pem", "--endpoint", &url];
+    let (code, told) = failed(&bench.client(&own));
+    assert_eq!(code, Some(77));
+    assert!(told.contains("SignatureDoesNotMatch") && told.contains("without the prefix AWS4"), "{told}");
+}
+
+#[test]
+fn a_tpm_that_goes_in_the_middle_is_told_in_one_line() {
+    let bench = bench(SECRET);
+    let sts = sts(&bench, &[]);
+    let relay = Relay::on(&bench.swtpm, |code| if code == CC_HMAC { Act::BreakBefore } else { Act::Pass });
+    let (code, told) = failed(&aws_of(&bench, &relay.tcti(), &sts, "process", &["--tpm-timeout", "2s"]));
+    assert_eq!(code, Some(69), "{told}");
+    assert!(sts.told().is_empty(), "nothing was sent");
+}
+
+#[test]
+fn the_secret_is_taken_from_its_file_with_the_prefix_once() {
+    let bench = Bench::new();
+    let import = |secret: &str, out: &str| {
+        write_private(&bench.path("secret"), secret);
+        bench.client(&["key", "import", "--kid", ID, "--aws-secret-file", "secret", "--out", out])
+    };
+    let sts = sts(&bench, &[]);
+    for (secret, out, is_warned) in [
+        (format!("{SECRET}\n"), "a.pem", false),
+        (format!("AWS4{SECRET}"), "b.pem", true),
+        (format!("\u{feff}{SECRET}\r\n"), "c.pem", false),
+    ] {
+        let made = import(&secret, out);
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        assert_eq!(text(&made.stderr).contains("begins with AWS4 already"), is_warned);
+        assert!(text(&made.stderr).contains("delete it") && !text(&made.stderr).contains(SECRET));
+        let url = sts.url("http");
+        json(&bench.client(&["aws", "process", "--aws-access-key-id", ID, "--key", out, "--endpoint", &url]));
+    }
+    for wrong in ["Access key ID,Secret access key\nAKIA,abc", "short", "{\"SecretAccessKey\": \"x\"}"] {
+        let (code, told) = failed(&import(wrong, "d.pem"));
+        assert_eq!(code, Some(64));
+        assert!(told.contains("one word"), "{told}");
+    }
+}
+
+#[test]
+fn a_password_as_an_argument_is_taken_under_the_seeds_names_and_warned_of() {
+    let bench = Bench::new();
+    write_private(&bench.path("secret"), SECRET);
+    write_private(&bench.path("pw"), "testpwd");
+    let import = ["key", "import", "--kid", ID, "--aws-secret-file", "secret", "--out", "aws.pem", "--password-file", "pw"];
+    assert!(bench.client(&import).status.success());
+    let sts = sts(&bench, &[]);
+    for flag in ["--keyPass=testpwd", "--keypass=testpwd", "--password=testpwd"] {
+        let made = aws(&bench, &sts, "process", &[flag]);
+        json(&made);
+        assert!(text(&made.stderr).contains("everybody on this machine can read the password"), "{}", text(&made.stderr));
+    }
+    let made = aws(&bench, &sts, "process", &["--password-file", "pw"]);
+    json(&made);
+    assert_eq!(text(&made.stderr), "");
+}
+
+#[test]
+fn nothing_secret_is_logged_or_written_into_a_core_file() {
+    let bench = bench(SECRET);
+    let sts = sts(&bench, &[]);
+    let mut client = common::client();
+    client.args(["aws", "process", "--aws-access-key-id", ID, "--key", "aws.pem", "--endpoint", &sts.url("http")]);
+    client.current_dir(bench.swtpm.dir()).env("TPM2TOOLS_TCTI", bench.swtpm.tcti()).env("RUST_LOG", "trace").env("TSS2_LOG", "all+trace");
+    let made = client.output().expect("the client");
+    let (made, told) = (json(&made), text(&made.stderr));
+    for secret in [SECRET, made["SecretAccessKey"].as_str().expect("a secret"), made["SessionToken"].as_str().expect("a token")] {
+        assert!(!told.contains(secret), "it is logged");
+    }
+    // Aborted while it waits for AWS.
+    control(&sts, r#"{"delay": 30}"#);
+    let dumps = |program: &str, arguments: &str| {
+        let script = format!("ulimit -c unlimited; {program} {arguments} & sleep 1; kill -ABRT $!; wait $!; echo $?; ls core* 2>/dev/null");
+        let ran =
+            Command::new("sh").args(["-c", &script]).current_dir(bench.swtpm.dir()).env("TPM2TOOLS_TCTI", bench.swtpm.tcti()).output();
+        text(&ran.expect("a shell").stdout)
+    };
+    let arguments = format!("aws process --aws-access-key-id {ID} --key aws.pem --endpoint {}", sts.url("http"));
+    let ended = dumps(CLIENT, &arguments);
+    assert_eq!(ended.trim(), "134", "aborted, and no core file");
+}
+
+#[test]
+fn any_request_is_signed_and_a_url_presigned() {
+    let bench = bench(SECRET);
+    let sts = sts(&bench, &[]);
+    let url = format!("{}/", sts.url("http"));
+    fs::write(bench.path("body"), "Action=GetCallerIdentity&Version=2011-06-15").expect("writing");
+    let own = ["--aws-access-key-id", ID, "--key", "aws.pem", "--service", "sts", "--aws-region", "eu-west-1"];
+    let request =
+        [&["aws", "request", "POST", &url, "--body", "body", "-H", "Content-Type: application/x-www-form-urlencoded"], &own[..]].concat();
+    let answer = bench.client(&request);
+    assert!(text(&answer.stdout).contains("<Arn>arn:aws:iam::123456789012:user/test</Arn>"), "{}", text(&answer.stderr));
+    // A refusal is shown as it came, and is no success.
+    let wrong =
+        bench.client(&[&["aws", "request", "POST", &url, "--body", "body"], &own[..4], &["--service", "s4", "--aws-region", "x"]].concat());
+    assert_eq!(wrong.status.code(), Some(77));
+    assert!(text(&wrong.stdout).contains("MissingAuthenticationToken"), "{}", text(&wrong.stdout));
+
+    let target = "https://bucket.s3.eu-west-1.amazonaws.com/a%20file?versionId=1";
+    let shown = bench.client(&["aws", "presign", target, "--expires-in", "10m", "--aws-access-key-id", ID, "--key", "aws.pem"]);
+    let shown = text(&shown.stdout);
+    // botocore makes the same of the same date.
+    let code = "
+import datetime, sys, urllib.parse
+from botocore.auth import S3SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+import botocore.auth
+url = sys.argv[1]
+query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(url).query))
+stamp = datetime.datetime.strptime(query['X-Amz-Date'], '%Y%m%dT%H%M%SZ')
+for name in ('get_current_datetime', ):
+    if hasattr(botocore.auth, name):
+        setattr(botocore.auth, name, lambda *a, **k: stamp)
+request = AWSRequest('GET', sys.argv[2])
+S3SigV4QueryAuth(Credentials(sys.argv[3], sys.argv[4]), 's3', 'eu-west-1', expires=600).add_auth(request)
+theirs = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(request.url).query))
+assert theirs['X-Amz-Date'] == query['X-Amz-Date'], theirs
+print(theirs['X-Amz-Signature'] == query['X-Amz-Signature'])
+";
+    let same = python(code, &[shown.trim(), target, ID, SECRET], &[], bench.swtpm.dir());
+    assert_eq!(text(&same.stdout).trim(), "True", "{}", text(&same.stderr));
+}
