@@ -550,3 +550,31 @@ print(theirs['X-Amz-Signature'] == query['X-Amz-Signature'])
     let same = python(code, &[shown.trim(), target, ID, SECRET], &[], bench.swtpm.dir());
     assert_eq!(text(&same.stdout).trim(), "True", "{}", text(&same.stderr));
 }
+
+#[test]
+fn the_doctor_says_what_is_wrong_between_the_key_and_aws() {
+    let bench = bench(SECRET);
+    let sts = sts(&bench, &[]);
+    let url = sts.url("http");
+    let found = |id: &str, url: &str, flags: &[&str]| {
+        let own = ["doctor", "--json", "--aws", id, "--key", "aws.pem", "--aws-endpoint", url, "--timeout", "3"];
+        let told = bench.client(&[&own[..], flags].concat());
+        let lines: Vec<Value> = serde_json::from_slice(&told.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&told.stderr)));
+        let line = lines.into_iter().find(|line| line["check"] == "sts").expect("a line on the STS");
+        let field = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+        (told.status.code(), field("status"), format!("{} {}", field("finding"), field("advice")))
+    };
+    let (code, status, told) = found(ID, &url, &[]);
+    assert_eq!((code, status.as_str()), (Some(0), "ok"), "{told}");
+    assert!(told.contains("arn:aws:iam::123456789012:user/test"), "{told}");
+    let (code, _, told) = found("AKIAUNKNOWNUNKNOWN00", &url, &[]);
+    assert_eq!(code, Some(77));
+    assert!(told.contains("InvalidClientTokenId") && told.contains("docs/aws.md"), "{told}");
+    let (code, _, told) = found(ID, "http://127.0.0.1:1", &[]);
+    assert_eq!(code, Some(69));
+    assert!(told.contains("cannot be reached") || told.contains("refused"), "{told}");
+    control(&sts, r#"{"clock": 1200}"#);
+    let told = bench.client(&["doctor", "--aws", ID, "--key", "aws.pem", "--aws-endpoint", &url]);
+    assert!(text(&told.stdout).contains("behind the service's"), "{}", text(&told.stdout));
+    assert!(told.status.success(), "a warning is no problem");
+}

@@ -1,6 +1,6 @@
 //! What the commands `aws`, `gcp` and `azure` have in common: which key, how the service is reached, what errors exit with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -93,15 +93,20 @@ pub(crate) struct HttpArgs {
 
 impl HttpArgs {
     pub(super) fn http(&self) -> Result<Http, CliError> {
-        let roots = match &self.ca_file {
-            None => Vec::new(),
-            Some(path) => {
-                let file = std::fs::read(path).map_err(|e| CliError::io("read", path, &e))?;
-                pem::certificates(&file).map_err(|e| CliError::Usage(format!("--ca-file {}: {e}", shown(path))))?
-            }
-        };
-        Ok(Http::new(HttpSettings { roots, within: self.timeout })?)
+        http(self.ca_file.as_deref(), self.timeout)
     }
+}
+
+/// Trusting the certificates in `ca`, or the system's.
+pub(super) fn http(ca: Option<&Path>, within: Duration) -> Result<Http, CliError> {
+    let roots = match ca {
+        None => Vec::new(),
+        Some(path) => {
+            let file = std::fs::read(path).map_err(|e| CliError::io("read", path, &e))?;
+            pem::certificates(&file).map_err(|e| CliError::Usage(format!("{}: {e}", shown(path))))?
+        }
+    };
+    Ok(Http::new(HttpSettings { roots, within })?)
 }
 
 /// Seconds, or a number with its unit, as Go writes durations.

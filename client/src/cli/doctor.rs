@@ -1,5 +1,7 @@
 //! `doctor`: looks for what is wrong, line by line, and says what to do. It changes nothing and guesses no password.
 
+#[cfg(feature = "cloud")]
+mod aws;
 mod clock;
 mod device;
 mod probe;
@@ -13,6 +15,7 @@ use std::time::Duration;
 use clap::Args;
 use ekm_otp::Authority;
 use ekm_otp_client::Key;
+use ekm_otp_tpm::TpmKey;
 use http::Uri;
 
 use self::report::Report;
@@ -28,6 +31,9 @@ pub(crate) struct DoctorArgs {
     /// The server: https://HOST[:PORT]
     #[arg(long, help_heading = "Request", value_name = "URL", value_parser = origin)]
     url: Option<Authority>,
+    #[cfg(feature = "cloud")]
+    #[command(flatten)]
+    aws: aws::AwsArgs,
     /// How long each step may take, in seconds
     #[arg(long, help_heading = "Request", value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
@@ -52,7 +58,12 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<(), CliError> {
             }
             Some(Key::Software(secret))
         }
-        None => look_at_tpm(&mut report, &args, deadline).await?,
+        None => {
+            let key = look_at_tpm(&mut report, &args, deadline).await?;
+            #[cfg(feature = "cloud")]
+            let key = args.aws.check(&mut report, key, args.who.ca.as_deref(), deadline).await?;
+            key.map(Key::Tpm)
+        }
     };
     if let Some(dialled) = &args.url {
         if let Some(variable) = proxy::ignored() {
@@ -67,7 +78,7 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<(), CliError> {
 }
 
 /// The lines of the TPM and of the key in it. The key, where it can be used as it is.
-async fn look_at_tpm(report: &mut Report, args: &DoctorArgs, deadline: Duration) -> Result<Option<Key>, CliError> {
+async fn look_at_tpm(report: &mut Report, args: &DoctorArgs, deadline: Duration) -> Result<Option<TpmKey>, CliError> {
     let arguments = &args.who.use_key.tpm;
     let (tcti, tpm) = (arguments.tcti()?, arguments.open()?.with_deadline(deadline));
     let has_owner_password =
@@ -82,5 +93,5 @@ async fn look_at_tpm(report: &mut Report, args: &DoctorArgs, deadline: Duration)
         parent_template: args.who.use_key.parent_template,
         is_for_server: args.who.kid.is_some() || args.url.is_some(),
     };
-    Ok(tpm::check_key(report, asked, &tpm, health.as_ref(), &tcti).await.map(Key::Tpm))
+    Ok(tpm::check_key(report, asked, &tpm, health.as_ref(), &tcti).await)
 }
