@@ -1,7 +1,9 @@
 //! Kinds of key and who may use them: signatures, imports, passwords, registers. All secrets are test data.
 
 use ekm_otp_swtpm::Swtpm;
-use ekm_otp_tpm::{DigestAlgorithm, KeyFile, KeyKind, KeySource, NewKey, Password, PrivateKey, SignatureScheme, Tcti, TpmError, TpmHandle};
+use ekm_otp_tpm::{
+    DigestAlgorithm, KeyFile, KeyKind, KeySource, NewKey, Password, PrivateKey, PrivateKeyError, SignatureScheme, Tcti, TpmError, TpmHandle,
+};
 use zeroize::Zeroizing;
 
 const SCHEMES: [(SignatureScheme, &[KeyKind]); 3] = [
@@ -84,6 +86,11 @@ async fn keys_of_openssl_are_imported_from_each_of_its_formats() {
         for format in [&["pkey", "-in", "key.pem"][..], &["pkey", "-in", "key.pem", "-traditional"]] {
             let pem = swtpm.tool("openssl", format);
             let key = PrivateKey::from_pem(&pem).unwrap_or_else(|e| panic!("{kind}: {e}: {}", pem.lines().next().unwrap_or_default()));
+            swtpm.tool("openssl", &[format, &["-outform", "der", "-out", "key.der"]].concat());
+            let der = std::fs::read(swtpm.dir().join("key.der")).expect("a key");
+            let of_der = PrivateKey::read(&der).unwrap_or_else(|e| panic!("{kind}: {format:?}: {e}"));
+            let of_der = tpm.import_key(NewKey::new(kind), of_der).await.unwrap_or_else(|e| panic!("{kind}: {e}"));
+            assert_eq!(of_der.public_pem().expect("a public key"), public, "{kind}");
             let file = tpm
                 .import_key(NewKey { password: password("pw"), ..NewKey::new(kind) }, key)
                 .await
@@ -132,6 +139,15 @@ fn what_is_no_private_key_is_told_and_not_shown() {
     ] {
         let error = PrivateKey::from_pem(&text).expect_err(fault).to_string();
         assert!(error.contains(fault), "{fault}: {error}");
+        assert_eq!(PrivateKey::read(text.as_bytes()).expect_err(fault).to_string(), error);
+    }
+    swtpm.tool("openssl", &["pkcs8", "-topk8", "-in", "key.pem", "-passout", "pass:x", "-outform", "der", "-out", "encrypted.der"]);
+    swtpm.tool("openssl", &["pkey", "-in", "key.pem", "-pubout", "-outform", "der", "-out", "public.der"]);
+    swtpm.tool("openssl", &["pkey", "-in", "key.pem", "-outform", "der", "-out", "key.der"]);
+    let read = |name: &str| std::fs::read(swtpm.dir().join(name)).expect("a file");
+    let key = read("key.der");
+    for der in [read("encrypted.der"), read("public.der"), key[..key.len() - 1].to_vec(), [&key[..], &[0]].concat()] {
+        assert!(matches!(PrivateKey::read(&der), Err(PrivateKeyError::Der)), "it is no private key");
     }
 }
 

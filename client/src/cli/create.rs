@@ -40,7 +40,7 @@ pub(crate) struct ImportArgs {
     /// How the secret stands in its file
     #[arg(long, value_enum, default_value_t)]
     secret_format: SecretFormat,
-    /// The file with a private key: PKCS#8, PKCS#1 or SEC 1, not encrypted; RSA of 2048 or 3072 bits, P-256 or P-384
+    /// The file with a private key, PEM or DER: PKCS#8, PKCS#1 or SEC 1, not encrypted; RSA of 2048 or 3072 bits, P-256 or P-384
     #[arg(long, value_name = "FILE", conflicts_with = "duplicate")]
     pem: Option<PathBuf>,
     /// The file with a key that another TPM encrypted to this one (`key duplicate`). It keeps its password
@@ -197,8 +197,8 @@ pub(crate) async fn import(args: ImportArgs) -> Result<(), CliError> {
             (key_out, key)
         }
         (None, Some(path)) => {
-            let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| CliError::io("read", path, &e))?);
-            let private = PrivateKey::from_pem(&text).map_err(|e| CliError::Usage(format!("{}: {e}", path.display())))?;
+            let bytes = Zeroizing::new(std::fs::read(path).map_err(|e| CliError::io("read", path, &e))?);
+            let private = PrivateKey::read(&bytes).map_err(|e| CliError::Usage(format!("{}: {e}", path.display())))?;
             let new = args.key.new_key(private.kind()).await?;
             let key_out = PrivateFile::create(&args.key.out)?;
             let kind = private.kind();
