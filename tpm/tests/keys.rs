@@ -212,7 +212,7 @@ async fn a_key_bound_to_registers_works_until_one_changes_which_is_named() {
     for (bank, with_password) in [("sha256", false), ("sha256", true), ("sha1", true), ("sha384", false)] {
         let secret = password("right").filter(|_| with_password);
         let pcrs = format!("{bank}:0,16,23").parse().expect("registers");
-        let new = NewKey { password: secret.clone(), pcrs: Some(pcrs), ..NewKey::new(KeyKind::HmacSha256) };
+        let new = NewKey { password: secret.clone(), policy: Some(pcrs), ..NewKey::new(KeyKind::HmacSha256) };
         let file = written(&tpm.create_hmac_key(new, Zeroizing::new(vec![7; 32])).await.unwrap_or_else(|e| panic!("{bank}: {e}")));
         assert!(!file.describe().attributes.contains(&"userwithauth"), "the password alone must not do");
         let key = tpm.load(KeySource::from(file.clone()).with_password(secret.clone()));
@@ -250,7 +250,7 @@ async fn registers_can_be_given_as_they_will_be() {
     // What register 16 will be: SHA-256 of 32 zeros and what is extended.
     let extended = <sha2::Sha256 as sha2::Digest>::digest([[0; 32], [0xab; 32]].concat());
     let hex: String = extended.iter().map(|byte| format!("{byte:02x}")).collect();
-    let new = NewKey { pcrs: Some(format!("sha256:16={hex}").parse().expect("registers")), ..NewKey::new(KeyKind::EccP256) };
+    let new = NewKey { policy: Some(format!("sha256:16={hex}").parse().expect("registers")), ..NewKey::new(KeyKind::EccP256) };
     let key = tpm.load(tpm.create_key(new).await.expect("create"));
     let sign = || key.sign(SignatureScheme::Ecdsa, DigestAlgorithm::Sha256, &[7; 32]);
     assert!(matches!(sign().await, Err(TpmError::PcrChanged(changed)) if changed == "sha256:16 (nothing is measured into it now)"));

@@ -45,8 +45,8 @@ pub(crate) struct PasswdArgs {
 pub(crate) async fn inspect(args: InspectArgs) -> Result<(), CliError> {
     let key = match &args.key {
         KeyRef::File(path) => under(read_key_file(path)?, args.parent_template, path)?,
-        KeyRef::Handle(handle, name) => {
-            let key = args.tpm.open()?.load(KeySource::handle(*handle, Default::default()).with_name(name.clone()));
+        KeyRef::Handle(handle, known) => {
+            let key = args.tpm.open()?.load(known.at(*handle));
             return output::line(&key.prepare().await?.to_string());
         }
     };

@@ -83,7 +83,11 @@ pub(crate) async fn persist(args: PersistArgs) -> Result<(), CliError> {
     args.tpm.open()?.persist(file, args.handle).await?;
     note!("the key is at handle 0x{:08x}: use it with --key handle:0x{:08x}", args.handle, args.handle);
     if policy.pcrs_are_needed() {
-        note!("it is bound to registers, and no file says so any more: name them with --pcrs where it is used ({policy})");
+        note!(
+            "it is bound to registers, and its handle does not say so: name them with --pcrs where it is used ({policy}), or write --key \
+             handle:0x{:08x}=FILE with its file, which does",
+            args.handle
+        );
     }
     Ok(())
 }
