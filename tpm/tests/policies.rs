@@ -264,3 +264,39 @@ fn a_policy_that_does_not_come_to_the_digest_it_states_is_refused() {
         assert!(matches!(refused, Err(PolicyJsonError::Digest { .. })), "{text}: {refused:?}");
     }
 }
+
+/// A policy session's parameters are encrypted with the key's password, too: who does not know it would get the MAC of something else, and no error.
+#[tokio::test]
+async fn a_key_whose_policy_does_not_ask_for_its_password_macs_what_it_is_told_without_it() {
+    let swtpm = start();
+    let write = |name: &str, bytes: &[u8]| std::fs::write(swtpm.dir().join(name), bytes).expect("writing");
+    write("secret", SECRET);
+    write("unique.dat", &[0, 0]);
+    let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt";
+    swtpm.tool("tpm2_createprimary", &["-Q", "-C", "o", "-G", "ecc", "-a", attributes, "-u", "unique.dat", "-c", "primary.ctx"]);
+    swtpm.tool("tpm2_flushcontext", &["-t"]);
+    digest_of_tools(&swtpm, &[("tpm2_policypcr", &["-l", "sha256:16"])]);
+    // Python: hmac.new(b"a secret of the policies' tests.", b"message", "sha256").hexdigest()
+    let mac = "1c2cd2ef0851dd3b89da3af6c31db147105f65944071b3a30e6b5c740f0aabd8";
+    for attributes in ["sign", "userwithauth|sign"] {
+        let import = ["-Q", "-C", "primary.ctx", "-G", "hmac", "-i", "secret", "-u", "k.pub", "-r", "k.priv", "-L", "policy", "-p", "pw"];
+        swtpm.tool("tpm2_import", &[&import[..], &["-a", attributes]].concat());
+        swtpm.tool("tpm2_flushcontext", &["-t"]);
+        let read = |name: &str| std::fs::read(swtpm.dir().join(name)).expect("a file");
+        let file = KeyFile::from_blobs(Parent::H2Primary, &read("k.pub"), &read("k.priv")).expect("a key");
+        let tpm = open(&swtpm);
+        let asked = file.describe().auth_policy.expect("a policy");
+        let policy = tpm.policy_for("sha256:16".parse::<PolicyPlan>().expect("registers"), &asked).await.expect("it is this one");
+        tpm.persist(file.clone(), 0x8100_8001).await.expect("room");
+        for text in [None, password("pw"), password("another")] {
+            for source in [KeySource::from(file.clone().with_policy(policy.clone())), KeySource::handle(0x8100_8001, policy.clone())] {
+                for bus in [BusEncryption::On, BusEncryption::Off] {
+                    let key = tpm.load(source.clone().with_password(text.clone()).with_bus(bus));
+                    assert_eq!(hex(&*key.hmac(b"message").await.expect("a MAC")), mac, "{attributes}, {text:?}");
+                }
+            }
+        }
+        tpm.evict(0x8100_8001).await.expect("evicted");
+    }
+    assert_eq!(swtpm.loaded_handles(), Vec::<String>::new());
+}
