@@ -150,3 +150,42 @@ fn what_is_no_policy_is_refused_by_name_before_the_tpm_is_asked() {
     let (code, told) = failed(&bench.client(&create));
     assert!(code == Some(69) && told.contains("cannot open absent.json"), "{told}");
 }
+
+#[test]
+fn a_key_under_another_primary_template_is_made_persistent() {
+    let bench = Bench::new();
+    let tool = |tool: &str, args: &[&str]| drop(bench.swtpm.tool(tool, args));
+    tool("tpm2_createprimary", &["-Q", "-C", "o", "-c", "primary.ctx"]);
+    tool("tpm2_create", &["-Q", "-C", "primary.ctx", "-G", "ecc256:ecdsa:null", "-u", "k.pub", "-r", "k.priv"]);
+    tool("tpm2_flushcontext", &["-t"]);
+    succeeds(&bench.client(&["key", "convert", "--out", "k.pem", "--public", "k.pub", "--private", "k.priv", "--no-password"]));
+    let persist = ["key", "persist", "--key", "k.pem", "--handle", "0x81008001"];
+    let (code, told) = failed(&bench.client(&persist));
+    assert!(code == Some(64) && told.contains("--parent-template rsa or ecc"), "{told}");
+    succeeds(&bench.client(&[&persist[..], &["--parent-template", "rsa"]].concat()));
+    succeeds_quietly(&signs(&bench, &[], "handle:0x81008001=k.pem", &[]));
+}
+
+#[test]
+fn inspect_takes_its_key_as_the_other_commands_do() {
+    let bench = Bench::new();
+    write_private(&bench.path("pw"), "pw");
+    let create = ["key", "create", "--kid", "k", "--kind", "p256", "--out", "k.pem", "--password-file", "pw"];
+    succeeds(&bench.client(&create));
+    let shown = succeeds(&bench.client(&["key", "inspect", "k.pem"]));
+    for flag in ["--key", "--key-file"] {
+        assert_eq!(succeeds(&bench.client(&["key", "inspect", flag, "k.pem"])), shown);
+    }
+    for args in [["key", "inspect"].as_slice(), &["key", "inspect", "k.pem", "--key", "k.pem"]] {
+        assert_eq!(failed(&bench.client(args)).0, Some(64));
+    }
+    succeeds(&bench.client(&["key", "convert", "--key", "k.pem", "--public", "k.pub", "--private", "k.priv"]));
+    // What nothing tells is stated: with a password unless it is said that there is none.
+    for (flags, told) in [([].as_slice(), "password:    yes, or the file does not tell"), (&["--no-password"], "password:    none")] {
+        let _ = fs::remove_file(bench.path("again.pem"));
+        let convert = ["key", "convert", "--out", "again.pem", "--public", "k.pub", "--private", "k.priv"];
+        succeeds(&bench.client(&[&convert[..], flags].concat()));
+        let shown = succeeds(&bench.client(&["key", "inspect", "--key", "again.pem"]));
+        assert!(shown.contains(told), "{shown}");
+    }
+}
