@@ -377,3 +377,65 @@ mod cloud_auth_tpm {
         assert_eq!(bench.swtpm.loaded_handles(), Vec::<String>::new());
     }
 }
+
+/// What is printed in the three READMEs: keys of other TPMs, whose public parts are read all the same.
+mod printed_key_files {
+    use super::*;
+
+    const AWS_HMAC: &str = "
+-----BEGIN TSS2 PRIVATE KEY-----
+MIHyBgZngQUKAQMCBQCAAAAABDIAMAAIAAsABABSAAAABQALACARtTINyP8V6vtY
++rQgUZGuCdIC2M5nKogtjdpCuy0bRQSBrACqACCvE1r0clA9W8id4FJ/2OEKPZrC
+wqFqkwFm1/l67eVQfwAQ+b5BGhOLbO0HSlHbFC1lgAh9EeefG97VL6iSh1EHT2oo
+KSxrKjuK/EruAQxaOS9Kl/yooai6TJtlgxA7GHGzqetCpXvcq5EtJBVwV3lXJyil
+4CPyaPh3C02I9J+2QAnLsVzlPYODcjRKEUqMlO6CDijxURnU5BdYUehpZaq11tJv
+xr9pHcM=
+-----END TSS2 PRIVATE KEY-----
+";
+    const AWS_TPM_PROCESS_CREDENTIAL: &str = "
+-----BEGIN TSS2 PRIVATE KEY-----
+MIHyBgZngQUKAQMCBQCAAAAABDIAMAAIAAsABABSAAAABQALACBkiLm1axCgdEJd
+x2/m1J3k070HR2AY7fPXJ+ebWLciPQSBrACqACBcyk0W0lW71RgcPEeFJmOCmmOZ
+Ww98+HwktElq9tPMWgAQRKX1ES2lUlg1h3psbVKbI38kuUWjFu1/27R/8r4cnGHx
+K/2tVabz5qHl5T7UvnBJ8Cka1joTVmVugt9aNqHSlgovvnjwxWtok4rgyHPxPjly
+CqYYr6ZsALXv/mmvs6dyeuz3Xo9YPFmzTxnvEfqZHhpNAOe8fB8HzouLczT2vRLl
+nwb+VkA=
+-----END TSS2 PRIVATE KEY-----
+";
+    const CLOUD_AUTH_TPM: &str = "
+-----BEGIN TSS2 PRIVATE KEY-----
+MIICNQYGZ4EFCgEDoAMBAQECBEAAAAEEggEaARgAAQALAAQAQAAAABAAFAALCAAA
+AQABAQDsJluTxgm5EWCq1o8hbLVuilIwtoOhDFjnYa51Ig2KydrcmNAyIKMFF/TB
+XQb31wUJgeATJte+dFNP4OE1eW68cgcjYUFpYxgW9CeNHDMxWWFswXbwLOV86dTQ
+kysHJ3cQL6vBAXgcJ2jnKLrvZIT+Yi/U8ajKg98nUVCjuFF4CwS+1bVDoUyJ+ngi
+1kVQ8koaKAClahWEG0ZR3i08ZcKLnJMdU9pPNDQftdPUp4GqK0SAtP9YUSzny9RT
+GK2jSYGbUcVKXfCnfffrzACJE582no9NI37yNt3LzOO2e7G5TYcSijMtlozBCm6Y
+o1QpmIZ5lzNCbcrhYXu8IA0wVJI/BIIBAAD+ACDBg/cpGTl++OOHhFwz+nBvPvNm
+qdSNg+gqEzF1Eu2gNgAQ1qv0VDvcnIwo0DlItYWKfL7i1QHVMjp85eVgOGC8Qc65
+VollWVse/DhTZOXz8N6qJhvXbj9HuRK2wdxka4mVjbAbgqNQdJfWbpyJk0d52hJ7
+d71zvOwild71OLe/lvBqQlV3Hrk6Zvaed4C/38K3yPmICFR6YOfsFeDIAirzT+wp
+9WGF9fq9CNzlKZgXAMoYLA6ZthtHKWdUUUYyyK0+yCqeNb32E5jN3Mn3GVxX9tc5
+m5OgWpXX8bLqlRLY38P5J3HZOStjYxNBj5I3PdkvD7DFdlb7ZrJZoUg=
+-----END TSS2 PRIVATE KEY-----
+";
+
+    #[test]
+    fn are_read_and_told_to_be_another_tpm_s() {
+        let bench = Bench::new();
+        for (printed, kind, attributes, password) in [
+            (AWS_HMAC, "HMAC-SHA256", "fixedtpm|fixedparent|userwithauth|sign", "yes, or the file does not tell"),
+            (AWS_TPM_PROCESS_CREDENTIAL, "HMAC-SHA256", "fixedtpm|fixedparent|userwithauth|sign", "yes, or the file does not tell"),
+            (CLOUD_AUTH_TPM, "RSA-2048, RSASSA with SHA-256 only", "userwithauth|sign", "none"),
+        ] {
+            fs::write(bench.path("printed.pem"), printed).expect("writing");
+            let shown = succeeds(&bench.client(&["key", "inspect", "--key", "printed.pem"]));
+            for line in [format!("kind:        {kind}"), format!("attributes:  {attributes}"), format!("password:    {password}")] {
+                assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
+            }
+            assert!(shown.contains("parent:      H-2 primary") && shown.contains("does not belong to this TPM"), "{shown}");
+        }
+        fs::write(bench.path("public.pem"), succeeds(&bench.client(&["key", "public", "--key", "printed.pem"]))).expect("writing");
+        let modulus = bench.swtpm.tool("openssl", &["rsa", "-pubin", "-in", "public.pem", "-noout", "-modulus"]);
+        assert!(modulus.starts_with("Modulus=EC265B93C609B91160AAD68F216CB56E"), "as it is printed beside the file: {modulus}");
+    }
+}
