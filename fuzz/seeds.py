@@ -157,7 +157,26 @@ def keyfile():
     yield pems[0].replace(b"\n", b"\r\n") + b"\n \n"
 
 
-for target in (fields, jose, keyfile):
+# -- policy: JSON of "TCG TSS 2.0 JSON Data Types and Policy Language"
+
+def policy():
+    def pcr(number, bank, size, **more):
+        return {"pcr": number, "hashAlg": bank, "digest": bytes(range(size)).hex(), **more}
+
+    password, clear = {"type": "POLICYAUTHVALUE"}, {"type": "POLICYPASSWORD", "name": "remark"}
+    one = {"type": "POLICYPCR", "pcrs": [pcr(23, "TPM2_ALG_SHA256", 32)]}
+    banks = {"type": "PolicyPCR", "pcrs": [pcr(7, "sha256", 32), pcr(0, "SHA1", 20), pcr(0, "sha256", 32), pcr(8, "TPM_ALG_SHA384", 48)]}
+    now = {"type": "PCR", "currentPCRandBanks": [{"hash": "sha256", "pcrSelect": [0, 7]}, {"hash": "sha1", "pcrSelect": [23]}]}
+    digests = [{"hashAlg": "TPM2_ALG_SHA256", "digest": "8fcd2169ab92694e0c633f1ab772842b8241bbc20288981fc7ac1eddc1fddb0e"}]
+    for steps in ([one], [banks], [now], [one, password], [password, banks, clear], [{**password, "policyDigests": digests}]):
+        for remarks in ({}, {"description": "a policy", "$schema": "s"}):
+            yield json.dumps({**remarks, "policy": steps}).encode()
+    yield json.dumps({"policyDigests": digests, "policy": [password]}).encode()
+    for wrong in ({"type": "POLICYNV", "nvIndex": 1}, {"type": "PCR", "pcrs": []}, {"type": "PCR", "currentPCRs": [7]}, {**one, "nonceTPM": "00"}):
+        yield json.dumps({"policy": [wrong]}).encode()
+
+
+for target in (fields, jose, keyfile, policy):
     corpus = FUZZ / "corpus" / target.__name__
     corpus.mkdir(parents=True, exist_ok=True)
     for seed in target():

@@ -9,10 +9,13 @@ use std::process::{Command, Output, Stdio};
 
 use common::{Bench, text};
 
+fn whole(document: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document)).expect("the document")
+}
+
 /// The shell blocks of a document between two lines that begin so.
 fn examples(document: &str, from: &str, to: &str) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(document);
-    let whole = fs::read_to_string(path).expect("the document");
+    let whole = whole(document);
     let from = whole.find(&format!("\n{from}")).unwrap_or_else(|| panic!("{document} has no {from}"));
     let to = whole.find(&format!("\n{to}")).unwrap_or_else(|| panic!("{document} has no {to}"));
     let mut blocks = whole[from..to].split("```sh\n");
@@ -65,6 +68,8 @@ fn the_tpm_page_s_examples_work_in_their_order() {
     let askpass = folder.path().join("askpass");
     fs::write(&askpass, "#!/bin/sh\necho correct horse\n").expect("writing");
     fs::set_permissions(&askpass, fs::Permissions::from_mode(0o700)).expect("chmod");
+    let json = whole("docs/tpm.md").split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a policy").to_owned();
+    fs::write(folder.path().join("policy.json"), json).expect("writing");
     let examples = examples("docs/tpm.md", "## 2. A key", "## 7. What goes wrong");
     assert!(examples.len() >= 8, "{examples:#?}");
     for example in &examples {

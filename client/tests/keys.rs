@@ -6,41 +6,10 @@ mod common;
 mod relay;
 
 use std::fs;
-use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::{Output, Stdio};
 
-use common::{Bench, Server, mode_of, text, write_private};
+use common::{Bench, Server, failed, mode_of, run, succeeds, text, write_private};
 use relay::{Relay, code_of, transmit};
-
-/// The client in the folder, against the software TPM, with these variables and this input.
-fn run(bench: &Bench, variables: &[(&str, &str)], input: &str, args: &[&str]) -> Output {
-    let mut child = common::client()
-        .args(args)
-        .env("TPM2TOOLS_TCTI", bench.swtpm.tcti())
-        .env_remove("SSH_ASKPASS")
-        .envs(variables.iter().copied())
-        .current_dir(bench.swtpm.dir())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the client");
-    // A command that fails before it reads has closed its input.
-    let _ = child.stdin.take().expect("its input").write_all(input.as_bytes());
-    child.wait_with_output().expect("its output")
-}
-
-fn succeeds(output: &Output) -> String {
-    assert!(output.status.success(), "{:?}: {}", output.status.code(), text(&output.stderr));
-    text(&output.stdout)
-}
-
-/// Exit code and what was told.
-fn failed(output: &Output) -> (Option<i32>, String) {
-    assert!(!output.status.success(), "it succeeded");
-    (output.status.code(), text(&output.stderr))
-}
 
 fn askpass(bench: &Bench, answer: &str) -> String {
     let path = bench.path("askpass");

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Makes and uses key files with tpm2-pytss, for the tests of tpm/: `make` writes one, `use` prints a MAC or a signature in hexadecimal digits.
+"""Makes and uses key files with tpm2-pytss, for the tests of tpm/: `make` writes one, `use` prints a MAC or a signature in
+hexadecimal digits, `convert` prints the key file of two files.
 
 Passwords and secrets stand in arguments: they are test data. A KEY that does not end in .pem names KEY.pub and KEY.priv."""
 import argparse, hashlib
@@ -10,7 +11,7 @@ from tpm2_pytss.types import (TPM2B_DIGEST, TPM2B_PRIVATE, TPM2B_PUBLIC, TPM2B_S
                               TPMT_PUBLIC, TPMT_SIG_SCHEME, TPMT_SYM_DEF, TPMT_TK_HASHCHECK)
 
 args = argparse.ArgumentParser(description=__doc__)
-args.add_argument("action", choices=["make", "use"])
+args.add_argument("action", choices=["make", "use", "convert"])
 args.add_argument("tcti")
 args.add_argument("key")
 args.add_argument("--kind", choices=["hmac", "rsa2048", "p256"], help="make: what")
@@ -78,5 +79,7 @@ def use(key):
 if args.action == "make":
     with open(args.key, "wb") as file:
         file.write(make().to_pem())
+elif args.action == "convert":
+    print(read().to_pem().decode(), end="")
 else:
     print(use(read()))

@@ -87,15 +87,27 @@ pub enum TpmError {
          what it was; if that is right, make the key anew"
     )]
     PcrChanged(String),
-    /// The registers that were named are not what the key is bound to.
-    #[error(
-        "the key is not bound to {0} as they are now: it was made with other registers, or they have changed since. If firmware or boot loader \
-         were changed, make the key anew"
-    )]
-    OtherPolicy(String),
+    /// What was stated is not what the key asks for.
+    #[error("{}", other_policy_message(plan, differing.as_deref()))]
+    OtherPolicy {
+        /// What was stated.
+        plan: String,
+        /// The registers whose stated value they do not have now; `None` where no value was stated.
+        differing: Option<Vec<String>>,
+    },
+    /// A password that the policy does not ask for would guard nothing; one that it asks for must be there.
+    #[error("{}", if *is_given {
+        "the policy does not ask for the key's password, which would guard nothing: add POLICYAUTHVALUE to it, or leave the password out"
+    } else {
+        "the policy asks for the key's password, and none is given: give one, or leave POLICYAUTHVALUE out of it"
+    })]
+    PolicyPassword {
+        /// Whether one is given.
+        is_given: bool,
+    },
     /// The policy was replayed and does not come to what the key asks for.
     #[error(
-        "the key's policy is not fulfilled by what its file says (or by --pcrs): it was made with other registers, or a password is part of \
+        "the key's policy is not fulfilled by what its file says (or --pcrs, --policy): it was made with other registers, or a password is part of \
          it [0x{0:x}]"
     )]
     Policy(u32),
@@ -272,6 +284,24 @@ fn password_message(what: Protected, was_given: bool, tries_left: Option<u32>, c
         Some(n) => format!(". {n} more wrong ones lock the TPM"),
     };
     format!("{wrong}{left} [0x{code:x}]")
+}
+
+fn other_policy_message(plan: &str, differing: Option<&[String]>) -> String {
+    match differing {
+        None => format!(
+            "the key is not bound to {plan} as they are now: it was made with other registers, or they have changed since. If firmware or boot \
+             loader were changed, make the key anew"
+        ),
+        Some([]) => format!(
+            "the key is not bound to {plan}: the registers have the values that are stated, so it was made with other values, registers or \
+             steps, or with these in another order"
+        ),
+        Some(differing) => format!(
+            "the key is not bound to {plan} with the values that are stated, and the TPM has others now: {}. It was made with other values, \
+             registers or steps",
+            differing.join(", ")
+        ),
+    }
 }
 
 fn lockout_message(seconds: Option<u32>) -> String {

@@ -26,7 +26,7 @@ pub use connection::{Settings, Tcti, TctiError};
 pub use error::{Protected, TpmError};
 pub use object::{
     BusEncryption, DigestAlgorithm, DuplicatedKey, KeyDescription, KeyFile, KeyFileError, KeyKind, KeySource, NewKey, Parent, Password,
-    PasswordError, PcrBank, PcrSelection, PcrSelectionError, Policy, PrimaryAlgorithm, PrivateKey, PrivateKeyError, SignatureScheme,
-    UnknownKeyKind,
+    PasswordError, PcrBank, PcrSelection, PcrSelectionError, Policy, PolicyJsonError, PolicyPlan, PrimaryAlgorithm, PrivateKey,
+    PrivateKeyError, SignatureScheme, UnknownKeyKind,
 };
 pub use operation::{BankState, Feature, Health, HierarchyState, KeyHealth, LockoutState, PersistentKey, Room};

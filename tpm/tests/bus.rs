@@ -128,7 +128,7 @@ async fn no_password_appears_on_the_bus() {
                 let settings = Settings { session_key_name: session_key_name.clone(), ..settings() };
                 let tpm = TpmHandle::open_with(tap.tcti().parse().expect("a TCTI string"), settings).expect("a thread");
                 let has_policy = pcrs.is_some();
-                let new = |kind| NewKey { kind, parent, password: password(KEY_PASSWORD), pcrs: pcrs.clone(), movable: false };
+                let new = |kind| NewKey { kind, parent, password: password(KEY_PASSWORD), policy: pcrs.clone(), movable: false };
                 let with = |file: &KeyFile, text| KeySource::from(file.clone()).with_password(password(text));
 
                 let hmac = tpm.create_hmac_key(new(KeyKind::HmacSha256), Zeroizing::new(SECRET.to_vec())).await.expect("create");
@@ -179,7 +179,7 @@ async fn nothing_of_an_imported_private_key_appears_on_the_bus() {
                 }
             };
             let _ = tap.take();
-            let new = NewKey { kind, parent, password: password(KEY_PASSWORD), pcrs: None, movable: false };
+            let new = NewKey { kind, parent, password: password(KEY_PASSWORD), policy: None, movable: false };
             let file = tpm.import_key(new, PrivateKey::from_pem(&pem).expect("a key")).await.expect("import");
             let key = tpm.load(KeySource::from(file.clone()).with_password(password(KEY_PASSWORD)));
             key.prepare().await.expect("load");

@@ -143,7 +143,7 @@ async fn what_a_killed_process_left_behind_is_flushed_by_the_next() {
     // With a policy, a policy session is left behind, too.
     for pcrs in [None, Some("sha256:0,16".parse().expect("registers"))] {
         let tpm = open(&swtpm);
-        let new = NewKey { pcrs, ..NewKey::new(KeyKind::HmacSha256) };
+        let new = NewKey { policy: pcrs, ..NewKey::new(KeyKind::HmacSha256) };
         let file = tpm.create_hmac_key(new, Zeroizing::new(vec![7; 32])).await.expect("create");
         drop(tpm);
         std::fs::write(&path, file.to_pem().expect("a key file")).expect("writing");

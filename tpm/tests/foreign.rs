@@ -6,7 +6,7 @@ use std::process::{Output, Stdio};
 
 use ekm_otp_swtpm::{Swtpm, command};
 use ekm_otp_tpm::{
-    DigestAlgorithm, KeyFile, KeyKind, KeySource, NewKey, Parent, Password, PcrSelection, Policy, SignatureScheme, TpmError, TpmHandle,
+    DigestAlgorithm, KeyFile, KeyKind, KeySource, NewKey, Parent, Password, Policy, PolicyPlan, SignatureScheme, TpmError, TpmHandle,
 };
 use sha2::Digest as _;
 use zeroize::Zeroizing;
@@ -51,7 +51,7 @@ fn open(swtpm: &Swtpm) -> TpmHandle {
     TpmHandle::open(swtpm.tcti().parse().expect("a TCTI string")).expect("a thread")
 }
 
-fn pcrs() -> PcrSelection {
+fn pcrs() -> PolicyPlan {
     PCRS.parse().expect("registers")
 }
 
@@ -93,7 +93,7 @@ fn create_primary(swtpm: &Swtpm) {
 /// A key of ours, as `ours.pem`, and its parts as `ours.pub` and `ours.priv`. Nothing of it is left in the TPM.
 async fn make_ours(swtpm: &Swtpm, kind: KeyKind, guard: Guard, parent: Parent) -> KeyFile {
     let tpm = open(swtpm);
-    let new = NewKey { kind, parent, password: guard.password(), pcrs: guard.has_policy.then(pcrs), movable: false };
+    let new = NewKey { kind, parent, password: guard.password(), policy: guard.has_policy.then(pcrs), movable: false };
     let file = match kind {
         KeyKind::HmacSha256 => tpm.create_hmac_key(new, Zeroizing::new(SECRET.into())).await,
         _ => tpm.create_key(new).await,

@@ -3,7 +3,7 @@
 use ekm_otp_swtpm::{Swtpm, Tap};
 use ekm_otp_tpm::{
     BankState, Feature, Health, HierarchyState, KeyFile, KeyHealth, KeyKind, KeySource, LockoutState, NewKey, Password, PcrBank, Policy,
-    Room, TpmError, TpmHandle,
+    PolicyPlan, Room, TpmError, TpmHandle,
 };
 use zeroize::Zeroizing;
 
@@ -133,7 +133,7 @@ async fn a_key_is_looked_at_and_not_used() {
 
     let guarded = NewKey {
         password: password("right"),
-        pcrs: Some("sha256:7,16,23".parse().expect("registers")),
+        policy: Some("sha256:7,16,23".parse().expect("registers")),
         ..NewKey::new(KeyKind::HmacSha256)
     };
     let guarded = create(&swtpm, guarded).await;
@@ -149,7 +149,10 @@ async fn a_key_is_looked_at_and_not_used() {
     assert_eq!(health(&swtpm).await.lockout.failures, Some(0), "a password was tried");
 
     // A file that does not state its policy, as tpm2-tools write them; and one that states another.
-    for policy in [Policy::default(), open(&swtpm.tcti()).policy("sha256:7".parse().expect("registers"), false).await.expect("a policy")] {
+    for policy in [
+        Policy::default(),
+        open(&swtpm.tcti()).policy("sha256:7".parse::<PolicyPlan>().expect("registers"), false).await.expect("a policy"),
+    ] {
         let facts = look(&swtpm, guarded.clone().with_policy(policy)).await.expect("facts");
         assert!(!facts.policy_fits, "{facts:?}");
     }

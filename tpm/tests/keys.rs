@@ -1,7 +1,9 @@
 //! Kinds of key and who may use them: signatures, imports, passwords, registers. All secrets are test data.
 
 use ekm_otp_swtpm::Swtpm;
-use ekm_otp_tpm::{DigestAlgorithm, KeyFile, KeyKind, KeySource, NewKey, Password, PrivateKey, SignatureScheme, Tcti, TpmError, TpmHandle};
+use ekm_otp_tpm::{
+    DigestAlgorithm, KeyFile, KeyKind, KeySource, NewKey, Password, PrivateKey, PrivateKeyError, SignatureScheme, Tcti, TpmError, TpmHandle,
+};
 use zeroize::Zeroizing;
 
 const SCHEMES: [(SignatureScheme, &[KeyKind]); 3] = [
@@ -84,6 +86,11 @@ async fn keys_of_openssl_are_imported_from_each_of_its_formats() {
         for format in [&["pkey", "-in", "key.pem"][..], &["pkey", "-in", "key.pem", "-traditional"]] {
             let pem = swtpm.tool("openssl", format);
             let key = PrivateKey::from_pem(&pem).unwrap_or_else(|e| panic!("{kind}: {e}: {}", pem.lines().next().unwrap_or_default()));
+            swtpm.tool("openssl", &[format, &["-outform", "der", "-out", "key.der"]].concat());
+            let der = std::fs::read(swtpm.dir().join("key.der")).expect("a key");
+            let of_der = PrivateKey::read(&der).unwrap_or_else(|e| panic!("{kind}: {format:?}: {e}"));
+            let of_der = tpm.import_key(NewKey::new(kind), of_der).await.unwrap_or_else(|e| panic!("{kind}: {e}"));
+            assert_eq!(of_der.public_pem().expect("a public key"), public, "{kind}");
             let file = tpm
                 .import_key(NewKey { password: password("pw"), ..NewKey::new(kind) }, key)
                 .await
@@ -132,6 +139,15 @@ fn what_is_no_private_key_is_told_and_not_shown() {
     ] {
         let error = PrivateKey::from_pem(&text).expect_err(fault).to_string();
         assert!(error.contains(fault), "{fault}: {error}");
+        assert_eq!(PrivateKey::read(text.as_bytes()).expect_err(fault).to_string(), error);
+    }
+    swtpm.tool("openssl", &["pkcs8", "-topk8", "-in", "key.pem", "-passout", "pass:x", "-outform", "der", "-out", "encrypted.der"]);
+    swtpm.tool("openssl", &["pkey", "-in", "key.pem", "-pubout", "-outform", "der", "-out", "public.der"]);
+    swtpm.tool("openssl", &["pkey", "-in", "key.pem", "-outform", "der", "-out", "key.der"]);
+    let read = |name: &str| std::fs::read(swtpm.dir().join(name)).expect("a file");
+    let key = read("key.der");
+    for der in [read("encrypted.der"), read("public.der"), key[..key.len() - 1].to_vec(), [&key[..], &[0]].concat()] {
+        assert!(matches!(PrivateKey::read(&der), Err(PrivateKeyError::Der)), "it is no private key");
     }
 }
 
@@ -196,7 +212,7 @@ async fn a_key_bound_to_registers_works_until_one_changes_which_is_named() {
     for (bank, with_password) in [("sha256", false), ("sha256", true), ("sha1", true), ("sha384", false)] {
         let secret = password("right").filter(|_| with_password);
         let pcrs = format!("{bank}:0,16,23").parse().expect("registers");
-        let new = NewKey { password: secret.clone(), pcrs: Some(pcrs), ..NewKey::new(KeyKind::HmacSha256) };
+        let new = NewKey { password: secret.clone(), policy: Some(pcrs), ..NewKey::new(KeyKind::HmacSha256) };
         let file = written(&tpm.create_hmac_key(new, Zeroizing::new(vec![7; 32])).await.unwrap_or_else(|e| panic!("{bank}: {e}")));
         assert!(!file.describe().attributes.contains(&"userwithauth"), "the password alone must not do");
         let key = tpm.load(KeySource::from(file.clone()).with_password(secret.clone()));
@@ -234,7 +250,7 @@ async fn registers_can_be_given_as_they_will_be() {
     // What register 16 will be: SHA-256 of 32 zeros and what is extended.
     let extended = <sha2::Sha256 as sha2::Digest>::digest([[0; 32], [0xab; 32]].concat());
     let hex: String = extended.iter().map(|byte| format!("{byte:02x}")).collect();
-    let new = NewKey { pcrs: Some(format!("sha256:16={hex}").parse().expect("registers")), ..NewKey::new(KeyKind::EccP256) };
+    let new = NewKey { policy: Some(format!("sha256:16={hex}").parse().expect("registers")), ..NewKey::new(KeyKind::EccP256) };
     let key = tpm.load(tpm.create_key(new).await.expect("create"));
     let sign = || key.sign(SignatureScheme::Ecdsa, DigestAlgorithm::Sha256, &[7; 32]);
     assert!(matches!(sign().await, Err(TpmError::PcrChanged(changed)) if changed == "sha256:16 (nothing is measured into it now)"));

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ekm_otp_swtpm::Swtpm;
 use ekm_otp_tpm::{
-    DigestAlgorithm, KeyFile, KeyKind, KeySource, NewKey, Parent, Password, PrimaryAlgorithm, Settings, SignatureScheme, TpmError,
-    TpmHandle,
+    DigestAlgorithm, KeyFile, KeyKind, KeySource, NewKey, Parent, Password, PolicyPlan, PrimaryAlgorithm, Settings, SignatureScheme,
+    TpmError, TpmHandle,
 };
 use relay::{Relay, code_of, transmit};
 use tempfile::TempDir;
@@ -63,7 +63,7 @@ fn password() -> Option<Password> {
 }
 
 fn new(parent: Parent, password: Option<Password>, pcrs: Option<&str>, movable: bool) -> NewKey {
-    NewKey { parent, password, pcrs: pcrs.map(|text| text.parse().expect("registers")), movable, ..NewKey::new(KeyKind::HmacSha256) }
+    NewKey { parent, password, policy: pcrs.map(|text| text.parse().expect("registers")), movable, ..NewKey::new(KeyKind::HmacSha256) }
 }
 
 fn unhex(text: &str) -> Vec<u8> {
@@ -254,8 +254,12 @@ async fn a_movable_key_goes_to_no_other_parent_and_a_false_parent_is_not_shown()
 async fn registers_that_somebody_in_the_bus_made_up_are_not_believed() {
     let scene = Scene::new().await;
     scene.other.tool("tpm2_pcrextend", &["16:sha256=3d45f2b9d6f0a5d9f0c7b3a1e8d4c6b2a09f8e7d6c5b4a39281706f5e4d3c2b1"]);
-    let right = open(&scene.real.tcti(), None).policy("sha256:16".parse().expect("registers"), false).await.expect("a policy").digest();
-    let policy = async |tpm: TpmHandle| tpm.policy("sha256:16".parse().expect("registers"), false).await;
+    let right = open(&scene.real.tcti(), None)
+        .policy("sha256:16".parse::<PolicyPlan>().expect("registers"), false)
+        .await
+        .expect("a policy")
+        .digest();
+    let policy = async |tpm: TpmHandle| tpm.policy("sha256:16".parse::<PolicyPlan>().expect("registers"), false).await;
     let (_, seen) = scene.attack(Swap::None, policy).await;
     for n in 0..seen.commands.values().sum() {
         let (result, _) = scene.attack(Swap::From(n), policy).await;

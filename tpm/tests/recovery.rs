@@ -58,7 +58,7 @@ fn guarded_key() -> NewKey {
 
 /// An HMAC key with the password `right`, bound to register 0.
 fn bound_key() -> NewKey {
-    NewKey { pcrs: Some("sha256:0".parse().expect("registers")), ..guarded_key() }
+    NewKey { policy: Some("sha256:0".parse().expect("registers")), ..guarded_key() }
 }
 
 /// Many wrong passwords may be tried.

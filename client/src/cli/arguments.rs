@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use ekm_otp_tpm::{KeyFile, KeySource, Parent, Password, PcrSelection, Policy, PrimaryAlgorithm, Settings, Tcti, TpmHandle};
+use ekm_otp_tpm::{KeyFile, KeySource, Parent, Password, Policy, PolicyPlan, PrimaryAlgorithm, Settings, Tcti, TpmHandle};
 
 use super::error::CliError;
 use super::password::{self, Asked};
+use super::policy;
 use super::secret_file;
+use super::shown::shown;
 
 /// Which TPM, and what it takes to use it.
 #[derive(Args, Debug)]
@@ -101,7 +103,10 @@ pub(crate) struct UseKeyArgs {
     /// Registers that the key is bound to, such as sha256:0,7, where its file does not say so (tpm2-tools write no policy; a persistent key
     /// has no file). They must be now as they were when the key was made
     #[arg(long, value_name = "BANK:LIST")]
-    pub(super) pcrs: Option<PcrSelection>,
+    pcrs: Option<PolicyPlan>,
+    /// File with the policy that the key is bound to (JSON, TSS policy language), where its file does not say so
+    #[arg(long, value_name = "FILE", conflicts_with = "pcrs")]
+    policy: Option<PathBuf>,
     /// The primary of the owner hierarchy that the key lies under, where it is the one that tpm2_createprimary makes: its file does not say so
     #[arg(long, value_name = "ALGORITHM", value_parser = parent_template())]
     pub(super) parent_template: Option<PrimaryAlgorithm>,
@@ -116,15 +121,35 @@ pub(crate) struct UseKeyArgs {
 #[derive(Clone, Debug)]
 pub(crate) enum KeyRef {
     File(PathBuf),
-    /// With the key's name, where it is pinned.
-    Handle(u32, Option<Vec<u8>>),
+    /// With what is known of the key there.
+    Handle(u32, Known),
+}
+
+/// What is known of the key at a handle, that its user need not be asked for.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    /// Another key than this is refused.
+    name: Option<Vec<u8>>,
+    /// What its file states.
+    pub(super) policy: Policy,
+}
+
+impl Known {
+    /// The key at the handle, with nothing that it takes to use it.
+    pub(super) fn at(&self, handle: u32) -> KeySource {
+        self.with_policy(handle, Policy::default())
+    }
+
+    pub(super) fn with_policy(&self, handle: u32, policy: Policy) -> KeySource {
+        KeySource::handle(handle, policy).with_name(self.name.clone())
+    }
 }
 
 pub(crate) fn key_ref(text: &str) -> Result<KeyRef, String> {
     match text.strip_prefix("handle:") {
         Some(handle) => {
             let (handle, pinned) = handle.split_once('=').map_or((handle, None), |(handle, pinned)| (handle, Some(pinned)));
-            Ok(KeyRef::Handle(persistent_handle(handle)?, pinned.map(pinned_name).transpose()?))
+            Ok(KeyRef::Handle(persistent_handle(handle)?, pinned.map_or_else(|| Ok(Known::default()), known)?))
         }
         None if text.starts_with("0x81") || text.starts_with("0X81") => {
             Err(format!("a key at a persistent handle is written handle:{text}"))
@@ -133,12 +158,15 @@ pub(crate) fn key_ref(text: &str) -> Result<KeyRef, String> {
     }
 }
 
-/// A name, or the file of the key that was made persistent: it carries the name.
-fn pinned_name(pinned: &str) -> Result<Vec<u8>, String> {
+/// A name, or the file of the key that was made persistent: it is the same key, with the same name and policy.
+fn known(pinned: &str) -> Result<Known, String> {
     match name(pinned) {
-        Ok(name) => Ok(name.0),
+        Ok(name) => Ok(Known { name: Some(name.0), policy: Policy::default() }),
         Err(why) if pinned.bytes().all(|b| b.is_ascii_hexdigit()) => Err(why),
-        Err(_) => Ok(read_key_file(Path::new(pinned)).map_err(|e| e.to_string())?.describe().name),
+        Err(_) => {
+            let file = read_key_file(Path::new(pinned)).map_err(|e| e.to_string())?;
+            Ok(Known { name: Some(file.describe().name), policy: file.policy().clone() })
+        }
     }
 }
 
@@ -177,6 +205,30 @@ pub(super) fn under(file: KeyFile, template: Option<PrimaryAlgorithm>, path: &Pa
 impl UseKeyArgs {
     pub(crate) const PASSWORD: Asked<'static> = Asked { flag: "--password-file", variable: "TPM_KEY_AUTH", prompt: "Password of the key" };
 
+    /// What `--pcrs` or `--policy` states, where the key's file does not.
+    fn stated(&self, of_file: &Policy, file: &str) -> Result<Option<PolicyPlan>, CliError> {
+        match self.plan()? {
+            Some(_) if !of_file.is_empty() => {
+                Err(CliError::Usage(format!("{}: {file} states its policy itself: {of_file}", self.plan_flag())))
+            }
+            plan => Ok(plan),
+        }
+    }
+
+    /// What `--pcrs` or `--policy` states.
+    pub(super) fn plan(&self) -> Result<Option<PolicyPlan>, CliError> {
+        match (&self.pcrs, &self.policy) {
+            (Some(pcrs), _) => Ok(Some(pcrs.clone())),
+            (None, Some(path)) => policy::read(path).map(Some),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// Which of the two is given.
+    pub(super) fn plan_flag(&self) -> &'static str {
+        if self.pcrs.is_some() { "--pcrs" } else { "--policy" }
+    }
+
     /// The key with all that it takes to use it. A password that was not given is asked for where it may have one.
     pub(crate) async fn source(&self, key: &KeyRef, tpm: &TpmHandle) -> Result<KeySource, CliError> {
         let given = match &self.password {
@@ -184,29 +236,25 @@ impl UseKeyArgs {
             None => password::given(Self::PASSWORD, self.password_file.as_deref())?,
         };
         let (source, may_need_password) = match key {
-            KeyRef::Handle(handle, name) => {
-                let policy = match &self.pcrs {
-                    None => Policy::default(),
-                    Some(pcrs) => {
-                        let key = KeySource::handle(*handle, Policy::default()).with_name(name.clone());
-                        let description = tpm.load(key).prepare().await?;
-                        tpm.policy_for(pcrs.clone(), description.auth_policy.as_deref().unwrap_or_default()).await?
+            KeyRef::Handle(handle, known) => {
+                let policy = match self.stated(&known.policy, &format!("the file of 0x{handle:08x}"))? {
+                    None => known.policy.clone(),
+                    Some(plan) => {
+                        let description = tpm.load(known.at(*handle)).prepare().await?;
+                        tpm.policy_for(plan, description.auth_policy.as_deref().unwrap_or_default()).await?
                     }
                 };
                 let may_need_password = policy.needs_password() || policy.is_empty();
-                (KeySource::handle(*handle, policy).with_name(name.clone()), may_need_password)
+                (known.with_policy(*handle, policy), may_need_password)
             }
             KeyRef::File(path) => {
                 let file = under(read_key_file(path)?, self.parent_template, path)?;
-                let file = match &self.pcrs {
-                    Some(_) if !file.policy().is_empty() => {
-                        return Err(CliError::Usage(format!("--pcrs: {} states its policy itself: {}", path.display(), file.policy())));
-                    }
-                    Some(pcrs) => {
-                        let asked = file.describe().auth_policy.unwrap_or_default();
-                        file.with_policy(tpm.policy_for(pcrs.clone(), &asked).await?)
-                    }
+                let file = match self.stated(file.policy(), &shown(path))? {
                     None => file,
+                    Some(plan) => {
+                        let asked = file.describe().auth_policy.unwrap_or_default();
+                        file.with_policy(tpm.policy_for(plan, &asked).await?)
+                    }
                 };
                 let may_need_password = file.may_need_password();
                 (KeySource::from(file), may_need_password)

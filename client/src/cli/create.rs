@@ -1,11 +1,12 @@
 //! `key create`, `key import`: how keys come into the TPM.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use ekm_otp::{KeyId, Profile, Secret};
-use ekm_otp_tpm::{KeyFile, KeyKind, NewKey, Parent, PcrSelection, PrivateKey, TpmHandle};
+use ekm_otp_tpm::{KeyFile, KeyKind, NewKey, Parent, PolicyPlan, PrivateKey, TpmHandle};
 use zeroize::Zeroizing;
 
 use super::arguments::{TpmArgs, persistent_handle};
@@ -14,6 +15,7 @@ use super::key_file::pem;
 use super::moving;
 use super::output::{self, note};
 use super::password::{self, Asked};
+use super::policy;
 use super::secret_file::{self, PrivateFile, SecretFormat};
 use super::shown::shown;
 
@@ -40,14 +42,14 @@ pub(crate) struct ImportArgs {
     /// How the secret stands in its file
     #[arg(long, value_enum, default_value_t)]
     secret_format: SecretFormat,
-    /// The file with a private key: PKCS#8, PKCS#1 or SEC 1, not encrypted; RSA of 2048 or 3072 bits, P-256 or P-384
+    /// The file with a private key, PEM or DER: PKCS#8, PKCS#1 or SEC 1, not encrypted; RSA of 2048 or 3072 bits, P-256 or P-384
     #[arg(long, value_name = "FILE", conflicts_with = "duplicate")]
     pem: Option<PathBuf>,
     /// The file with a secret access key of AWS, which is put into the TPM with the prefix AWS4 that signing wants; - is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["secret_file", "pem", "duplicate"])]
     aws_secret_file: Option<PathBuf>,
     /// The file with a key that another TPM encrypted to this one (`key duplicate`). It keeps its password
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["password_file", "ask_password", "pcrs", "movable"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["password_file", "ask_password", "pcrs", "policy", "movable"])]
     duplicate: Option<PathBuf>,
     /// Take a secret of fewer than 16 bytes. A rogue server can guess it offline
     #[arg(long, hide_short_help = true)]
@@ -81,7 +83,10 @@ struct NewKeyArgs {
     movable: bool,
     /// Bind the key to registers (PCR), such as sha256:0,7: it works only while they are as they are now. BANK:N=HEX gives a register's value
     #[arg(long, value_name = "BANK:LIST")]
-    pcrs: Option<PcrSelection>,
+    pcrs: Option<PolicyPlan>,
+    /// Bind the key to the policy in this file (JSON, TSS policy language): POLICYPCR, POLICYAUTHVALUE, POLICYPASSWORD
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["pcrs", "movable"])]
+    policy: Option<PathBuf>,
     #[command(flatten)]
     tpm: TpmArgs,
 }
@@ -102,16 +107,17 @@ impl NewKeyArgs {
     }
 
     /// The TPM, once it is told what it does not protect.
-    async fn open_for_new(&self) -> Result<TpmHandle, CliError> {
+    async fn open_for_new(&self, new: &NewKey) -> Result<TpmHandle, CliError> {
         let tpm = self.tpm.open()?;
-        if let Some(pcrs) = &self.pcrs {
-            let empty = tpm.empty_registers(pcrs.clone()).await?;
-            if !empty.is_empty() {
-                let registers = empty.iter().map(u8::to_string).collect::<Vec<_>>().join(",");
+        if let Some(plan) = &new.policy {
+            let empty = tpm.empty_registers(plan.clone()).await?;
+            let mut banks = BTreeMap::<_, Vec<String>>::new();
+            empty.into_iter().for_each(|(bank, register)| banks.entry(bank).or_default().push(register.to_string()));
+            for (bank, registers) in banks {
                 note!(
-                    "ekm-otp-client: warning: nothing was measured into {}:{registers} (all zeros or all ones): that binds the key to no state of \
+                    "ekm-otp-client: warning: nothing was measured into {bank}:{} (all zeros or all ones): that binds the key to no state of \
                      this machine. `doctor` shows which banks firmware measures into",
-                    pcrs.bank()
+                    registers.join(",")
                 );
             }
         }
@@ -124,7 +130,11 @@ impl NewKeyArgs {
         } else {
             password::given(Self::PASSWORD, self.password_file.as_deref())?
         };
-        Ok(NewKey { parent: self.parent(), password, pcrs: self.pcrs.clone(), movable: self.movable, ..NewKey::new(kind) })
+        let policy = match &self.policy {
+            Some(path) => Some(policy::read(path)?),
+            None => self.pcrs.clone(),
+        };
+        Ok(NewKey { parent: self.parent(), password, policy, movable: self.movable, ..NewKey::new(kind) })
     }
 }
 
@@ -137,7 +147,7 @@ pub(crate) async fn create(args: CreateArgs) -> Result<(), CliError> {
             ));
         }
         let key_out = PrivateFile::create(&args.key.out)?;
-        let tpm = args.key.open_for_new().await?;
+        let tpm = args.key.open_for_new(&new).await?;
         let key = tpm.create_key(new).await?;
         return write_key(key_out, &args.key.described(key), &args.key);
     }
@@ -157,7 +167,7 @@ pub(crate) async fn create(args: CreateArgs) -> Result<(), CliError> {
     // Before there is a secret that could be lost.
     let secret_out = args.secret_out.as_deref().map(PrivateFile::create).transpose()?;
     let mut key_out = PrivateFile::create(&args.key.out)?;
-    let tpm = args.key.open_for_new().await?;
+    let tpm = args.key.open_for_new(&new).await?;
     let secret = random_secret(&tpm, new.parent).await?;
     let key = tpm.create_hmac_key(new, Zeroizing::new(secret.expose().to_vec())).await?;
     let key = args.key.described(key);
@@ -194,7 +204,7 @@ pub(crate) async fn import(args: ImportArgs) -> Result<(), CliError> {
         let secret = secret_file::aws_secret(path).await?;
         let new = args.key.new_key(KeyKind::HmacSha256).await?;
         let key_out = PrivateFile::create(&args.key.out)?;
-        let key = args.key.open_for_new().await?.create_hmac_key(new, secret).await?;
+        let key = args.key.open_for_new(&new).await?.create_hmac_key(new, secret).await?;
         note!(
             "put the secret access key into the TPM. Whoever has {} still has it: once the key works (`aws whoami`), delete it",
             shown(path)
@@ -206,17 +216,17 @@ pub(crate) async fn import(args: ImportArgs) -> Result<(), CliError> {
             let secret = secret_file::read(file, args.secret_format, args.unsafe_weak_secret, Profile::V1).await?;
             let new = args.key.new_key(KeyKind::HmacSha256).await?;
             let key_out = PrivateFile::create(&args.key.out)?;
-            let key = args.key.open_for_new().await?.create_hmac_key(new, Zeroizing::new(secret.expose().to_vec())).await?;
+            let key = args.key.open_for_new(&new).await?.create_hmac_key(new, Zeroizing::new(secret.expose().to_vec())).await?;
             note!("put a secret of {} bytes into the TPM", secret.expose().len());
             (key_out, key)
         }
         (None, Some(path)) => {
-            let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| CliError::io("read", path, &e))?);
-            let private = PrivateKey::from_pem(&text).map_err(|e| CliError::Usage(format!("{}: {e}", path.display())))?;
+            let bytes = Zeroizing::new(std::fs::read(path).map_err(|e| CliError::io("read", path, &e))?);
+            let private = PrivateKey::read(&bytes).map_err(|e| CliError::Usage(format!("{}: {e}", path.display())))?;
             let new = args.key.new_key(private.kind()).await?;
             let key_out = PrivateFile::create(&args.key.out)?;
             let kind = private.kind();
-            let key = args.key.open_for_new().await?.import_key(new, private).await?;
+            let key = args.key.open_for_new(&new).await?.import_key(new, private).await?;
             note!("put an {kind} key into the TPM. Whoever has {} still has it: delete it", path.display());
             (key_out, key)
         }

@@ -89,7 +89,7 @@ async fn look_at_tpm(report: &mut Report, args: &DoctorArgs, deadline: Duration)
         key,
         kid: args.who.kid.as_ref(),
         password: password::given(UseKeyArgs::PASSWORD, args.who.use_key.password_file.as_deref())?,
-        pcrs: args.who.use_key.pcrs.as_ref(),
+        stated: args.who.use_key.plan()?.map(|plan| (plan, args.who.use_key.plan_flag())),
         parent_template: args.who.use_key.parent_template,
         is_for_server: args.who.kid.is_some() || args.url.is_some(),
     };

@@ -76,7 +76,7 @@ impl From<TpmError> for CliError {
             | TpmError::Auth { .. }
             | TpmError::Lockout { .. }
             | TpmError::PcrChanged(_)
-            | TpmError::OtherPolicy(_)
+            | TpmError::OtherPolicy { .. }
             | TpmError::Policy(_)
             | TpmError::SessionKey { .. }
             | TpmError::Contradiction(_)
@@ -85,6 +85,7 @@ impl From<TpmError> for CliError {
             | TpmError::OtherTpm(_)
             | TpmError::OtherPrimary(_)
             | TpmError::NotForThis { .. }
+            | TpmError::PolicyPassword { .. }
             | TpmError::HandleTaken(_)
             | TpmError::HandleRange(_)
             | TpmError::NotMovable(_)

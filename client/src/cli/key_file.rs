@@ -15,8 +15,11 @@ use super::shown::printable;
 #[derive(Args, Debug)]
 pub(crate) struct InspectArgs {
     /// The key: a file (TSS2 PEM), or handle:0x81…
-    #[arg(value_name = "KEY", value_parser = key_ref)]
-    key: KeyRef,
+    #[arg(value_name = "KEY", value_parser = key_ref, required_unless_present = "named")]
+    key: Option<KeyRef>,
+    /// The same, as the other commands have it
+    #[arg(long = "key", visible_alias = "key-file", value_name = "KEY", value_parser = key_ref, conflicts_with = "key")]
+    named: Option<KeyRef>,
     /// The primary of the owner hierarchy that it lies under, where it is the one that tpm2_createprimary makes
     #[arg(long, value_name = "ALGORITHM", value_parser = parent_template())]
     parent_template: Option<PrimaryAlgorithm>,
@@ -43,10 +46,10 @@ pub(crate) struct PasswdArgs {
 }
 
 pub(crate) async fn inspect(args: InspectArgs) -> Result<(), CliError> {
-    let key = match &args.key {
+    let key = match args.named.as_ref().or(args.key.as_ref()).ok_or_else(|| CliError::Usage("KEY is missing".into()))? {
         KeyRef::File(path) => under(read_key_file(path)?, args.parent_template, path)?,
-        KeyRef::Handle(handle, name) => {
-            let key = args.tpm.open()?.load(KeySource::handle(*handle, Default::default()).with_name(name.clone()));
+        KeyRef::Handle(handle, known) => {
+            let key = args.tpm.open()?.load(known.at(*handle));
             return output::line(&key.prepare().await?.to_string());
         }
     };

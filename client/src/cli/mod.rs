@@ -15,6 +15,7 @@ pub(crate) mod keys;
 mod moving;
 pub(crate) mod output;
 mod password;
+mod policy;
 pub(crate) mod prompt;
 mod proxy;
 mod secret_file;

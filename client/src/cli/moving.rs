@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use ekm_otp_tpm::{DuplicatedKey, KeyDescription, KeyFile, KeyFileError, Parent};
+use ekm_otp_tpm::{DuplicatedKey, KeyDescription, KeyFile, KeyFileError, Parent, PrimaryAlgorithm};
 
-use super::arguments::{KeyRef, TpmArgs, UseKeyArgs, persistent_handle, read_key_file};
+use super::arguments::{KeyRef, TpmArgs, UseKeyArgs, parent_template, persistent_handle, read_key_file, under};
 use super::error::CliError;
 use super::output::{self, note};
 use super::secret_file::PrivateFile;
@@ -18,6 +18,9 @@ pub(crate) struct PersistArgs {
     /// Where to keep it: 0x81000000 to 0x817fffff
     #[arg(long, value_name = "HANDLE", value_parser = persistent_handle)]
     handle: u32,
+    /// The primary of the owner hierarchy that the key lies under, where it is the one that tpm2_createprimary makes: its file does not say so
+    #[arg(long, value_name = "ALGORITHM", value_parser = parent_template())]
+    parent_template: Option<PrimaryAlgorithm>,
     #[command(flatten)]
     tpm: TpmArgs,
 }
@@ -75,15 +78,23 @@ pub(crate) struct ConvertArgs {
     /// With --out: the persistent storage key that it lies under [default: the H-2 primary of the owner hierarchy]
     #[arg(long, value_name = "HANDLE", value_parser = persistent_handle, requires = "out")]
     parent: Option<u32>,
+    /// With --out: say that the key has no password, which the two files do not tell; else the new file says that it may have one. Other tools than
+    /// this believe it
+    #[arg(long, requires = "out")]
+    no_password: bool,
 }
 
 pub(crate) async fn persist(args: PersistArgs) -> Result<(), CliError> {
-    let file = read_key_file(&args.key)?;
+    let file = under(read_key_file(&args.key)?, args.parent_template, &args.key)?;
     let policy = file.policy().clone();
     args.tpm.open()?.persist(file, args.handle).await?;
     note!("the key is at handle 0x{:08x}: use it with --key handle:0x{:08x}", args.handle, args.handle);
     if policy.pcrs_are_needed() {
-        note!("it is bound to registers, and no file says so any more: name them with --pcrs where it is used ({policy})");
+        note!(
+            "it is bound to registers, and its handle does not say so: name them with --pcrs where it is used ({policy}), or write --key \
+             handle:0x{:08x}=FILE with its file, which does",
+            args.handle
+        );
     }
     Ok(())
 }
@@ -146,12 +157,21 @@ pub(crate) fn convert(args: &ConvertArgs) -> Result<(), CliError> {
         (None, Some(out)) => {
             let read = |path: &Path| std::fs::read(path).map_err(|e| CliError::io("read", path, &e));
             let parent = args.parent.map_or(Parent::H2Primary, Parent::Persistent);
-            let key = KeyFile::from_blobs(parent, &read(&args.public)?, &read(&args.private)?).map_err(other)?;
+            let key =
+                KeyFile::from_blobs(parent, &read(&args.public)?, &read(&args.private)?).map_err(other)?.with_empty_auth(args.no_password);
             let mut file = PrivateFile::create(out)?;
             file.write(key.to_pem().map_err(other)?.as_bytes())?;
             file.keep()?;
-            if key.describe().auth_policy.is_some() {
-                note!("the key has a policy, and the two files do not say which: name its registers with --pcrs where it is used");
+            let described = key.describe();
+            if described.auth_policy.is_some() && described.attributes.contains(&"userwithauth") {
+                note!(
+                    "warning: the key has a policy, and its password, or none if it has none, does without it (userwithauth): that guards nothing"
+                );
+            }
+            if described.auth_policy.is_some() {
+                note!(
+                    "the key has a policy, and the two files do not say which: name its registers with --pcrs, or it with --policy, where it is used"
+                );
             }
             Ok(())
         }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use ekm_otp_tpm::{DigestAlgorithm, KeySource, SignatureScheme, TpmError};
+use ekm_otp_tpm::{DigestAlgorithm, SignatureScheme, TpmError};
 use openssl::error::ErrorStack;
 use openssl::md::Md;
 use openssl::pkey::PKey;
@@ -79,9 +79,7 @@ pub(crate) async fn public(args: PublicArgs) -> Result<(), CliError> {
             file.public_pem()
                 .ok_or_else(|| CliError::Usage(format!("{}: {} keys have no public key", path.display(), file.describe().algorithm)))?
         }
-        KeyRef::Handle(handle, name) => {
-            args.tpm.open()?.load(KeySource::handle(*handle, Default::default()).with_name(name.clone())).public_pem().await?
-        }
+        KeyRef::Handle(handle, known) => args.tpm.open()?.load(known.at(*handle)).public_pem().await?,
     };
     output::result(pem.as_bytes())
 }
@@ -144,8 +142,8 @@ pub(crate) async fn verify(args: VerifyArgs) -> Result<(), CliError> {
             let pem = file.public_pem();
             (tpm.load(file), pem)
         }
-        KeyRef::Handle(handle, name) => {
-            let key = tpm.load(KeySource::handle(*handle, Default::default()).with_name(name.clone()));
+        KeyRef::Handle(handle, known) => {
+            let key = tpm.load(known.at(*handle));
             let pem = key.public_pem().await.ok();
             (key, pem)
         }

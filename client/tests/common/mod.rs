@@ -4,7 +4,7 @@
 pub mod cloud;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -33,6 +33,35 @@ pub fn server_binary() -> PathBuf {
     }
     assert!(build.status().expect("cargo").success(), "the server does not build");
     target.join("ekm-otp-server")
+}
+
+/// The client in the folder, against the software TPM, with these variables and this input.
+pub fn run(bench: &Bench, variables: &[(&str, &str)], input: &str, args: &[&str]) -> Output {
+    let mut child = client()
+        .args(args)
+        .env("TPM2TOOLS_TCTI", bench.swtpm.tcti())
+        .env_remove("SSH_ASKPASS")
+        .envs(variables.iter().copied())
+        .current_dir(bench.swtpm.dir())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the client");
+    // A command that fails before it reads has closed its input.
+    let _ = child.stdin.take().expect("its input").write_all(input.as_bytes());
+    child.wait_with_output().expect("its output")
+}
+
+pub fn succeeds(output: &Output) -> String {
+    assert!(output.status.success(), "{:?}: {}", output.status.code(), text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// Exit code and what was told.
+pub fn failed(output: &Output) -> (Option<i32>, String) {
+    assert!(!output.status.success(), "it succeeded");
+    (output.status.code(), text(&output.stderr))
 }
 
 /// A folder with certificates and a registry, and a software TPM.

@@ -2,7 +2,7 @@
 
 use tss_esapi::Context;
 use tss_esapi::handles::{KeyHandle, ObjectHandle};
-use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 
 use super::live::{EMPTY_PASSWORD, Live};
 use super::loaded::{Loaded, Slot};
@@ -95,22 +95,46 @@ impl Live {
     ) -> Result<T, TpmError> {
         // A register may change between the policy's command and the key's: then once more.
         for is_last in [false, true] {
-            let session = match (self.policy_session, bus) {
-                (Some(session), _) if !key.policy.is_empty() => {
-                    self.replay(session, key)?;
-                    Some(AuthSession::PolicySession(session))
+            let result = match self.policy_session.filter(|_| !key.policy.is_empty()) {
+                Some(session) => self.under_policy(session, key, command_of(key, &command))?,
+                None => {
+                    let session = match bus {
+                        // A password never travels in clear, so with one the session stays.
+                        BusEncryption::Off if !key.has_password => EMPTY_PASSWORD,
+                        _ => Some(self.session_for(key.parent)?),
+                    };
+                    self.context.execute_with_session(session, command_of(key, &command))
                 }
-                // A password never travels in clear, so with one the session stays.
-                (_, BusEncryption::Off) if !key.has_password => EMPTY_PASSWORD,
-                _ => Some(self.session_for(key.parent)?),
             };
-            let result = self.context.execute_with_session(session, |c| command(c, key.handle)).map_err(|e| TpmError::of(operation, e));
+            let result = result.map_err(|e| TpmError::of(operation, e));
             match result {
                 Err(TpmError::Command { code: 0x128, .. }) if !is_last => {}
                 result => return self.judge(key, result),
             }
         }
         Err(TpmError::Command { operation, code: 0 })
+    }
+
+    /// Fulfils the policy and runs the command. Parameters of a policy session are encrypted with the key's password, too, whatever the policy asks for (TCG
+    /// part 1, 21.3, sessionValue), and where that is not known, the TPM takes and gives something else without an error. So a policy that
+    /// does not ask for it leaves the encryption to the other session, which belongs to no key.
+    fn under_policy<T>(
+        &mut self,
+        session: PolicySession,
+        key: &Loaded,
+        command: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
+    ) -> Result<tss_esapi::Result<T>, TpmError> {
+        let policy = AuthSession::PolicySession(session);
+        if key.policy.needs_password() {
+            self.replay(session, key)?;
+            return Ok(self.context.execute_with_session(Some(policy), command));
+        }
+        let encrypting = self.session_for(key.parent)?;
+        self.replay(session, key)?;
+        self.set_encryption(policy, false, false)?;
+        let result = self.context.execute_with_sessions((Some(policy), Some(encrypting), None), command);
+        self.set_encryption(policy, true, true)?;
+        Ok(result)
     }
 
     /// Runs a command that only the key's administrator may run: with its password, whatever its policy (adminWithPolicy is clear).
@@ -140,4 +164,12 @@ impl Live {
             Err(error) => Err(self.explain(Protected::Key, key.has_password, is_guarded, error)),
         }
     }
+}
+
+fn command_of<T>(
+    key: &Loaded,
+    command: &impl Fn(&mut Context, KeyHandle) -> tss_esapi::Result<T>,
+) -> impl FnOnce(&mut Context) -> tss_esapi::Result<T> {
+    let handle = key.handle;
+    move |context| command(context, handle)
 }

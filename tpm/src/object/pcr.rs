@@ -8,6 +8,7 @@ use std::str::FromStr;
 use sha2::{Digest as _, Sha256};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::structures::{PcrSelectionList, PcrSlot};
+use tss_esapi::tss2_esys::{TPML_PCR_SELECTION, TPMS_PCR_SELECTION};
 
 use super::name::unhex;
 
@@ -42,7 +43,7 @@ impl PcrBank {
         }
     }
 
-    fn len(self) -> usize {
+    pub(super) fn len(self) -> usize {
         match self {
             Self::Sha1 => 20,
             Self::Sha256 => 32,
@@ -73,6 +74,10 @@ pub struct PcrSelection {
 }
 
 impl PcrSelection {
+    pub(super) fn new(bank: PcrBank, registers: BTreeMap<u8, Option<Vec<u8>>>) -> Self {
+        Self { bank, registers }
+    }
+
     /// The bank.
     #[must_use]
     pub fn bank(&self) -> PcrBank {
@@ -81,6 +86,11 @@ impl PcrSelection {
 
     pub(crate) fn registers(&self) -> impl Iterator<Item = (u8, Option<&[u8]>)> {
         self.registers.iter().map(|(register, value)| (*register, value.as_deref()))
+    }
+
+    /// A selection for each register.
+    pub(super) fn one_by_one(&self) -> impl Iterator<Item = Self> {
+        self.registers.iter().map(|(register, value)| Self::new(self.bank, BTreeMap::from([(*register, value.clone())])))
     }
 }
 
@@ -169,27 +179,34 @@ pub enum PcrSelectionError {
 /// Banks, and which of their registers.
 type Registers = Vec<(PcrBank, Vec<u8>)>;
 
+/// A register and its value.
+type RegisterValue = (u8, Vec<u8>);
+
 /// What a TPM2_PolicyPCR asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PcrCommand {
-    /// SHA-256 over the registers' values, lowest bank and number first.
+    /// SHA-256 over the registers' values, bank by bank in the selection's order, lowest number first.
     pub(crate) digest: Vec<u8>,
     pub(crate) selection: Registers,
 }
 
 impl PcrCommand {
-    /// Of registers with their values, in ascending order.
-    pub(crate) fn of_all(bank: PcrBank, values: &[(u8, Vec<u8>)]) -> Self {
-        let digest = values.iter().fold(Sha256::new(), |hash, (_, value)| hash.chain_update(value)).finalize().to_vec();
-        Self { digest, selection: vec![(bank, values.iter().map(|(register, _)| *register).collect())] }
+    /// Of registers with their values, in ascending order within each bank.
+    pub(super) fn of_all(banks: Vec<(PcrBank, Vec<RegisterValue>)>) -> Self {
+        let values = banks.iter().flat_map(|(_, values)| values);
+        let digest = values.fold(Sha256::new(), |hash, (_, value)| hash.chain_update(value)).finalize().to_vec();
+        let registers = |(bank, values): (_, Vec<(u8, _)>)| (bank, values.into_iter().map(|(register, _)| register).collect());
+        Self { digest, selection: banks.into_iter().map(registers).collect() }
     }
 
+    /// In the selection's order, which the digest and the policy depend on: tss-esapi's builder keeps none.
     pub(crate) fn list(&self) -> Result<PcrSelectionList, tss_esapi::Error> {
-        let mut list = PcrSelectionList::builder();
-        for (bank, registers) in &self.selection {
-            list = list.with_selection(bank.algorithm(), &slots(registers)?);
+        let mut list = TPML_PCR_SELECTION { count: u32::try_from(self.selection.len()).unwrap_or_default(), ..Default::default() };
+        for (to, (bank, registers)) in list.pcrSelections.iter_mut().zip(&self.selection) {
+            let [a, b, c] = bits(registers);
+            *to = TPMS_PCR_SELECTION { hash: bank.id(), sizeofSelect: 3, pcrSelect: [a, b, c, 0] };
         }
-        list.build()
+        PcrSelectionList::try_from(list)
     }
 
     /// TPML_PCR_SELECTION (TCG part 2, 10.9.7)
@@ -197,12 +214,8 @@ impl PcrCommand {
         let mut bytes = u32::try_from(self.selection.len()).unwrap_or_default().to_be_bytes().to_vec();
         for (bank, registers) in &self.selection {
             bytes.extend_from_slice(&bank.id().to_be_bytes());
-            let mut bits = [0_u8; 3];
-            for register in registers {
-                bits[usize::from(register / 8)] |= 1 << (register % 8);
-            }
             bytes.push(3);
-            bytes.extend_from_slice(&bits);
+            bytes.extend_from_slice(&bits(registers));
         }
         bytes
     }
@@ -262,12 +275,17 @@ impl fmt::Display for PcrCommand {
     }
 }
 
-fn slots(registers: &[u8]) -> Result<Vec<PcrSlot>, tss_esapi::Error> {
-    registers.iter().map(|register| PcrSlot::try_from(1_u32 << u32::from(*register))).collect()
+/// TPMS_PCR_SELECT, of registers below 24
+fn bits(registers: &[u8]) -> [u8; 3] {
+    let mut bits = [0; 3];
+    for register in registers {
+        bits[usize::from(register / 8)] |= 1 << (register % 8);
+    }
+    bits
 }
 
 pub(crate) fn one_register(bank: PcrBank, register: u8) -> Result<PcrSelectionList, tss_esapi::Error> {
-    PcrSelectionList::builder().with_selection(bank.algorithm(), &slots(&[register])?).build()
+    PcrSelectionList::builder().with_selection(bank.algorithm(), &[PcrSlot::try_from(1_u32 << u32::from(register))?]).build()
 }
 
 #[cfg(test)]

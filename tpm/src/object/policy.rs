@@ -5,7 +5,7 @@ use std::fmt;
 
 use sha2::{Digest as _, Sha256};
 
-use super::pcr::{PcrCommand, PcrSelection};
+use super::pcr::PcrCommand;
 
 /// TPM_CC_PolicyPCR, TPM_CC_PolicyAuthValue, TPM_CC_PolicyPassword, TPM_CC_PolicyCommandCode, TPM_CC_Duplicate (TCG part 2, 6.5.2)
 const CC_POLICY_PCR: u32 = 0x17f;
@@ -97,19 +97,6 @@ impl Policy {
         };
         commands.into_iter().map(command).collect::<Result<_, _>>().map(Self)
     }
-
-    /// One command for each register, so that the one that changes can be named; or one for all, as others make it.
-    pub(crate) fn over(selection: &PcrSelection, values: &[(u8, Vec<u8>)], needs_password: bool, is_joint: bool) -> Self {
-        let bank = selection.bank();
-        let mut commands: Vec<_> = match is_joint {
-            true => vec![PolicyCommand::Pcr(PcrCommand::of_all(bank, values))],
-            false => values.chunks(1).map(|one| PolicyCommand::Pcr(PcrCommand::of_all(bank, one))).collect(),
-        };
-        if needs_password {
-            commands.push(PolicyCommand::AuthValue);
-        }
-        Self(commands)
-    }
 }
 
 /// In words.
@@ -146,7 +133,7 @@ mod tests {
     #[test]
     fn a_policy_survives_its_file() {
         let policy = Policy(vec![
-            PolicyCommand::Pcr(PcrCommand::of_all(PcrBank::Sha256, &[(7, vec![1; 32])])),
+            PolicyCommand::Pcr(PcrCommand::of_all(vec![(PcrBank::Sha256, vec![(7, vec![1; 32])])])),
             PolicyCommand::Pcr(PcrCommand {
                 digest: vec![2; 32],
                 selection: vec![(PcrBank::Sha1, vec![0, 23]), (PcrBank::Sha384, vec![8])],

@@ -31,19 +31,45 @@ impl PrivateKey {
         })?;
         let der = block.bytes;
         match block.label.as_str() {
-            "PRIVATE KEY" => {
-                let info = PrivateKeyInfoRef::from_der(&der).map_err(|_| PrivateKeyError::Damaged)?;
-                match info.algorithm.oid {
-                    RSA_ENCRYPTION => Self::from_pkcs1(info.private_key.as_bytes()),
-                    EC_PUBLIC_KEY => {
-                        let curve = info.algorithm.parameters_oid().map_err(|_| PrivateKeyError::Damaged)?;
-                        Self::from_sec1(info.private_key.as_bytes(), Some(curve))
-                    }
-                    _ => Err(PrivateKeyError::Algorithm),
-                }
-            }
+            "PRIVATE KEY" => Self::from_pkcs8(&PrivateKeyInfoRef::from_der(&der).map_err(|_| PrivateKeyError::Damaged)?),
             "RSA PRIVATE KEY" => Self::from_pkcs1(&der),
             _ => Self::from_sec1(&der, None),
+        }
+    }
+
+    /// The same from a file's bytes: PEM, or DER without a label.
+    ///
+    /// # Errors
+    /// When it is none of these.
+    pub fn read(bytes: &[u8]) -> Result<Self, PrivateKeyError> {
+        // A DER SEQUENCE; text may begin with this byte, too.
+        let is_der = bytes.first() == Some(&0x30) && !bytes.windows(11).any(|window| window == b"-----BEGIN ");
+        match std::str::from_utf8(bytes) {
+            Ok(text) if !is_der => Self::from_pem(text),
+            _ => Self::from_der(bytes),
+        }
+    }
+
+    fn from_der(der: &[u8]) -> Result<Self, PrivateKeyError> {
+        if let Ok(info) = PrivateKeyInfoRef::from_der(der) {
+            return Self::from_pkcs8(&info);
+        }
+        // The first member of both is a version: 0 of PKCS#1, 1 of SEC 1.
+        if pkcs1::RsaPrivateKeyRef::from_der(der).is_ok() {
+            return Self::from_pkcs1(der);
+        }
+        sec1::EcPrivateKey::from_der(der).map_err(|_| PrivateKeyError::Der)?;
+        Self::from_sec1(der, None)
+    }
+
+    fn from_pkcs8(info: &PrivateKeyInfoRef<'_>) -> Result<Self, PrivateKeyError> {
+        match info.algorithm.oid {
+            RSA_ENCRYPTION => Self::from_pkcs1(info.private_key.as_bytes()),
+            EC_PUBLIC_KEY => {
+                let curve = info.algorithm.parameters_oid().map_err(|_| PrivateKeyError::Damaged)?;
+                Self::from_sec1(info.private_key.as_bytes(), Some(curve))
+            }
+            _ => Err(PrivateKeyError::Algorithm),
         }
     }
 
@@ -108,6 +134,9 @@ pub enum PrivateKeyError {
     /// Encrypted with a password.
     #[error("it is encrypted: decrypt it first, where nobody reads along (openssl pkey -in FILE -out NEW)")]
     Encrypted,
+    /// Neither text nor one of the three in DER.
+    #[error("it is neither PEM nor a private key in DER (PKCS#8, PKCS#1 or SEC 1, not encrypted), or it is damaged")]
+    Der,
     /// Not the structure that the label promises.
     #[error("it is damaged")]
     Damaged,

@@ -1,6 +1,6 @@
 //! A key to be made, and where one is that exists.
 
-use super::{KeyFile, KeyKind, Parent, Password, PcrSelection, Policy};
+use super::{KeyFile, KeyKind, Parent, Password, Policy, PolicyPlan};
 
 /// Whether the input and the result of a key's use travel encrypted between this process and the TPM (TCG part 1, 21: parameter
 /// encryption). Creating a key always does, and so does whatever a password is shown for.
@@ -22,8 +22,8 @@ pub struct NewKey {
     pub parent: Parent,
     /// Its password, if it shall have one. Without one it is exempt from dictionary-attack protection: there is nothing to guess.
     pub password: Option<Password>,
-    /// The registers that must be as they are now (or as they are given) whenever it is used.
-    pub pcrs: Option<PcrSelection>,
+    /// What must be fulfilled whenever it is used: registers as they are now or as they are given, and its password if it has one.
+    pub policy: Option<PolicyPlan>,
     /// Whether it may be moved to another TPM ([`TpmKey::duplicate`](crate::TpmKey::duplicate)). Then whoever can use it, and shows its password if it has one, can
     /// take it out: encrypted to a key of their own, too. It cannot be bound to registers as well.
     pub movable: bool,
@@ -33,7 +33,7 @@ impl NewKey {
     /// Under the H-2 primary, for whoever may use the TPM, and fixed to it.
     #[must_use]
     pub fn new(kind: KeyKind) -> Self {
-        Self { kind, parent: Parent::H2Primary, password: None, pcrs: None, movable: false }
+        Self { kind, parent: Parent::H2Primary, password: None, policy: None, movable: false }
     }
 }
 

@@ -21,7 +21,7 @@ async fn keys_are_made_imported_and_used_under_an_endorsement_key() {
 
         // A password and registers on top of it.
         let pcrs = Some("sha256:16".parse().expect("registers"));
-        let new = NewKey { password: password("right"), pcrs, ..under(Parent::Persistent(EK), KeyKind::EccP256) };
+        let new = NewKey { password: password("right"), policy: pcrs, ..under(Parent::Persistent(EK), KeyKind::EccP256) };
         let file = written(&tpm.create_key(new).await.unwrap_or_else(|e| panic!("{algorithm}: {e}")));
         signs(&swtpm, &tpm, KeySource::from(file.clone()).with_password(password("right")), &file).await;
 

@@ -42,7 +42,7 @@ async fn a_persisted_key_keeps_its_password_and_its_policy() {
     let tpm = open(&swtpm.tcti());
     for pcrs in [None, Some("sha256:16,23")] {
         let pcrs = pcrs.map(|pcrs| pcrs.parse().expect("registers"));
-        let file = hmac_key(&tpm, NewKey { password: password("right"), pcrs, ..NewKey::new(KeyKind::HmacSha256) }).await;
+        let file = hmac_key(&tpm, NewKey { password: password("right"), policy: pcrs, ..NewKey::new(KeyKind::HmacSha256) }).await;
         // Neither password nor registers are needed to persist it.
         tpm.persist(file.clone(), HANDLE).await.expect("persisted");
         let source = || KeySource::handle(HANDLE, file.policy().clone());
@@ -148,7 +148,7 @@ async fn a_policy_is_replayed_for_a_persistent_key_where_the_owners_password_is_
     let swtpm = Swtpm::start();
     let tpm = open(&swtpm.tcti());
     let pcrs = Some("sha256:16".parse().expect("registers"));
-    let file = hmac_key(&tpm, NewKey { pcrs, ..NewKey::new(KeyKind::HmacSha256) }).await;
+    let file = hmac_key(&tpm, NewKey { policy: pcrs, ..NewKey::new(KeyKind::HmacSha256) }).await;
     tpm.persist(file.clone(), HANDLE).await.expect("persisted");
     leaves_nothing(&swtpm, tpm);
     swtpm.tool("tpm2_changeauth", &["-c", "owner", "the owner's secret"]);

@@ -10,7 +10,7 @@ use ekm_otp_cloud::{CloudError, Http, MacKey};
 use ekm_otp_tpm::Password;
 use zeroize::Zeroizing;
 
-use super::super::arguments::{KeyRef, persistent_handle};
+use super::super::arguments::{KeyRef, Known, persistent_handle};
 use super::super::cloud::{CloudKeyArgs, HttpArgs, duration};
 use super::super::error::CliError;
 use super::super::output::note;
@@ -147,7 +147,7 @@ impl SecretArgs {
     /// Puts what was given under the seeds' names where it belongs.
     pub(super) fn settle(&mut self) -> Result<(), CliError> {
         if let Some(handle) = self.persistent_handle.take() {
-            self.key.key = Some(KeyRef::Handle(handle, None));
+            self.key.key = Some(KeyRef::Handle(handle, Known::default()));
         }
         let tpm = &mut self.key.use_key.tpm;
         if let Some(path) = self.tpm_path.take() {

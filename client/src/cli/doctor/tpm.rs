@@ -2,7 +2,7 @@
 
 use ekm_otp::KeyId;
 use ekm_otp_tpm::{
-    Feature, Health, KeyDescription, KeyFile, KeyHealth, KeyKind, KeySource, Parent, Password, PcrBank, PcrSelection, Policy,
+    Feature, Health, KeyDescription, KeyFile, KeyHealth, KeyKind, KeySource, Parent, Password, PcrBank, Policy, PolicyPlan,
     PrimaryAlgorithm, Room, Tcti, TpmError, TpmHandle, TpmKey,
 };
 
@@ -171,7 +171,8 @@ pub(super) struct Asked<'a> {
     pub(super) key: &'a KeyRef,
     pub(super) kid: Option<&'a KeyId>,
     pub(super) password: Option<Password>,
-    pub(super) pcrs: Option<&'a ekm_otp_tpm::PcrSelection>,
+    /// What `--pcrs` or `--policy` states, and which of the two.
+    pub(super) stated: Option<(PolicyPlan, &'static str)>,
     pub(super) parent_template: Option<PrimaryAlgorithm>,
     /// Whether it is to make one-time passwords.
     pub(super) is_for_server: bool,
@@ -214,26 +215,35 @@ pub(super) async fn check_key(
         report.warning("key-tpm", "not looked at: the TPM has no free slot", "see above");
         return None;
     }
-    let stated = match asked.pcrs {
-        None => None,
-        Some(pcrs) => match stated_policy(tpm, pcrs, file.as_ref(), asked.password.is_some()).await {
-            Ok(policy) => Some(policy),
+    let of_file = match asked.key {
+        KeyRef::Handle(_, known) => Some(&known.policy),
+        KeyRef::File(_) => file.as_ref().map(KeyFile::policy),
+    };
+    let stated = match (asked.stated, of_file.filter(|policy| !policy.is_empty())) {
+        (None, _) => None,
+        (Some((_, flag)), Some(policy)) => {
+            let finding = format!("{flag}: the file states its policy itself: {policy}");
+            report.problem("key-policy", Fault::Other, finding, format!("leave {flag} out"));
+            return None;
+        }
+        (Some((plan, flag)), None) => match stated_policy(tpm, &plan, file.as_ref(), asked.password.is_some()).await {
+            Ok(policy) => Some((policy, flag)),
             Err(e) => {
+                let advice = match e {
+                    TpmError::PcrChanged(_) => "firmware, boot loader or their configuration changed. If that is right, make the key anew",
+                    _ => "name registers of a bank that is on (see pcr)",
+                };
                 let e = CliError::from(e);
-                report.problem("key-policy", Fault::of(&e), format!("--pcrs {pcrs}: {e}"), "name registers of a bank that is on (see pcr)");
+                report.problem("key-policy", Fault::of(&e), format!("{flag} {plan}: {e}"), advice);
                 return None;
             }
         },
     };
-    let source = match (file, asked.key, stated) {
-        (Some(file), _, Some(_)) if !file.policy().is_empty() => {
-            let finding = format!("--pcrs: the file states its policy itself: {}", file.policy());
-            report.problem("key-policy", Fault::Other, finding, "leave --pcrs out");
-            return None;
-        }
+    let flag = stated.as_ref().map(|(_, flag)| *flag);
+    let source = match (file, asked.key, stated.map(|(policy, _)| policy)) {
         (Some(file), _, Some(policy)) => KeySource::from(file.with_policy(policy)),
         (Some(file), _, None) => KeySource::from(file),
-        (None, KeyRef::Handle(handle, name), stated) => KeySource::handle(*handle, stated.unwrap_or_default()).with_name(name.clone()),
+        (None, KeyRef::Handle(handle, known), stated) => known.with_policy(*handle, stated.unwrap_or_else(|| known.policy.clone())),
         (None, KeyRef::File(_), _) => return None,
     };
     let parent = match &source {
@@ -265,7 +275,7 @@ pub(super) async fn check_key(
             tell_kind(report, "key-tpm", finding, &facts.description, asked.is_for_server);
         }
     }
-    let is_open = check_policy(report, &facts, asked.pcrs.is_some());
+    let is_open = check_policy(report, &facts, flag);
     // Where guessing is not counted, nothing is lost by it.
     let is_known_open = !has_password
         && !facts.is_guarded
@@ -295,7 +305,7 @@ fn tell_kind(report: &mut Report, check: &'static str, finding: String, descript
     }
 }
 
-fn check_policy(report: &mut Report, facts: &KeyHealth, is_stated_by_user: bool) -> bool {
+fn check_policy(report: &mut Report, facts: &KeyHealth, flag: Option<&str>) -> bool {
     if !facts.changed.is_empty() {
         let finding =
             format!("these registers (PCR) are not as when the key was made: {}; it needs: {}", facts.changed.join(", "), facts.policy);
@@ -303,10 +313,10 @@ fn check_policy(report: &mut Report, facts: &KeyHealth, is_stated_by_user: bool)
             "firmware, boot loader or their configuration changed. If that is right, make the key anew; else find out what changed";
         report.problem("key-policy", Fault::NotPermitted, finding, advice);
     } else if !facts.policy_fits {
-        let finding = match (facts.policy.is_empty(), is_stated_by_user) {
+        let finding = match (facts.policy.is_empty(), flag) {
             (true, _) => "the key has a policy, and nothing says which".to_owned(),
-            (false, true) => "the registers of --pcrs are not as when the key was made, or it is bound to others".to_owned(),
-            (false, false) => format!("the key's policy is another than its file says: {}", facts.policy),
+            (false, Some(flag)) => format!("the registers of {flag} are not as when the key was made, or it is bound to others"),
+            (false, None) => format!("the key's policy is another than its file says: {}", facts.policy),
         };
         let advice = "name the registers that it is bound to with --pcrs BANK:LIST. If they are the right ones, they have changed since it \
                       was made";
@@ -338,15 +348,15 @@ fn not_loaded(error: &TpmError, key: &KeyRef) -> String {
     }
 }
 
-/// The policy of `--pcrs` that the key asks for; where it asks for another one, that of the registers as they are.
-async fn stated_policy(tpm: &TpmHandle, pcrs: &PcrSelection, file: Option<&KeyFile>, has_password: bool) -> Result<Policy, TpmError> {
+/// The policy that is stated and that the key asks for; where it asks for another one, that of the registers as they are.
+async fn stated_policy(tpm: &TpmHandle, plan: &PolicyPlan, file: Option<&KeyFile>, has_password: bool) -> Result<Policy, TpmError> {
     if let Some(asked) = file.and_then(|file| file.describe().auth_policy) {
-        match tpm.policy_for(pcrs.clone(), &asked).await {
-            Err(TpmError::OtherPolicy(_)) => {}
+        match tpm.policy_for(plan.clone(), &asked).await {
+            Err(TpmError::OtherPolicy { .. }) => {}
             found => return found,
         }
     }
-    tpm.policy(pcrs.clone(), has_password).await
+    tpm.policy(plan.clone(), has_password).await
 }
 
 #[cfg(test)]

@@ -1,0 +1,71 @@
+//! The reader of policies in JSON: what it takes, serde_json takes, too, and comes to the digest that OpenSSL's SHA-256 makes of it.
+#![no_main]
+
+use std::collections::BTreeMap;
+
+use ekm_otp_tpm::PolicyPlan;
+use libfuzzer_sys::fuzz_target;
+use openssl::sha::sha256;
+use serde_json::Value;
+
+fuzz_target!(|text: &str| {
+    let Ok(plan) = PolicyPlan::from_json(text) else { return };
+    assert!(!plan.is_empty(), "a policy that asks for nothing");
+    let json: Value = serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text)).expect("JSON");
+    let steps = list(member(&json, "policy").expect("steps"));
+    match plan.given() {
+        Some(policy) => {
+            assert_eq!(policy.digest(), steps.iter().fold([0; 32], step));
+            assert_eq!(policy.needs_password(), steps.iter().any(|step| !is_pcr(step)));
+        }
+        None => assert!(steps.iter().any(|step| member(step, "currentPCRandBanks").is_some()), "a value is missing"),
+    }
+});
+
+/// In any case; the reader refuses one that stands twice.
+fn member<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
+    object.as_object().expect("an object").iter().find(|(member, _)| member.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().expect("a list")
+}
+
+fn text<'a>(object: &'a Value, name: &str) -> &'a str {
+    member(object, name).and_then(Value::as_str).expect("a text")
+}
+
+fn is_pcr(step: &Value) -> bool {
+    text(step, "type").to_ascii_lowercase().ends_with("pcr")
+}
+
+/// The policy digest after one more step (TCG part 3, 23.7 and 23.17).
+fn step(digest: [u8; 32], step: &Value) -> [u8; 32] {
+    if !is_pcr(step) {
+        return sha256(&[&digest[..], &0x16b_u32.to_be_bytes()].concat());
+    }
+    // TPM_ALG_ID → its registers with their values. TPML_PCR_SELECTION has the banks in the order in which they are named.
+    let (mut order, mut banks) = (Vec::new(), BTreeMap::<u16, BTreeMap<u64, Vec<u8>>>::new());
+    for pcr in list(member(step, "pcrs").expect("registers")) {
+        let (bank, len) = match text(pcr, "hashAlg").to_ascii_lowercase() {
+            name if name.ends_with("256") => (0x0b, 32),
+            name if name.ends_with("384") => (0x0c, 48),
+            _ => (0x04, 20),
+        };
+        if !order.contains(&bank) {
+            order.push(bank);
+        }
+        let hex = text(pcr, "digest");
+        let hex = &hex[hex.len() - 2 * len..];
+        let value = (0..len).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).expect("digits")).collect();
+        let register = member(pcr, "pcr").and_then(Value::as_u64).expect("a number");
+        assert!(register < 24 && banks.entry(bank).or_default().insert(register, value).is_none(), "{register} stands twice");
+    }
+    let (mut selection, mut values) = (u32::try_from(order.len()).expect("few").to_be_bytes().to_vec(), Vec::new());
+    for bank in order {
+        let bits = banks[&bank].keys().fold(0_u32, |bits, register| bits | 1 << register);
+        selection.extend([&bank.to_be_bytes()[..], &[3], &bits.to_le_bytes()[..3]].concat());
+        values.extend(banks[&bank].values().flatten());
+    }
+    sha256(&[&digest[..], &0x17f_u32.to_be_bytes(), &selection, &sha256(&values)].concat())
+}
