@@ -96,14 +96,14 @@ impl Live {
         // A register may change between the policy's command and the key's: then once more.
         for is_last in [false, true] {
             let result = match self.policy_session.filter(|_| !key.policy.is_empty()) {
-                Some(session) => self.under_policy(session, key, command_of(key, &command))?,
+                Some(session) => self.under_policy(session, key, |c| command(c, key.handle))?,
                 None => {
                     let session = match bus {
                         // A password never travels in clear, so with one the session stays.
                         BusEncryption::Off if !key.has_password => EMPTY_PASSWORD,
                         _ => Some(self.session_for(key.parent)?),
                     };
-                    self.context.execute_with_session(session, command_of(key, &command))
+                    self.context.execute_with_session(session, |c| command(c, key.handle))
                 }
             };
             let result = result.map_err(|e| TpmError::of(operation, e));
@@ -164,12 +164,4 @@ impl Live {
             Err(error) => Err(self.explain(Protected::Key, key.has_password, is_guarded, error)),
         }
     }
-}
-
-fn command_of<T>(
-    key: &Loaded,
-    command: &impl Fn(&mut Context, KeyHandle) -> tss_esapi::Result<T>,
-) -> impl FnOnce(&mut Context) -> tss_esapi::Result<T> {
-    let handle = key.handle;
-    move |context| command(context, handle)
 }
