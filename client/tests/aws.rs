@@ -7,6 +7,8 @@ mod common;
 mod relay;
 
 use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -126,7 +128,7 @@ server.serve_forever()
         relay.args(["-c", code, &user["port"].to_string(), from, to]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut relay = relay.spawn().expect("Python");
         let mut port = String::new();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(relay.stdout.take().expect("its output")), &mut port).expect("a port");
+        BufReader::new(relay.stdout.take().expect("its output")).read_line(&mut port).expect("a port");
         let url = format!("http://localhost:{}", port.trim());
         let id = user["id"].as_str().expect("an id");
         let own = ["aws", "process", "--aws-access-key-id", id, "--key", "aws.pem", "--endpoint", &url, "--aws-region", "us-east-1"];
@@ -380,6 +382,59 @@ fn an_sts_that_cannot_be_reached_is_named() {
     let (code, told) = failed(&bench.client(&[&own[..], &["http://sts.example.test"]].concat()));
     assert_eq!(code, Some(64));
     assert!(told.contains("only https"), "{told}");
+}
+
+/// A proxy that passes TLS through, as HTTPS_PROXY names it. Returns its port, and what it was asked first.
+fn proxy() -> (u16, std::sync::mpsc::Receiver<String>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let (teller, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let (client, _) = listener.accept().expect("a connection");
+        let mut reader = BufReader::new(client.try_clone().expect("the connection"));
+        let lines: Vec<String> = reader.by_ref().lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+        let target = lines[0].split(' ').nth(1).expect("a target").to_owned();
+        teller.send(lines[0].clone()).expect("the test");
+        let server = TcpStream::connect(target).expect("the server");
+        (&client).write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("writing");
+        let (mut to, mut from) = (server.try_clone().expect("the connection"), client.try_clone().expect("the connection"));
+        std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+        let _ = std::io::copy(&mut &server, &mut &client);
+    });
+    (port, told)
+}
+
+#[test]
+fn an_sts_is_believed_only_with_a_certificate_that_is_trusted_and_reached_through_the_proxy_of_the_environment() {
+    let bench = bench(SECRET);
+    let sts = sts(&bench, &["--certificate", "server.pem", "--private-key", "server.key"]);
+    let url = sts.url("https");
+    let process = |flags: &[&str], variables: &[(&str, &str)]| {
+        let mut client = common::client();
+        client.args(["aws", "process", "--aws-access-key-id", ID, "--key", "aws.pem", "--endpoint", &url]).args(flags);
+        client.current_dir(bench.swtpm.dir()).env("TPM2TOOLS_TCTI", bench.swtpm.tcti()).envs(variables.iter().copied());
+        client.output().expect("the client")
+    };
+    json(&process(&["--ca-file", "server.pem"], &[]));
+    let (code, told) = failed(&process(&[], &[]));
+    assert_eq!(code, Some(77));
+    assert!(told.contains("has not proved who it is") && told.contains("UnknownIssuer"), "{told}");
+    assert_eq!(sts.told().len(), 1, "nothing was sent to it");
+
+    let (port, asked) = proxy();
+    json(&process(&["--ca-file", "server.pem"], &[("HTTPS_PROXY", &format!("http://127.0.0.1:{port}"))]));
+    assert_eq!(asked.recv().expect("a connection"), format!("CONNECT localhost:{} HTTP/1.1", sts.first));
+}
+
+#[test]
+fn what_is_not_encrypted_passes_no_proxy() {
+    let bench = bench(SECRET);
+    let sts = sts(&bench, &[]);
+    let mut client = common::client();
+    client.args(["aws", "process", "--aws-access-key-id", ID, "--key", "aws.pem", "--endpoint", &sts.url("http")]);
+    client.current_dir(bench.swtpm.dir()).env("TPM2TOOLS_TCTI", bench.swtpm.tcti());
+    let nobody = "http://127.0.0.1:1";
+    json(&client.envs([("HTTP_PROXY", nobody), ("http_proxy", nobody), ("ALL_PROXY", nobody)]).output().expect("the client"));
 }
 
 #[test]

@@ -22,6 +22,14 @@ pub enum CloudError {
         /// What the network said.
         why: String,
     },
+    /// Who answers has not proved to be the service: TLS failed.
+    #[error("{service} has not proved who it is: {why}")]
+    NotProven {
+        /// Which, with its host.
+        service: String,
+        /// What TLS said.
+        why: String,
+    },
     /// It did not answer in time, all tries taken together.
     #[error("{service} gave nothing of use within {within:?}: {last}")]
     Deadline {

@@ -34,6 +34,8 @@ pub struct HttpSettings {
 #[derive(Clone, Debug)]
 pub struct Http {
     client: reqwest::Client,
+    /// For what is not encrypted, which no proxy is to see.
+    direct: reqwest::Client,
     within: Duration,
     clock: Arc<Clock>,
 }
@@ -60,13 +62,15 @@ impl Http {
             .map_err(|e| CloudError::Usage(e.to_string()))?
             .with_root_certificates(roots)
             .with_no_client_auth();
-        let client = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls)
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("ekm-otp/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|e| CloudError::Usage(with_sources(&e)))?;
-        Ok(Self { client, within: settings.within, clock: Arc::default() })
+        let builder = || {
+            reqwest::Client::builder()
+                .tls_backend_preconfigured(tls.clone())
+                .redirect(reqwest::redirect::Policy::none())
+                .user_agent(concat!("ekm-otp/", env!("CARGO_PKG_VERSION")))
+        };
+        let unusable = |e: reqwest::Error| CloudError::Usage(with_sources(&e));
+        let (client, direct) = (builder().build().map_err(unusable)?, builder().no_proxy().build().map_err(unusable)?);
+        Ok(Self { client, direct, within: settings.within, clock: Arc::default() })
     }
 
     /// The clock that what is sent is dated by.
@@ -85,7 +89,8 @@ impl Http {
 
     async fn send(&self, request: Request<Bytes>, limit: usize) -> Result<Answer, reqwest::Error> {
         let sent = SystemTime::now();
-        let mut response = self.client.execute(request.try_into()?).await?;
+        let client = if request.uri().scheme_str() == Some("https") { &self.client } else { &self.direct };
+        let mut response = client.execute(request.try_into()?).await?;
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
         let mut body = BytesMut::new();
         let mut is_whole = true;
@@ -120,9 +125,7 @@ impl Tries<'_> {
         let left = self.end.saturating_duration_since(Instant::now()).min(self.http.within / 3);
         let asked = match tokio::time::timeout(left, self.http.send(request, MAX_CREDENTIALS)).await {
             Err(_) => Err(format!("no answer within {left:.1?}")),
-            Ok(Err(e)) if is_final(&e) => {
-                return Err(CloudError::Unreachable { service: self.service.clone(), why: with_sources(&e.without_url()) });
-            }
+            Ok(Err(e)) if is_of_tls(&e) || e.is_builder() => return Err(self.failed(e)),
             Ok(Err(e)) => Err(with_sources(&e.without_url())),
             Ok(Ok(answer)) => Ok(answer),
         };
@@ -144,7 +147,7 @@ impl Tries<'_> {
         match tokio::time::timeout(left, self.http.send(request, MAX_ANSWER)).await {
             Ok(Ok(answer)) if answer.is_whole => Ok(answer),
             Ok(Ok(_)) => Err(self.too_long(MAX_ANSWER)),
-            Ok(Err(e)) => Err(CloudError::Unreachable { service: self.service.clone(), why: with_sources(&e.without_url()) }),
+            Ok(Err(e)) => Err(self.failed(e)),
             Err(_) => {
                 Err(CloudError::Deadline { service: self.service.clone(), within: self.http.within, last: "it has not answered".into() })
             }
@@ -157,6 +160,12 @@ impl Tries<'_> {
             self.service = format!("{} ({})", self.service, request.uri().host().unwrap_or_default());
         }
         Ok(())
+    }
+
+    fn failed(&self, error: reqwest::Error) -> CloudError {
+        let (service, is_of_tls) = (self.service.clone(), is_of_tls(&error));
+        let why = with_sources(&error.without_url());
+        if is_of_tls { CloudError::NotProven { service, why } } else { CloudError::Unreachable { service, why } }
     }
 
     fn too_long(&self, limit: usize) -> CloudError {
@@ -199,17 +208,11 @@ fn must_be_protected(uri: &Uri) -> Result<(), CloudError> {
     }
 }
 
-/// A certificate that is not trusted will not be later.
-fn is_final(error: &reqwest::Error) -> bool {
-    let mut at: Option<&dyn std::error::Error> = Some(error);
-    while let Some(error) = at {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
-            return true;
-        }
-        at = error.source();
-    }
-    error.is_builder()
+/// Whether TLS failed: a certificate that is not trusted will not be later.
+fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    // What an I/O error was made from is not among its sources.
+    let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>() || inner.is_some_and(|inner| is_of_tls(inner)) || error.source().is_some_and(is_of_tls)
 }
 
 fn with_sources(error: &dyn std::error::Error) -> String {

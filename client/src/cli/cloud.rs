@@ -134,7 +134,7 @@ impl From<CloudError> for CliError {
             },
             CloudError::Usage(_) => Self::Usage(text),
             CloudError::Unreachable { .. } | CloudError::Deadline { .. } => Self::Unavailable(text),
-            CloudError::Refused { .. } => Self::NotPermitted(text),
+            CloudError::Refused { .. } | CloudError::NotProven { .. } => Self::NotPermitted(text),
             _ => Self::Other(text),
         }
     }
