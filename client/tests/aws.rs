@@ -633,3 +633,48 @@ fn the_doctor_says_what_is_wrong_between_the_key_and_aws() {
     assert!(text(&told.stdout).contains("behind the service's"), "{}", text(&told.stdout));
     assert!(told.status.success(), "a warning is no problem");
 }
+
+#[test]
+fn configure_writes_profiles_that_work_and_shows_them_first() {
+    let bench = bench(SECRET);
+    let sts = sts(&bench, &[]);
+    let (url, home) = (sts.url("http"), bench.path("home"));
+    fs::create_dir(&home).expect("a folder");
+    let configure = |flags: &[&str]| {
+        let mut client = common::client();
+        client.args(["aws", "configure", "--aws-access-key-id", ID]).args(flags).stdin(Stdio::null());
+        client.current_dir(bench.swtpm.dir()).env("HOME", &home).env_remove("AWS_CONFIG_FILE").output().expect("the client")
+    };
+    let tcti = bench.swtpm.tcti();
+    let shown = configure(&["--key", "aws.pem"]);
+    assert_eq!(shown.status.code(), Some(64));
+    let told = text(&shown.stderr);
+    assert!(told.contains("+ [profile sessiontokenfile]") && told.contains("--yes"), "{told}");
+    assert!(!home.join(".aws/config").exists(), "nothing is written unasked");
+    let role = ["--aws-arn", ROLE, "--aws-region", "us-east-1", "--tcti", &tcti, "--yes"];
+    for key in ["aws.pem", "handle:0x81010002"] {
+        let made = configure(&[&["--key", key], &role[..]].concat());
+        assert!(made.status.success(), "{}", text(&made.stderr));
+    }
+    for (name, arn) in [
+        ("sessiontoken", ":user/test"),
+        ("assumerole", ":assumed-role/app/ekm-otp"),
+        ("sessiontokenfile", ":user/test"),
+        ("assumerolefile", ":assumed-role/app/ekm-otp"),
+    ] {
+        let mut cli = Command::new(PYTHON.with_file_name("aws"));
+        cli.args(["sts", "get-caller-identity", "--profile", name]).env("HOME", &home).env("AWS_ENDPOINT_URL_STS", &url);
+        let who = json(&cli.env_remove("AWS_CONFIG_FILE").output().expect("the AWS CLI"));
+        assert!(who["Arn"].as_str().is_some_and(|told| told.ends_with(arn)), "{name}: {who}");
+    }
+    let again = configure(&[&["--key", "aws.pem"], &role[..]].concat());
+    assert!(again.status.success() && text(&again.stderr).contains("so already"), "{}", text(&again.stderr));
+    fs::write(home.join(".aws/config"), "[profile old]\nrole_arn = x\n").expect("writing");
+    let refused = configure(&["--key", "aws.pem", "--profile", "old", "--yes"]);
+    assert!(text(&refused.stderr).contains("[profile old] has role_arn"), "{}", text(&refused.stderr));
+    // Some SDKs give the line to a shell.
+    for name in ["$(id)", "a;b", "a'b", "a\nb"] {
+        let refused = configure(&["--key", name, "--yes"]);
+        assert_eq!(refused.status.code(), Some(64), "{name}: {}", text(&refused.stderr));
+    }
+}

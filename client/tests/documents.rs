@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use common::cloud::{PYTHON, Peer};
 use common::{Bench, text};
 
 fn whole(document: &str) -> String {
@@ -80,4 +81,25 @@ fn the_tpm_page_s_examples_work_in_their_order() {
             run(command, line);
         }
     }
+}
+
+#[test]
+fn the_aws_page_s_way_from_a_secret_on_the_disk_to_one_in_the_tpm_works() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    // As AWS's own documents write it.
+    common::write_private(&folder.path().join("secret.txt"), "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY");
+    let sts = Peer::start("aws/sts.py", &[], folder.path());
+    let examples = examples("docs/aws.md", "## 1. From a secret", "## 2. What each");
+    assert_eq!(examples.len(), 5, "{examples:#?}");
+    for example in &examples {
+        // The AWS CLI that the tests have.
+        let line = example.replace("aws sts ", &format!("{} sts ", PYTHON.with_file_name("aws").display()));
+        let mut command = shell(&bench, folder.path(), &line);
+        command.env("HOME", folder.path()).env("AWS_ENDPOINT_URL_STS", sts.url("http")).env_remove("AWS_CONFIG_FILE");
+        run(command, &line);
+    }
+    assert!(!folder.path().join("secret.txt").exists(), "and the secret is gone");
+    let config = fs::read_to_string(folder.path().join(".aws/config")).expect("the file");
+    assert!(!config.contains("wJalr"), "{config}");
 }

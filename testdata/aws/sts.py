@@ -30,7 +30,10 @@ parser.add_argument("--lifetime", type=int, default=0, help="of sessions, instea
 parser.add_argument("--clock", type=int, default=0, help="seconds that this service's clock is ahead")
 arguments = parser.parse_args()
 
-USERS = {"AKIATESTTESTTESTTEST": "test/data/only+0123456789abcdefghijklmno"}
+USERS = {
+    "AKIATESTTESTTESTTEST": "test/data/only+0123456789abcdefghijklmno",
+    "AKIAIOSFODNN7EXAMPLE": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",  # as AWS's own documents write it
+}
 sessions = {}  # access key id -> (secret, token, end, ARN)
 control = {"fail": [], "delay": 0, "clock": arguments.clock}
 lock = threading.Lock()

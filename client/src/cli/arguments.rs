@@ -1,5 +1,7 @@
 //! Flags that several commands share: which TPM, which key, and what it takes to use it.
 
+#[cfg(feature = "cloud")]
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -187,6 +189,14 @@ pub(crate) fn read_key_file(path: &Path) -> Result<KeyFile, CliError> {
     KeyFile::from_pem(&text).map_err(|e| CliError::Usage(format!("{}: {e}", path.display())))
 }
 
+#[cfg(feature = "cloud")]
+fn template_name(template: PrimaryAlgorithm) -> &'static str {
+    match template {
+        PrimaryAlgorithm::Rsa => "rsa",
+        PrimaryAlgorithm::Ecc => "ecc",
+    }
+}
+
 pub(super) fn parent_template() -> impl TypedValueParser<Value = PrimaryAlgorithm> {
     PossibleValuesParser::new(["rsa", "ecc"]).map(|name| if name == "rsa" { PrimaryAlgorithm::Rsa } else { PrimaryAlgorithm::Ecc })
 }
@@ -200,6 +210,55 @@ pub(super) fn under(file: KeyFile, template: Option<PrimaryAlgorithm>, path: &Pa
         }
         (Some(algorithm), _) => Ok(file.with_parent(Parent::ToolsPrimary(algorithm))),
     }
+}
+
+#[cfg(feature = "cloud")]
+impl UseKeyArgs {
+    /// The flags that say the same again, for a program that is started without a person: names, and values that stand alone.
+    pub(super) fn again(&self) -> Result<Vec<(&'static str, OsString)>, CliError> {
+        if self.password.is_some() || self.tpm.parent_password.is_some() {
+            return Err(CliError::Usage("a password goes into no other program's arguments: put it into a file (--password-file)".into()));
+        }
+        let file = |path: &PathBuf| match path.to_str() {
+            Some("-") => Err(CliError::Usage("standard input is this program's: name a file".into())),
+            _ => std::path::absolute(path).map(PathBuf::into_os_string).map_err(|e| CliError::io("find", path, &e)),
+        };
+        let files = [
+            ("--password-file", &self.password_file),
+            ("--policy", &self.policy),
+            ("--owner-password-file", &self.tpm.owner_password_file),
+            ("--parent-password-file", &self.tpm.parent_password_file),
+        ];
+        let files = files.into_iter().filter_map(|(flag, path)| Some((flag, path.as_ref()?)));
+        let mut words: Vec<_> = files.map(|(flag, path)| Ok((flag, file(path)?))).collect::<Result<_, CliError>>()?;
+        let texts = [
+            ("--pcrs", self.pcrs.as_ref().map(ToString::to_string)),
+            ("--parent-template", self.parent_template.map(|template| template_name(template).to_owned())),
+            ("--tcti", self.tpm.tcti.clone()),
+            ("--session-key-name", self.tpm.session_key_name.as_ref().map(|name| hex(&name.0))),
+        ];
+        words.extend(texts.into_iter().filter_map(|(flag, text)| Some((flag, text?.into()))));
+        Ok(words)
+    }
+}
+
+#[cfg(feature = "cloud")]
+impl KeyRef {
+    /// As [`UseKeyArgs::again`] does for `--key`.
+    pub(super) fn again(&self) -> Result<OsString, CliError> {
+        match self {
+            Self::File(path) => std::path::absolute(path).map(PathBuf::into_os_string).map_err(|e| CliError::io("find", path, &e)),
+            Self::Handle(handle, Known { name, policy }) if policy.is_empty() => {
+                Ok(format!("handle:0x{handle:08x}{}", name.as_ref().map(|name| format!("={}", hex(name))).unwrap_or_default()).into())
+            }
+            Self::Handle(..) => Err(CliError::Usage("--key: the key has a policy, which its file states: name that file alone".into())),
+        }
+    }
+}
+
+#[cfg(feature = "cloud")]
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl UseKeyArgs {

@@ -1,8 +1,10 @@
 //! `aws …`: credentials of AWS from keys in the TPM.
 
 mod cache;
+mod configure;
 mod dropin;
 mod process;
+mod profile_file;
 mod request;
 mod source;
 mod whoami;
@@ -28,7 +30,7 @@ pub(crate) enum AwsCommand {
     Whoami(Box<whoami::WhoamiArgs>),
     /// Send a signed request to any service of AWS; the answer's body goes to standard output.
     #[command(
-        after_help = "Examples:\n  ekm-otp-client aws request GET \\\n      'https://ec2.eu-west-1.amazonaws.com/?Action=DescribeRegions&Version=2016-11-15' \\\n      --aws-access-key-id AKIAIOSFODNN7EXAMPLE --key aws.pem"
+        after_help = "Examples:\n  ekm-otp-client aws request GET \\\n      https://bucket.s3.eu-west-1.amazonaws.com/file \\\n      --aws-access-key-id AKIAIOSFODNN7EXAMPLE --key aws.pem"
     )]
     Request(Box<request::RequestArgs>),
     /// Print a URL that makes one request for whoever has it, until it ends.
@@ -36,6 +38,11 @@ pub(crate) enum AwsCommand {
         after_help = "Examples:\n  ekm-otp-client aws presign https://bucket.s3.eu-west-1.amazonaws.com/file \\\n      --expires-in 10m --aws-access-key-id AKIAIOSFODNN7EXAMPLE --key aws.pem"
     )]
     Presign(Box<request::PresignArgs>),
+    /// Write profiles that take their credentials from the TPM into ~/.aws/config. Shows the change first.
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client aws configure --aws-access-key-id AKIAIOSFODNN7EXAMPLE \\\n      --key aws.pem --aws-arn arn:aws:iam::123456789012:role/app"
+    )]
+    Configure(Box<configure::ConfigureArgs>),
 }
 
 pub(crate) async fn run(command: AwsCommand) -> Result<(), CliError> {
@@ -45,5 +52,6 @@ pub(crate) async fn run(command: AwsCommand) -> Result<(), CliError> {
         AwsCommand::Whoami(args) => whoami::run(*args).await,
         AwsCommand::Request(args) => request::run(*args).await,
         AwsCommand::Presign(args) => request::presign(*args).await,
+        AwsCommand::Configure(args) => configure::run(*args).await,
     }
 }

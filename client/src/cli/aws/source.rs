@@ -14,7 +14,7 @@ use super::super::arguments::{KeyRef, Known, persistent_handle};
 use super::super::cloud::{CloudKeyArgs, HttpArgs, duration};
 use super::super::error::CliError;
 use super::super::output::note;
-use super::super::shown::shown;
+use super::super::shown::{printable, shown};
 
 /// A policy is at most 2048 characters (AssumeRole).
 const MAX_POLICY: u64 = 64 * 1024;
@@ -167,6 +167,19 @@ impl SecretArgs {
         Ok(())
     }
 
+    /// The flags that say the same again, in a profile: but for the key.
+    pub(super) fn words(&self) -> Result<Vec<String>, CliError> {
+        let region = self.region().map(|region| Ok(format!("--aws-region {}", word(&region)?)));
+        let which =
+            self.sts_endpoint.and_then(|which| which.to_possible_value()).map(|which| Ok(format!("--sts-endpoint {}", which.get_name())));
+        let endpoint = self.endpoint.as_ref().map(|url| Ok(format!("--endpoint {}", word(url)?)));
+        let ca = self.http.ca_file.as_ref().map(|path| {
+            let path = std::path::absolute(path).map_err(|e| CliError::io("find", path, &e))?;
+            Ok(format!("--ca-file {}", word(&path.to_string_lossy())?))
+        });
+        [region, which, endpoint, ca].into_iter().flatten().collect()
+    }
+
     /// The region that was named, by flag or environment.
     pub(super) fn region(&self) -> Option<String> {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -230,6 +243,16 @@ impl Secret {
     }
 }
 
+/// A word that neither a shell nor an SDK takes apart.
+pub(super) fn word(text: &str) -> Result<String, CliError> {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/=,@+".contains(&b);
+    match text {
+        _ if !text.is_empty() && text.bytes().all(is_plain) => Ok(text.to_owned()),
+        _ if text.bytes().all(|b| is_plain(b) || b == b' ') => Ok(format!("\"{text}\"")),
+        _ => Err(CliError::Usage(format!("{}: in a profile only letters, digits, blanks and -_.:/=,@+ are safe", printable(text)))),
+    }
+}
+
 /// What STS is asked for.
 #[derive(Clone, Debug)]
 pub(super) enum Session {
@@ -238,6 +261,30 @@ pub(super) enum Session {
 }
 
 impl SessionArgs {
+    /// The flags that ask for this again, in a profile.
+    pub(super) fn words(&self, role: bool) -> Result<Vec<String>, CliError> {
+        let mut words = vec![format!("--duration {}", self.duration.as_secs())];
+        if !role {
+            return Ok(words);
+        }
+        let flag = |name: &str, value: &str| word(value).map(|value| format!("--{name} {value}"));
+        let path = |path: &std::path::Path| std::path::absolute(path).map_err(|e| CliError::io("find", path, &e));
+        words.extend(self.aws_arn.iter().map(|arn| flag("aws-arn", arn)).collect::<Result<Vec<_>, _>>()?);
+        words.push(flag("aws-session-name", &self.aws_session_name)?);
+        words.extend(self.tags.iter().map(|(key, value)| flag("tags", &format!("{key}={value}"))).collect::<Result<Vec<_>, _>>()?);
+        words.extend(self.transitive_tag_keys.iter().map(|key| flag("transitive-tag-keys", key)).collect::<Result<Vec<_>, _>>()?);
+        words.extend(self.external_id.iter().map(|id| flag("external-id", id)).collect::<Result<Vec<_>, _>>()?);
+        words.extend(self.session_policy_arn.iter().map(|arn| flag("session-policy-arn", arn)).collect::<Result<Vec<_>, _>>()?);
+        words.extend(self.source_identity.iter().map(|name| flag("source-identity", name)).collect::<Result<Vec<_>, _>>()?);
+        if let Some(file) = &self.session_policy_file {
+            words.push(flag("session-policy-file", &path(file)?.to_string_lossy())?);
+        }
+        if self.mfa_serial.is_some() {
+            return Err(CliError::Usage("--mfa-code: a code is good once, and goes into no profile".into()));
+        }
+        Ok(words)
+    }
+
     pub(super) fn session(&self) -> Result<Session, CliError> {
         let arn = self.aws_arn.clone().filter(|arn| !arn.is_empty());
         let wants_role = match (self.assume_role, self.get_session_token) {
