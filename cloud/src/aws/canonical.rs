@@ -102,6 +102,11 @@ fn canonical_path(path: &str, rules: PathRules) -> String {
     if rules.is_encoded_again { utf8_percent_encode(&path, ENCODED_IN_PATH).to_string() } else { path }
 }
 
+/// A segment of a path, with nothing encoded but what must be, and that once.
+pub(super) fn encoded_once(segment: &str) -> String {
+    utf8_percent_encode(&percent_decode(segment.as_bytes()).decode_utf8_lossy(), ENCODED).to_string()
+}
+
 /// RFC 3986 §5.2.4, with doubled slashes made one.
 fn normalized(path: &str) -> String {
     let mut kept = Vec::new();

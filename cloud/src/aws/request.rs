@@ -7,7 +7,7 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use zeroize::Zeroizing;
 
-use super::canonical::{EMPTY_SHA256, Signable, canonical_query, query_pairs, sha256_hex};
+use super::canonical::{EMPTY_SHA256, Signable, canonical_query, encoded_once, is_s3, query_pairs, sha256_hex};
 use super::sigv4::{Scope, Signatory, UnsignedRequest, UnsignedUrl};
 use crate::CloudError;
 use crate::key::MacKey;
@@ -24,8 +24,8 @@ pub async fn sign_request(
     now: SystemTime,
 ) -> Result<Request<Bytes>, CloudError> {
     let (mut head, body) = request.into_parts();
-    let query = canonical_query(&query_pairs(head.uri.query().unwrap_or_default()));
-    head.uri = with_query(head.uri, &query)?;
+    head.uri = as_sent(&head.uri, &scope.service)?;
+    let query = head.uri.query().unwrap_or_default().to_owned();
     head.headers.insert(header::HOST, host(&head.uri)?);
     let signable = Signable {
         method: head.method.as_str(),
@@ -56,6 +56,7 @@ pub async fn presign_url(
     now: SystemTime,
     lasts: Duration,
 ) -> Result<Zeroizing<String>, CloudError> {
+    let url = as_sent(&url, &scope.service)?;
     let host = host(&url)?.to_str().unwrap_or_default().to_owned();
     let signable = Signable {
         method: method.as_str(),
@@ -72,7 +73,7 @@ pub async fn presign_url(
 }
 
 /// What `Host` says: without the scheme's own port.
-pub(super) fn host(uri: &Uri) -> Result<HeaderValue, CloudError> {
+fn host(uri: &Uri) -> Result<HeaderValue, CloudError> {
     let authority = uri.authority().ok_or_else(|| CloudError::Usage(format!("{uri} names no host")))?;
     let is_default = matches!((uri.scheme_str(), uri.port_u16()), (_, None) | (Some("https"), Some(443)) | (Some("http"), Some(80)));
     let host = if is_default { authority.host() } else { without_userinfo(authority) };
@@ -83,7 +84,22 @@ fn without_userinfo(authority: &Authority) -> &str {
     authority.as_str().rsplit('@').next().unwrap_or_default()
 }
 
-pub(super) fn with_query(uri: Uri, query: &str) -> Result<Uri, CloudError> {
+/// The URL as it goes onto the wire, in the form that is signed: what an HTTP client would still change in it (dot segments, characters that it encodes) is
+/// changed here; and of the ways to write the same thing, it is the one that the service writes it in, too.
+fn as_sent(uri: &Uri, service: &str) -> Result<Uri, CloudError> {
+    let unusable = |e: &dyn std::fmt::Display| CloudError::Usage(format!("{uri}: {e}"));
+    let mut url = reqwest::Url::parse(&uri.to_string()).map_err(|e| unusable(&e))?;
+    if is_s3(service) {
+        // S3 decodes a key and encodes it once, whatever it looked like.
+        let segments: Vec<String> = url.path().split('/').map(encoded_once).collect();
+        url.set_path(&segments.join("/"));
+    }
+    let sent: Uri = url.as_str().parse().map_err(|e| unusable(&e))?;
+    let query = canonical_query(&query_pairs(sent.query().unwrap_or_default()));
+    with_query(sent, &query)
+}
+
+fn with_query(uri: Uri, query: &str) -> Result<Uri, CloudError> {
     let mut parts = uri.into_parts();
     let path = parts.path_and_query.as_ref().map_or("/", PathAndQuery::path);
     let target = if query.is_empty() { path.to_owned() } else { format!("{path}?{query}") };
@@ -103,4 +119,19 @@ fn sensitive(value: &Zeroizing<String>) -> Result<HeaderValue, CloudError> {
     let mut value = HeaderValue::from_str(value).map_err(|e| CloudError::Usage(format!("a field of the signature: {e}")))?;
     value.set_sensitive(true);
     Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_signed_in_the_form_that_it_is_sent_in() {
+        let sent = |url: &'static str, service| as_sent(&Uri::from_static(url), service).expect("a URL").to_string();
+        assert_eq!(sent("https://a.test/x/../y/%2e/z?b=1&a=c+d&e", "ec2"), "https://a.test/y/z?a=c%20d&b=1&e=");
+        assert_eq!(sent("https://a.test/{id}/a+b:c", "execute-api"), "https://a.test/%7Bid%7D/a+b:c");
+        // What S3 makes of the key `a+b:c/(d)/e f`, and of one with a slash that is its own.
+        assert_eq!(sent("https://b.s3.test/a+b:c/(d)/e%20f", "s3"), "https://b.s3.test/a%2Bb%3Ac/%28d%29/e%20f");
+        assert_eq!(sent("https://b.s3.test/a%2Fb//c", "s3"), "https://b.s3.test/a%2Fb//c");
+    }
 }
