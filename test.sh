@@ -11,6 +11,7 @@ step "packages"
 # when it is installed.)
 ./swtpm/setup.sh nginx-light util-linux valgrind
 ./testdata/python/setup.sh
+./testdata/python/setup.sh cloud
 for component in rustfmt clippy; do
   cargo "${component#rust}" --version > /dev/null 2>&1 || rustup component add "$component"
 done

@@ -1,6 +1,8 @@
 //! Credentials of AWS from a secret access key in the TPM: against moto, which verifies signatures by itself, against an STS of our own in Python, which lets
 //! botocore verify them and fails as it is told to, and with boto3 and the AWS CLI as users. All names, keys and secrets are test data.
 
+#![cfg(feature = "cloud")]
+
 mod common;
 #[allow(dead_code, reason = "each test file uses its part")]
 #[path = "../../tpm/tests/relay/mod.rs"]

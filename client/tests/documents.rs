@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+#[cfg(feature = "cloud")]
 use common::cloud::{PYTHON, Peer};
 use common::{Bench, text};
 
@@ -83,6 +84,7 @@ fn the_tpm_page_s_examples_work_in_their_order() {
     }
 }
 
+#[cfg(feature = "cloud")]
 #[test]
 fn the_aws_page_s_way_from_a_secret_on_the_disk_to_one_in_the_tpm_works() {
     let bench = Bench::new();
