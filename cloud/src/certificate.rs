@@ -3,7 +3,10 @@
 use std::time::SystemTime;
 
 use ekm_otp_files::pem::{self, PemError};
+use openssl::bn::BigNum;
 use sha2::{Digest as _, Sha256};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use x509_cert::der::{Decode as _, Encode as _};
 
 use crate::key::PublicKey;
@@ -33,7 +36,32 @@ impl Certificates {
     pub fn read(file: &[u8]) -> Result<Self, CertificateError> {
         let mut all = Certificate::read_all(file)?.into_iter();
         let leaf = all.next().ok_or(CertificateError::Damaged)?;
-        Ok(Self { leaf, chain: all.collect() })
+        Self::sorted(leaf, all.collect())
+    }
+
+    /// The same, with more of those that lead to a root.
+    ///
+    /// # Errors
+    /// When one of them does not.
+    pub fn with_intermediates(self, more: Vec<Certificate>) -> Result<Self, CertificateError> {
+        Self::sorted(self.leaf, [self.chain, more].concat())
+    }
+
+    /// In the order in which one issues the other. Roots are left out: whoever verifies has them, or does not believe them.
+    fn sorted(leaf: Certificate, mut others: Vec<Certificate>) -> Result<Self, CertificateError> {
+        others.retain(|certificate| certificate.issuer() != certificate.subject() && certificate.der != leaf.der);
+        let mut chain: Vec<Certificate> = Vec::new();
+        loop {
+            let issuer = chain.last().unwrap_or(&leaf).issuer();
+            let Some(next) = others.iter().position(|other| other.subject() == issuer) else { break };
+            chain.push(others.swap_remove(next));
+        }
+        // The same certificate twice is none too many.
+        others.retain(|other| chain.iter().all(|known| known.der != other.der));
+        match others.first() {
+            Some(stray) => Err(CertificateError::Stray(stray.subject())),
+            None => Ok(Self { leaf, chain }),
+        }
     }
 }
 
@@ -72,12 +100,32 @@ impl Certificate {
     }
 
     /// The serial number's bytes, big-endian, without the sign's zero.
-    #[must_use]
-    pub fn serial(&self) -> &[u8] {
+    fn serial(&self) -> &[u8] {
         let bytes = self.parsed.tbs_certificate().serial_number().as_bytes();
         match bytes {
             [0, rest @ ..] if !rest.is_empty() => rest,
             bytes => bytes,
+        }
+    }
+
+    /// Whether it certifies this key.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn must_certify(&self, key: &PublicKey) -> Result<(), CertificateError> {
+        if self.public_key().as_ref() == Some(key) { Ok(()) } else { Err(CertificateError::OtherKey(self.subject())) }
+    }
+
+    /// Whether it is valid at this time.
+    ///
+    /// # Errors
+    /// When it is not yet, or not any more.
+    pub fn must_be_valid(&self, at: SystemTime) -> Result<(), CertificateError> {
+        let (from, to) = self.validity();
+        match () {
+            () if at < from => Err(CertificateError::NotYetValid(utc(from))),
+            () if at > to => Err(CertificateError::Expired(utc(to))),
+            () => Ok(()),
         }
     }
 
@@ -86,6 +134,20 @@ impl Certificate {
     pub fn validity(&self) -> (SystemTime, SystemTime) {
         let validity = self.parsed.tbs_certificate().validity();
         (SystemTime::UNIX_EPOCH + validity.not_before.to_unix_duration(), SystemTime::UNIX_EPOCH + validity.not_after.to_unix_duration())
+    }
+
+    /// The serial number, in decimal digits.
+    #[must_use]
+    pub fn serial_text(&self) -> String {
+        let text = BigNum::from_slice(self.serial()).and_then(|serial| serial.to_dec_str());
+        text.map_or_else(|_| String::new(), |text| text.to_string())
+    }
+
+    /// From when to when it is valid, as RFC 3339 writes times.
+    #[must_use]
+    pub fn validity_text(&self) -> (String, String) {
+        let (from, to) = self.validity();
+        (utc(from), utc(to))
     }
 
     /// SHA-256 of the DER: `x5t#S256` (RFC 7515 §4.1.8).
@@ -117,4 +179,22 @@ pub enum CertificateError {
     /// Not the structure of a certificate.
     #[error("a certificate is damaged")]
     Damaged,
+    /// One that issued none of the others.
+    #[error(
+        "the certificate of {0:?} does not lead from the key's own to a root: the key's own comes first, and each other issued one of them"
+    )]
+    Stray(String),
+    /// It certifies another key.
+    #[error("the certificate of {0:?} certifies another key than this one")]
+    OtherKey(String),
+    /// It is valid from this time on.
+    #[error("the certificate is not valid before {0}: is the clock of this machine right?")]
+    NotYetValid(String),
+    /// It was valid until this time.
+    #[error("the certificate expired at {0}: have a new one issued for the same key")]
+    Expired(String),
+}
+
+fn utc(time: SystemTime) -> String {
+    OffsetDateTime::from(time).format(&Rfc3339).unwrap_or_else(|_| "a time that is none".into())
 }

@@ -1,12 +1,17 @@
 //! `aws …`: credentials of AWS from keys in the TPM.
 
 mod cache;
+mod certificate;
 mod configure;
+mod credentials;
 mod dropin;
 mod process;
 mod profile_file;
 mod request;
+mod roles_anywhere;
+mod serve;
 mod source;
+mod update;
 mod whoami;
 
 use clap::Subcommand;
@@ -38,6 +43,19 @@ pub(crate) enum AwsCommand {
         after_help = "Examples:\n  ekm-otp-client aws presign https://bucket.s3.eu-west-1.amazonaws.com/file \\\n      --expires-in 10m --aws-access-key-id AKIAIOSFODNN7EXAMPLE --key aws.pem"
     )]
     Presign(Box<request::PresignArgs>),
+    /// Hand out session credentials to the SDKs of this machine, as an EC2 instance or a container gets them, until a signal.
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client aws serve --key app.pem --certificate app.crt \\\n      --trust-anchor-arn arn:aws:rolesanywhere:eu-west-1:123456789012:trust-anchor/a \\\n      --profile-arn arn:aws:rolesanywhere:eu-west-1:123456789012:profile/b \\\n      --role-arn arn:aws:iam::123456789012:role/app\n  ekm-otp-client aws serve --aws-access-key-id AKIAIOSFODNN7EXAMPLE --key aws.pem"
+    )]
+    Serve(Box<serve::ServeArgs>),
+    /// Write session credentials into a profile of ~/.aws/credentials, and new ones before they end, until a signal.
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client aws update --once --profile tpm \\\n      --aws-access-key-id AKIAIOSFODNN7EXAMPLE --key aws.pem"
+    )]
+    Update(Box<update::UpdateArgs>),
+    /// IAM Roles Anywhere: a certificate, whose key is in the TPM, stands in for an access key.
+    #[command(subcommand)]
+    RolesAnywhere(roles_anywhere::RolesAnywhereCommand),
     /// Write profiles that take their credentials from the TPM into ~/.aws/config. Shows the change first.
     #[command(
         after_help = "Examples:\n  ekm-otp-client aws configure --aws-access-key-id AKIAIOSFODNN7EXAMPLE \\\n      --key aws.pem --aws-arn arn:aws:iam::123456789012:role/app"
@@ -52,6 +70,9 @@ pub(crate) async fn run(command: AwsCommand) -> Result<(), CliError> {
         AwsCommand::Whoami(args) => whoami::run(*args).await,
         AwsCommand::Request(args) => request::run(*args).await,
         AwsCommand::Presign(args) => request::presign(*args).await,
+        AwsCommand::Serve(args) => serve::run(*args).await,
+        AwsCommand::Update(args) => update::run(*args).await,
+        AwsCommand::RolesAnywhere(command) => roles_anywhere::run(command).await,
         AwsCommand::Configure(args) => configure::run(*args).await,
     }
 }

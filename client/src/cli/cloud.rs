@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use ekm_otp_client::cloud::TpmMac;
-use ekm_otp_cloud::{CloudError, Http, HttpSettings, LoopbackError, MacKey, SoftwareMac};
+use ekm_otp_client::cloud::{TpmMac, TpmSigner};
+use ekm_otp_cloud::{CloudError, Http, HttpSettings, LoopbackError, MacKey, SigningKey, SoftwareMac, SoftwareSigner};
 use ekm_otp_files::pem;
 use ekm_otp_tpm::TpmError;
 
@@ -13,6 +13,9 @@ use super::arguments::{KeyRef, UseKeyArgs, key_ref};
 use super::error::CliError;
 use super::secret_file::read_private;
 use super::shown::shown;
+
+/// A private key in a PEM file is not longer.
+const MAX_PEM: usize = 64 * 1024;
 
 /// What comes from a cloud lies in this process's memory: it is written into no core file, and no other process of this user reads it (prctl(2),
 /// PR_SET_DUMPABLE). Where the system refuses, it does not matter to the work.
@@ -25,7 +28,7 @@ pub(crate) fn keep_out_of_cores() {
 #[command(next_help_heading = "Key")]
 pub(crate) struct CloudKeyArgs {
     /// The key: a file (TSS2 PEM), as `key import` or tpm2-tools write it, or a persistent handle, handle:0x81008001[=NAME|=FILE]
-    #[arg(long, visible_aliases = ["keyfile", "credential-file"], value_name = "KEY", value_parser = key_ref)]
+    #[arg(long, visible_aliases = ["keyfile", "credential-file", "private-key"], value_name = "KEY", value_parser = key_ref)]
     pub(super) key: Option<KeyRef>,
     /// Instead of --key, a file with the key itself, for machines without a TPM: a private key (PEM); for AWS the secret access key. - is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "key")]
@@ -35,6 +38,22 @@ pub(crate) struct CloudKeyArgs {
 }
 
 impl CloudKeyArgs {
+    /// A private key that signs.
+    pub(super) async fn signing_key(&self) -> Result<Box<dyn SigningKey>, CliError> {
+        match (&self.key, &self.software_key) {
+            (Some(key), _) => {
+                let tpm = self.use_key.tpm.open_for_use()?;
+                let source = self.use_key.source(key, &tpm).await?;
+                Ok(Box::new(TpmSigner::new(tpm.load(source)).await?))
+            }
+            (None, Some(path)) => {
+                let file = read_private(path, "a private key", MAX_PEM)?;
+                Ok(Box::new(SoftwareSigner::from_pem(&file).map_err(|e| CliError::Usage(format!("{}: {e}", shown(path))))?))
+            }
+            (None, None) => Err(no_key()),
+        }
+    }
+
     /// A secret for HMAC-SHA256. What a file holds, without the line end, begins with `prefix` as the secret in the TPM does.
     pub(super) async fn mac_key(&self, prefix: &str) -> Result<Box<dyn MacKey>, CliError> {
         match (&self.key, &self.software_key) {

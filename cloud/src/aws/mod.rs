@@ -4,13 +4,17 @@ mod canonical;
 mod credentials;
 mod endpoint;
 mod hints;
+mod metadata;
 mod request;
+mod roles_anywhere;
 mod sigv4;
 mod sts;
 
 pub use canonical::{AmzDate, Canonical, EMPTY_SHA256, PathRules, Signable, UNSIGNED_PAYLOAD, sha256_hex};
 pub use credentials::SessionCredentials;
 pub use endpoint::StsEndpoint;
+pub use metadata::{CONTAINER_PATH, CredentialSource, Metadata};
 pub use request::{presign_url, sign_request};
+pub use roles_anywhere::{CreateSession, RolesAnywhere, RolesAnywhereEndpoint, UnsignedCreateSession};
 pub use sigv4::{MAX_PRESIGNED, SECRET_PREFIX, Scope, Signatory, UnsignedRequest, UnsignedUrl};
 pub use sts::{AssumeRole, CallerIdentity, GetSessionToken, Mfa, Sts};

@@ -73,7 +73,7 @@ pub async fn presign_url(
 }
 
 /// What `Host` says: without the scheme's own port.
-fn host(uri: &Uri) -> Result<HeaderValue, CloudError> {
+pub(super) fn host(uri: &Uri) -> Result<HeaderValue, CloudError> {
     let authority = uri.authority().ok_or_else(|| CloudError::Usage(format!("{uri} names no host")))?;
     let is_default = matches!((uri.scheme_str(), uri.port_u16()), (_, None) | (Some("https"), Some(443)) | (Some("http"), Some(80)));
     let host = if is_default { authority.host() } else { without_userinfo(authority) };

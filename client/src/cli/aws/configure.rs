@@ -94,7 +94,7 @@ impl ConfigureArgs {
     fn command(&self, key: &KeyRef, role: bool) -> Result<String, CliError> {
         let program = std::env::current_exe().map_err(|e| CliError::Other(format!("where is this program? {e}")))?;
         let mut words = vec![os_word(program.into_os_string())?, "aws process".into()];
-        words.push(format!("--aws-access-key-id {}", self.secret.aws_access_key_id));
+        words.push(format!("--aws-access-key-id {}", self.secret.access_key_id()?));
         words.push(format!("--key {}", os_word(key.again()?)?));
         for (flag, value) in self.secret.key.use_key.again()? {
             words.push(format!("{flag} {}", os_word(value)?));

@@ -22,9 +22,9 @@ const MAX_POLICY: u64 = 64 * 1024;
 /// Whose secret, where it is, and which STS is asked.
 #[derive(Args, Debug)]
 pub(crate) struct SecretArgs {
-    /// The access key id whose secret is in the TPM
+    /// The access key id whose secret is in the TPM [wanted, but with --certificate]
     #[arg(long, aliases = ["aws_access_key_id", "access_key", "accessKeyID"], value_name = "ID", value_parser = access_key_id, help_heading = "Key")]
-    pub(super) aws_access_key_id: String,
+    pub(super) aws_access_key_id: Option<String>,
     /// A persistent handle, as --key handle:HANDLE
     #[arg(long = "persistentHandle", value_name = "HANDLE", value_parser = persistent_handle, conflicts_with_all = ["key", "software_key"], help_heading = "Key")]
     persistent_handle: Option<u32>,
@@ -48,9 +48,9 @@ pub(crate) struct SecretArgs {
     /// Which STS
     #[arg(long, value_enum, value_name = "WHICH", conflicts_with = "endpoint", help_heading = "Network")]
     sts_endpoint: Option<WhichSts>,
-    /// The URL of the STS [or: $AWS_ENDPOINT_URL_STS]
+    /// The URL of the STS [or: $AWS_ENDPOINT_URL_STS], with --certificate that of Roles Anywhere
     #[arg(long, aliases = ["endpoint-url"], value_name = "URL", help_heading = "Network")]
-    endpoint: Option<String>,
+    pub(super) endpoint: Option<String>,
     #[command(flatten)]
     pub(super) http: HttpArgs,
 }
@@ -70,7 +70,7 @@ enum WhichSts {
 #[command(next_help_heading = "Session")]
 pub(crate) struct SessionArgs {
     /// The role to assume
-    #[arg(long, aliases = ["assume_role_arn", "assume-role-arn", "role-arn", "roleARN"], value_name = "ARN")]
+    #[arg(long, aliases = ["assume_role_arn", "assume-role-arn", "role-arn", "role_arn", "roleARN"], value_name = "ARN")]
     pub(super) aws_arn: Option<String>,
     /// Whether to assume the role [default: where one is named]
     #[arg(long = "assumeRole", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
@@ -78,12 +78,12 @@ pub(crate) struct SessionArgs {
     /// Whether to take the user's own session (GetSessionToken) [default: where no role is named]
     #[arg(long = "get-session-token", alias = "get_session_token", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     get_session_token: Option<bool>,
-    /// The role session's name, which AWS logs
-    #[arg(long, aliases = ["role_session_name", "role-session-name"], value_name = "NAME", default_value = "ekm-otp")]
-    aws_session_name: String,
+    /// The role session's name, which AWS logs [default: ekm-otp; with --certificate its serial number]
+    #[arg(long, aliases = ["role_session_name", "role-session-name", "session_name"], value_name = "NAME")]
+    aws_session_name: Option<String>,
     /// How long the credentials last: 15 minutes to 12 hours for a role, to 36 hours for a user
-    #[arg(long, aliases = ["duration_seconds", "duration-seconds"], value_name = "TIME", default_value = "3600", value_parser = duration)]
-    duration: Duration,
+    #[arg(long, aliases = ["duration_seconds", "duration-seconds", "session-duration"], value_name = "TIME", default_value = "3600", value_parser = duration)]
+    pub(super) duration: Duration,
     /// A session tag; several by several flags, or with commas between
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = tag)]
     tags: Vec<(String, String)>,
@@ -207,14 +207,28 @@ impl SecretArgs {
             (Some(handle), _) => format!("{handle:?} {:?}", self.key.use_key.tpm.tcti()?),
             (None, path) => format!("{:?}", path.as_deref().map(absolute)),
         };
-        Ok(format!("{} {key} {:?}", self.aws_access_key_id, self.sts()?))
+        Ok(format!("{:?} {key} {:?} {:?}", self.aws_access_key_id, self.sts()?, self.endpoint))
+    }
+
+    pub(super) fn access_key_id(&self) -> Result<&str, CliError> {
+        let missing = || CliError::Usage("--aws-access-key-id is missing: whose secret is the key?".into());
+        self.aws_access_key_id.as_deref().ok_or_else(missing)
+    }
+
+    /// Whether it is to be the endpoint with validated cryptography. There is no global one of other services than STS.
+    pub(super) fn is_fips(&self) -> Result<bool, CliError> {
+        match self.sts_endpoint {
+            Some(WhichSts::Global) => Err(CliError::Usage("--sts-endpoint global: there is no such Roles Anywhere".into())),
+            which => Ok(which == Some(WhichSts::Fips)),
+        }
     }
 
     /// Opens the TPM, and asks for a password where one is wanted.
     pub(super) async fn open(&self) -> Result<Secret, CliError> {
+        self.access_key_id()?;
         let (http, endpoint) = (self.http.http()?, self.sts()?);
         let key = self.key.mac_key(SECRET_PREFIX).await?;
-        Ok(Secret { http, endpoint, access_key_id: self.aws_access_key_id.clone(), key })
+        Ok(Secret { http, endpoint, access_key_id: self.access_key_id()?.to_owned(), key })
     }
 }
 
@@ -270,7 +284,7 @@ impl SessionArgs {
         let flag = |name: &str, value: &str| word(value).map(|value| format!("--{name} {value}"));
         let path = |path: &std::path::Path| std::path::absolute(path).map_err(|e| CliError::io("find", path, &e));
         words.extend(self.aws_arn.iter().map(|arn| flag("aws-arn", arn)).collect::<Result<Vec<_>, _>>()?);
-        words.push(flag("aws-session-name", &self.aws_session_name)?);
+        words.extend(self.session_name().map(|name| flag("aws-session-name", &name)).transpose()?);
         words.extend(self.tags.iter().map(|(key, value)| flag("tags", &format!("{key}={value}"))).collect::<Result<Vec<_>, _>>()?);
         words.extend(self.transitive_tag_keys.iter().map(|key| flag("transitive-tag-keys", key)).collect::<Result<Vec<_>, _>>()?);
         words.extend(self.external_id.iter().map(|id| flag("external-id", id)).collect::<Result<Vec<_>, _>>()?);
@@ -283,6 +297,36 @@ impl SessionArgs {
             return Err(CliError::Usage("--mfa-code: a code is good once, and goes into no profile".into()));
         }
         Ok(words)
+    }
+
+    pub(super) fn session_name(&self) -> Option<String> {
+        self.aws_session_name.clone().filter(|name| !name.is_empty())
+    }
+
+    /// The flags that were given of those that AssumeRole takes, and nothing else.
+    fn for_roles(&self) -> Vec<&'static str> {
+        let given = [
+            ("--tags", !self.tags.is_empty()),
+            ("--transitive-tag-keys", !self.transitive_tag_keys.is_empty()),
+            ("--external-id", self.external_id.is_some()),
+            ("--session-policy-file", self.session_policy_file.is_some()),
+            ("--session-policy-arn", !self.session_policy_arn.is_empty()),
+            ("--source-identity", self.source_identity.is_some()),
+        ];
+        given.into_iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| flag).collect()
+    }
+
+    /// What Roles Anywhere does not take is not dropped in silence.
+    pub(super) fn only_for_sts(&self) -> Result<(), CliError> {
+        let mfa = self.mfa_serial.is_some().then_some("--mfa-serial");
+        let own =
+            [(self.assume_role == Some(false)).then_some("--assumeRole=false"), self.get_session_token.and(Some("--get-session-token"))];
+        match self.for_roles().into_iter().chain(mfa).chain(own.into_iter().flatten()).next() {
+            None => Ok(()),
+            Some(flag) => Err(CliError::Usage(format!(
+                "{flag}: Roles Anywhere does not take this: the profile's session policies narrow the session, and its tags come from the certificate"
+            ))),
+        }
     }
 
     pub(super) fn session(&self) -> Result<Session, CliError> {
@@ -301,15 +345,7 @@ impl SessionArgs {
         let mfa = mfa.map(|(serial_number, token_code)| Mfa { serial_number, token_code });
         let duration = Some(self.duration);
         if !wants_role {
-            let for_roles = [
-                ("--tags", !self.tags.is_empty()),
-                ("--transitive-tag-keys", !self.transitive_tag_keys.is_empty()),
-                ("--external-id", self.external_id.is_some()),
-                ("--session-policy-file", self.session_policy_file.is_some()),
-                ("--session-policy-arn", !self.session_policy_arn.is_empty()),
-                ("--source-identity", self.source_identity.is_some()),
-            ];
-            if let Some((flag, _)) = for_roles.into_iter().find(|(_, is_given)| *is_given) {
+            if let Some(flag) = self.for_roles().into_iter().next() {
                 return Err(CliError::Usage(format!("{flag}: this is for roles: name one with --aws-arn")));
             }
             return Ok(Session::User(GetSessionToken { duration, mfa }));
@@ -317,7 +353,7 @@ impl SessionArgs {
         let role_arn = arn.ok_or_else(|| CliError::Usage("--assumeRole: which role? name it with --aws-arn".into()))?;
         Ok(Session::Role(Box::new(AssumeRole {
             role_arn,
-            session_name: Some(self.aws_session_name.clone()).filter(|name| !name.is_empty()).unwrap_or_else(|| "ekm-otp".into()),
+            session_name: self.session_name().unwrap_or_else(|| "ekm-otp".into()),
             duration,
             policy: self.session_policy_file.as_deref().map(policy).transpose()?,
             policy_arns: self.session_policy_arn.clone(),

@@ -1,0 +1,89 @@
+//! The key of a certificate in the TPM, and what Roles Anywhere makes of it: the session of a role.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use ekm_otp_cloud::aws::{CreateSession, RolesAnywhere, RolesAnywhereEndpoint, SessionCredentials};
+use ekm_otp_cloud::{Certificate, CertificateError, Certificates, CloudError, Http, SigningKey};
+
+use super::super::error::CliError;
+use super::super::shown::shown;
+use super::source::{SecretArgs, SessionArgs};
+
+/// A certificate that stands in for an access key (IAM Roles Anywhere).
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Roles Anywhere")]
+pub(crate) struct CertificateArgs {
+    /// The certificate of --key (PEM or DER), alone or with those that lead from it to the trust anchor
+    #[arg(long, alias = "public_certificate_file", value_name = "FILE", requires_all = ["trust_anchor_arn", "profile_arn", "aws_arn"])]
+    pub(super) certificate: Option<PathBuf>,
+    /// The certificates that lead from it to the trust anchor (PEM or DER)
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub(super) intermediates: Option<PathBuf>,
+    /// The trust anchor. Its region is asked unless --aws-region says otherwise
+    #[arg(long, alias = "trust_anchor_arn", value_name = "ARN", requires = "certificate")]
+    trust_anchor_arn: Option<String>,
+    /// The profile, which names the roles that may be had
+    #[arg(long, alias = "profile_arn", value_name = "ARN", requires = "certificate")]
+    profile_arn: Option<String>,
+}
+
+/// A certificate, its key, and what is asked for.
+pub(super) struct CertifiedKey {
+    pub(super) http: Http,
+    endpoint: RolesAnywhereEndpoint,
+    certificates: Certificates,
+    key: Box<dyn SigningKey>,
+    call: CreateSession,
+}
+
+/// Reads certificate and chain.
+pub(super) fn read_certificates(certificate: &PathBuf, intermediates: Option<&PathBuf>) -> Result<Certificates, CliError> {
+    let read = |path: &PathBuf| std::fs::read(path).map_err(|e| CliError::io("read", path, &e));
+    let wrong = |path: &PathBuf, e: CertificateError| CliError::Usage(format!("{}: {e}", shown(path)));
+    let certificates = Certificates::read(&read(certificate)?).map_err(|e| wrong(certificate, e))?;
+    match intermediates {
+        None => Ok(certificates),
+        Some(path) => {
+            let more = Certificate::read_all(&read(path)?).map_err(|e| wrong(path, e))?;
+            certificates.with_intermediates(more).map_err(|e| wrong(path, e))
+        }
+    }
+}
+
+impl CertificateArgs {
+    /// `None` where no certificate is named. Opens the TPM, and asks for a password where one is wanted.
+    pub(super) async fn open(&self, secret: &SecretArgs, session: &SessionArgs) -> Result<Option<CertifiedKey>, CliError> {
+        let Some(certificate) = &self.certificate else { return Ok(None) };
+        let certificates = read_certificates(certificate, self.intermediates.as_ref())?;
+        let call = CreateSession {
+            trust_anchor_arn: self.trust_anchor_arn.clone().unwrap_or_default(),
+            profile_arn: self.profile_arn.clone().unwrap_or_default(),
+            role_arn: session.aws_arn.clone().unwrap_or_default(),
+            duration: session.duration,
+            role_session_name: session.session_name(),
+        };
+        session.only_for_sts()?;
+        let from_arn = call.region()?;
+        let region = secret.aws_region.clone().filter(|region| !region.is_empty()).unwrap_or(from_arn);
+        let endpoint = match (&secret.endpoint, secret.is_fips()?) {
+            (Some(url), _) => RolesAnywhereEndpoint::at(url, &region)?,
+            (None, fips) => RolesAnywhereEndpoint::regional(&region, fips)?,
+        };
+        let (http, key) = (secret.http.http()?, secret.key.signing_key().await?);
+        certificates.leaf.must_certify(key.public_key()).map_err(|e| CliError::Usage(format!("{}: {e}", shown(certificate))))?;
+        Ok(Some(CertifiedKey { http, endpoint, certificates, key, call }))
+    }
+}
+
+impl CertifiedKey {
+    /// One TPM2_Sign, one request.
+    pub(super) async fn session(&self) -> Result<SessionCredentials, CloudError> {
+        let Self { http, endpoint, certificates, key, call } = self;
+        RolesAnywhere { http, endpoint, certificates, key: &**key }.create_session(call).await
+    }
+
+    pub(super) fn role_arn(&self) -> &str {
+        &self.call.role_arn
+    }
+}

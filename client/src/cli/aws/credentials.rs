@@ -1,0 +1,121 @@
+//! Session credentials from either source: a secret access key in the TPM, or the key of a certificate.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use ekm_otp_cloud::aws::{CredentialSource, SessionCredentials};
+use ekm_otp_cloud::{CloudError, Http, Refreshing};
+
+use super::super::error::CliError;
+use super::super::output::note;
+use super::certificate::{CertificateArgs, CertifiedKey};
+use super::source::{Secret, SecretArgs, Session, SessionArgs};
+
+/// Either an access key id, whose secret is the key, or a certificate, whose private key it is.
+#[derive(Args, Debug)]
+pub(crate) struct CredentialsArgs {
+    #[command(flatten)]
+    pub(super) secret: SecretArgs,
+    #[command(flatten)]
+    pub(super) session: SessionArgs,
+    #[command(flatten)]
+    pub(super) certificate: CertificateArgs,
+}
+
+/// What makes credentials.
+pub(super) enum Source {
+    Secret(Box<Secret>, Session),
+    Certificate(Box<CertifiedKey>),
+}
+
+impl CredentialsArgs {
+    /// Puts what was given under other names where it belongs.
+    pub(super) fn settle(&mut self) -> Result<(), CliError> {
+        self.secret.settle()
+    }
+
+    /// Opens the TPM, and asks for a password where one is wanted.
+    pub(super) async fn open(&self) -> Result<Source, CliError> {
+        match self.certificate.open(&self.secret, &self.session).await? {
+            Some(key) if self.secret.aws_access_key_id.is_some() => {
+                drop(key);
+                Err(CliError::Usage("--aws-access-key-id and --certificate: credentials come from one or the other".into()))
+            }
+            Some(key) => Ok(Source::Certificate(Box::new(key))),
+            None => {
+                let session = self.session.session()?;
+                Ok(Source::Secret(Box::new(self.secret.open().await?), session))
+            }
+        }
+    }
+
+    /// What tells these apart from others, for a cache.
+    pub(super) fn identity(&self) -> Result<Vec<String>, CliError> {
+        let asked = match &self.certificate.certificate {
+            Some(_) => format!("{:?} {:?}", self.certificate, self.session),
+            None => format!("{:?}", self.session.session()?),
+        };
+        Ok(vec![self.secret.identity()?, asked])
+    }
+}
+
+impl Source {
+    fn http(&self) -> &Http {
+        match self {
+            Self::Secret(secret, _) => &secret.http,
+            Self::Certificate(key) => &key.http,
+        }
+    }
+
+    /// One command of the TPM, one request.
+    pub(super) async fn make(&self) -> Result<SessionCredentials, CloudError> {
+        match self {
+            Self::Secret(secret, session) => secret.session(session).await,
+            Self::Certificate(key) => key.session().await,
+        }
+    }
+
+    /// What is worth a word to people: that the clock was corrected.
+    pub(super) fn tell_skew(&self) {
+        if let Some(told) = self.http().clock().told() {
+            note!("ekm-otp-client: warning: {told}");
+        }
+    }
+
+    /// The role's name, or the user's way, as an instance's role is called.
+    pub(super) fn role_name(&self) -> String {
+        let arn = match self {
+            Self::Secret(_, Session::Role(role)) => role.role_arn.as_str(),
+            Self::Secret(_, Session::User(_)) => "session-token",
+            Self::Certificate(key) => key.role_arn(),
+        };
+        arn.rsplit('/').next().unwrap_or(arn).to_owned()
+    }
+}
+
+/// Credentials in this process's memory, made anew in time.
+pub(super) struct Held {
+    source: Source,
+    held: Refreshing<SessionCredentials>,
+    margin: Duration,
+}
+
+impl Held {
+    /// Before SDKs ask for new ones (15 minutes before the end at the earliest), and never so early that each question makes new ones.
+    pub(super) fn new(source: Source, duration: Duration) -> Self {
+        let margin = Duration::from_secs(20 * 60).min(duration / 4);
+        Self { source, held: Refreshing::new(margin), margin }
+    }
+
+    /// How long before their end credentials are made anew.
+    pub(super) fn margin(&self) -> Duration {
+        self.margin
+    }
+}
+
+impl CredentialSource for Held {
+    async fn get(&self) -> Result<Arc<SessionCredentials>, CloudError> {
+        self.held.get(|| self.source.make()).await
+    }
+}

@@ -1,0 +1,104 @@
+//! `aws serve`: credentials for the SDKs of this machine, as an EC2 instance or a container gets them.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use clap::Args;
+use ekm_otp_cloud::Loopback;
+use ekm_otp_cloud::aws::{CONTAINER_PATH, CredentialSource as _, Metadata};
+use zeroize::Zeroizing;
+
+use super::super::error::CliError;
+use super::super::output::{self, note};
+use super::super::secret_file::PrivateFile;
+use super::super::shown::shown;
+use super::credentials::{CredentialsArgs, Held};
+
+#[derive(Args, Debug)]
+pub(crate) struct ServeArgs {
+    /// The port on 127.0.0.1; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 9911)]
+    port: u16,
+    /// How many routers an answer may pass (IP time to live): 1 keeps it from containers that are bridged
+    #[arg(long, value_name = "HOPS", default_value_t = 64, value_parser = clap::value_parser!(u8).range(1..))]
+    hop_limit: u8,
+    /// Answer containers only, which show a token from a file that only you can read. Else everybody on this machine gets credentials, as everybody on an EC2
+    /// instance does
+    #[arg(long)]
+    container_only: bool,
+    /// Where to write that token [default: in $XDG_RUNTIME_DIR/ekm-otp]
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    #[command(flatten)]
+    credentials: CredentialsArgs,
+}
+
+/// Removed at the end.
+struct TokenFile(PathBuf);
+
+impl Drop for TokenFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+pub(crate) async fn run(mut args: ServeArgs) -> Result<(), CliError> {
+    args.credentials.settle()?;
+    let source = args.credentials.open().await?;
+    let role = source.role_name();
+    let held = Held::new(source, args.credentials.session.duration);
+    let loopback = Loopback::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.port), &[], Some(args.hop_limit.into())).await?;
+    // What is wrong with key, role or certificate is told now, not to the first SDK.
+    held.get().await?;
+    let (file, token) = args.token(loopback.address().port())?;
+    let url = format!("http://{}", loopback.address());
+    let mut lines = vec![
+        format!("export AWS_CONTAINER_CREDENTIALS_FULL_URI={url}{CONTAINER_PATH}"),
+        format!("export AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE={}", shown(&file.0)),
+    ];
+    if args.container_only {
+        note!("for the shell that runs your programs:");
+    } else {
+        note!("for the shell that runs your programs (one of the two kinds):");
+        lines.push(format!("export AWS_EC2_METADATA_SERVICE_ENDPOINT={url}/"));
+    }
+    output::line(&lines.join("\n"))?;
+    let metadata = Metadata::new(held, (!args.container_only).then_some(role), Some(token));
+    match loopback.serve(Arc::new(metadata)).await {}
+}
+
+impl ServeArgs {
+    /// A new token, in a file that only this user can read.
+    fn token(&self, port: u16) -> Result<(TokenFile, Zeroizing<String>), CliError> {
+        let mut random = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *random).map_err(|e| CliError::Other(format!("the operating system gives no randomness: {e}")))?;
+        let token = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(*random));
+        let path = match &self.token_file {
+            Some(path) => std::path::absolute(path).map_err(|e| CliError::io("find", path, &e))?,
+            None => {
+                let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| Path::new(folder).is_absolute());
+                let runtime = runtime.ok_or_else(|| {
+                    CliError::Usage("$XDG_RUNTIME_DIR is not set: name the file for the containers' token with --token-file".into())
+                })?;
+                let folder = Path::new(&runtime).join("ekm-otp");
+                if let Err(e) = std::fs::DirBuilder::new().mode(0o700).create(&folder)
+                    && e.kind() != std::io::ErrorKind::AlreadyExists
+                {
+                    return Err(CliError::io("create", &folder, &e));
+                }
+                let path = folder.join(format!("aws-serve-{port}.token"));
+                // Of a server that was killed: the port is this one's now.
+                let _ = std::fs::remove_file(&path);
+                path
+            }
+        };
+        let mut file = PrivateFile::create(&path)?;
+        file.write(token.as_bytes())?;
+        file.keep()?;
+        Ok((TokenFile(path), token))
+    }
+}

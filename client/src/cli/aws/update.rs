@@ -1,0 +1,68 @@
+//! `aws update`: session credentials in the shared credentials file, for programs that read nothing else.
+
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use ekm_otp_cloud::Expires as _;
+use ekm_otp_cloud::aws::{CredentialSource as _, SessionCredentials};
+
+use super::super::error::CliError;
+use super::super::output::note;
+use super::super::shown::{printable, shown};
+use super::credentials::{CredentialsArgs, Held};
+use super::profile_file::ProfileFile;
+
+/// How soon it is tried again where AWS cannot be reached.
+const AGAIN: Duration = Duration::from_secs(30);
+
+#[derive(Args, Debug)]
+pub(crate) struct UpdateArgs {
+    /// The profile
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    profile: String,
+    /// Once, instead of as long as this runs
+    #[arg(long)]
+    once: bool,
+    #[command(flatten)]
+    credentials: CredentialsArgs,
+}
+
+pub(crate) async fn run(mut args: UpdateArgs) -> Result<(), CliError> {
+    args.credentials.settle()?;
+    let source = args.credentials.open().await?;
+    let path = ProfileFile::path("AWS_SHARED_CREDENTIALS_FILE", "credentials")?;
+    let write = |credentials: &SessionCredentials| {
+        let mut file = ProfileFile::open(&path, 0o600)?;
+        let (id, secret, token) = (&credentials.access_key_id, &credentials.secret_access_key, &credentials.session_token);
+        let settings = [("aws_access_key_id", id.as_str()), ("aws_secret_access_key", secret), ("aws_session_token", token)];
+        if settings.iter().any(|(_, value)| value.contains(char::is_control)) {
+            return Err(CliError::Other("AWS sent credentials that fit into no line".into()));
+        }
+        file.set(&args.profile, &settings);
+        file.write()?;
+        note!("wrote credentials until {} to [{}] of {}", credentials.expiration_text(), printable(&args.profile), shown(&path));
+        Ok(())
+    };
+    if args.once {
+        let credentials = source.make().await;
+        source.tell_skew();
+        return write(&credentials?);
+    }
+    let held = Held::new(source, args.credentials.session.duration);
+    let margin = held.margin();
+    let mut written: Option<SystemTime> = None;
+    loop {
+        match held.get().await {
+            Ok(credentials) if written != Some(credentials.expires()) => {
+                write(&credentials)?;
+                written = Some(credentials.expires());
+            }
+            Ok(_) => {}
+            // Those that are in the file may still be good; without any, it is of no use to go on.
+            Err(error) if written.is_some() => note!("ekm-otp-client: warning: {error}"),
+            Err(error) => return Err(error.into()),
+        }
+        let until = written.and_then(|end| end.checked_sub(margin)?.duration_since(SystemTime::now()).ok());
+        tokio::time::sleep(until.unwrap_or_default().max(AGAIN)).await;
+    }
+}

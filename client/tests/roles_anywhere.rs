@@ -1,0 +1,470 @@
+//! Credentials of AWS by a certificate whose key is in the TPM, against a verifier of our own in Python, and what hands them out: `aws serve`, `aws update`. All names, keys
+//! and certificates are test data.
+
+#![cfg(feature = "cloud")]
+
+mod common;
+#[allow(dead_code, reason = "each test file uses its part")]
+#[path = "../../tpm/tests/relay/mod.rs"]
+mod relay;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, Output, Stdio};
+
+use common::cloud::{PYTHON, Peer, python, testdata};
+use common::{Bench, mode_of, text, write_private};
+use ekm_otp_swtpm::Tap;
+use relay::{Act, CC_SIGN, Relay};
+use serde_json::Value;
+
+const ANCHOR: &str = "arn:aws:rolesanywhere:eu-west-1:123456789012:trust-anchor/a";
+const PROFILE: &str = "arn:aws:rolesanywhere:eu-west-1:123456789012:profile/b";
+const ROLE: &str = "arn:aws:iam::123456789012:role/app";
+
+/// A software TPM with a key of each kind, `KIND.pem`, and certificates for all.
+fn bench(kinds: &[&str]) -> Bench {
+    let bench = Bench::new();
+    for kind in kinds {
+        let key = format!("{kind}.pem");
+        let made = bench.client(&["key", "create", "--kid", "app", "--kind", kind, "--out", &key]);
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        let public = bench.client(&["key", "public", "--key", &key]);
+        fs::write(bench.path(&format!("{kind}.pub")), public.stdout).expect("writing");
+    }
+    certify(&bench, kinds);
+    bench
+}
+
+fn certify(bench: &Bench, kinds: &[&str]) {
+    let mut make = Command::new(&*PYTHON);
+    make.arg("-B").arg(testdata("aws/certificates.py")).args(kinds.iter().map(|kind| format!("{kind}.pub")));
+    let made = make.current_dir(bench.swtpm.dir()).output().expect("Python");
+    assert!(made.status.success(), "{}", text(&made.stderr));
+}
+
+fn service(bench: &Bench, flags: &[&str]) -> Peer {
+    Peer::start("aws/roles_anywhere.py", &[&["--anchor", "root.pem"], flags].concat(), bench.swtpm.dir())
+}
+
+fn control(service: &Peer, what: &str) {
+    let code = "import sys, urllib.request as r; r.urlopen(sys.argv[1] + '/control', sys.argv[2].encode())";
+    assert!(python(code, &[&service.url("http"), what], &[], std::path::Path::new(".")).status.success());
+}
+
+/// The flags that name key, certificate and ARNs.
+fn certified<'a>(url: &'a str, key: &'a str, certificate: &'a str) -> Vec<&'a str> {
+    let own = ["--key", key, "--certificate", certificate, "--trust-anchor-arn", ANCHOR, "--profile-arn", PROFILE, "--role-arn", ROLE];
+    [&own[..], &["--endpoint", url]].concat()
+}
+
+fn process(bench: &Bench, service: &Peer, key: &str, certificate: &str, flags: &[&str]) -> Output {
+    let url = service.url("http");
+    bench.client(&[&["aws", "roles-anywhere", "process"], &certified(&url, key, certificate)[..], flags].concat())
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{:?}: {}", output.status.code(), text(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON and nothing else")
+}
+
+fn failed(output: &Output) -> (Option<i32>, String) {
+    assert!(!output.status.success() && output.stdout.is_empty(), "{}", text(&output.stdout));
+    let told = text(&output.stderr);
+    assert_eq!(told.lines().count(), 1, "{told}");
+    (output.status.code(), told)
+}
+
+#[test]
+fn keys_of_each_kind_get_credentials_with_certificates_in_pem_and_der_alone_and_with_their_chain() {
+    let kinds = ["rsa2048", "p256", "p384"];
+    let bench = bench(&kinds);
+    let service = service(&bench, &[]);
+    for kind in kinds {
+        let key = format!("{kind}.pem");
+        let file = |suffix: &str| format!("{kind}.{suffix}");
+        let made = json(&process(&bench, &service, &key, &file("chain.crt"), &[]));
+        assert!(made["AccessKeyId"].as_str().is_some_and(|id| id.starts_with("ASIATESTANYWHERE")), "{kind}: {made}");
+        json(&process(&bench, &service, &key, &file("crt"), &["--intermediates", "intermediate.pem"]));
+        json(&process(&bench, &service, &key, &file("der"), &["--intermediates", "intermediate.der"]));
+        json(&process(&bench, &service, &key, &file("direct.crt"), &[]));
+        // Without those in between the verifier does not find its anchor.
+        let (code, told) = failed(&process(&bench, &service, &key, &file("crt"), &[]));
+        assert_eq!(code, Some(77));
+        assert!(told.contains("AccessDeniedException") && told.contains("--intermediates"), "{told}");
+    }
+}
+
+#[test]
+fn a_request_that_is_changed_on_its_way_is_refused() {
+    let bench = bench(&["rsa2048", "p256"]);
+    for what in ["body", "query", "serial", "signature", "raw", "chain", "algorithm", "certificate"] {
+        let service = service(&bench, &["--tamper", what]);
+        let key = if what == "algorithm" { "rsa2048" } else { "p256" };
+        let (code, told) = failed(&process(&bench, &service, &format!("{key}.pem"), &format!("{key}.chain.crt"), &[]));
+        assert_eq!(code, Some(77), "{what}");
+        assert!(told.contains("AccessDeniedException"), "{what}: {told}");
+        assert!(service.told().is_empty(), "{what} was taken");
+    }
+    // What is not changed is taken: the verifier refuses nothing else.
+    let service = service(&bench, &["--tamper", "nothing"]);
+    json(&process(&bench, &service, "p256.pem", "p256.chain.crt", &[]));
+}
+
+#[test]
+fn every_parameter_reaches_the_service_under_the_helpers_and_the_seeds_names() {
+    let bench = bench(&["p256"]);
+    let service = service(&bench, &[]);
+    let url = service.url("http");
+    json(&process(&bench, &service, "p256.pem", "p256.chain.crt", &["--session-duration", "900", "--role-session-name", "me"]));
+    let seed = [
+        "aws",
+        "roles-anywhere",
+        "process",
+        "--keyfile",
+        "p256.pem",
+        "--public_certificate_file",
+        "p256.chain.crt",
+        "--region",
+        "eu-west-1",
+        "--duration_seconds",
+        "1000",
+        "--trust_anchor_arn",
+        ANCHOR,
+        "--role_arn",
+        ROLE,
+        "--profile_arn",
+        PROFILE,
+        "--session_name",
+        "foo",
+        "--endpoint",
+        &url,
+    ];
+    json(&bench.client(&seed));
+    let told: Vec<Value> = service.told().iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let call = |seconds: u64, name: &str| {
+        serde_json::json!({
+            "durationSeconds": seconds, "profileArn": PROFILE, "roleArn": ROLE, "trustAnchorArn": ANCHOR, "roleSessionName": name,
+        })
+    };
+    assert_eq!(told, [call(900, "me"), call(1000, "foo")]);
+    for (flag, value) in [("--tags", "a=b"), ("--external-id", "x"), ("--source-identity", "x")] {
+        let (code, told) = failed(&process(&bench, &service, "p256.pem", "p256.chain.crt", &[flag, value]));
+        assert_eq!(code, Some(64));
+        assert!(told.contains(flag), "{told}");
+    }
+}
+
+#[test]
+fn a_certificate_that_cannot_do_is_named_before_anything_is_sent() {
+    let bench = bench(&["p256", "p384"]);
+    let service = service(&bench, &[]);
+    let (code, told) = failed(&process(&bench, &service, "p256.pem", "p384.chain.crt", &[]));
+    assert_eq!(code, Some(64));
+    assert!(told.contains("certifies another key"), "{told}");
+    let (code, told) = failed(&process(&bench, &service, "p256.pem", "p256.direct.crt", &["--intermediates", "intermediate.pem"]));
+    assert_eq!(code, Some(64));
+    assert!(told.contains("does not lead from the key's own to a root"), "{told}");
+    let wrong = ["--trust-anchor-arn", "arn:aws:rolesanywhere:us-east-1:123456789012:trust-anchor/a"];
+    let url = service.url("http");
+    let mut flags = certified(&url, "p256.pem", "p256.chain.crt");
+    flags.splice(4..6, wrong);
+    let (code, told) = failed(&bench.client(&[&["aws", "roles-anywhere", "process"], &flags[..]].concat()));
+    assert_eq!(code, Some(64));
+    assert!(told.contains("different regions"), "{told}");
+    assert!(service.told().is_empty());
+
+    // Valid or not is the service's to say: the clock here may be the one that is wrong.
+    let (code, told) = failed(&process(&bench, &service, "p256.pem", "p256.expired.crt", &[]));
+    assert_eq!(code, Some(77));
+    assert!(told.contains("AccessDeniedException") && told.contains("the certificate expired at"), "{told}");
+}
+
+#[test]
+fn what_passes_is_tried_again_and_what_does_not_is_told_in_one_line() {
+    let bench = bench(&["p256"]);
+    let service = service(&bench, &[]);
+    let call = |flags: &[&str]| process(&bench, &service, "p256.pem", "p256.chain.crt", flags);
+    control(&service, r#"{"fail": [[500, "InternalServerException", "x", {}], [429, "ThrottlingException", "x", {"Retry-After": "1"}]]}"#);
+    json(&call(&[]));
+    assert_eq!(service.told().len(), 3);
+    control(&service, r#"{"fail": [[429, "ThrottlingException", "slow down", {"Retry-After": "3600"}]]}"#);
+    let (code, told) = failed(&call(&["--timeout", "2s"]));
+    assert_eq!(code, Some(69));
+    assert!(told.contains("Roles Anywhere (localhost)") && told.contains("slow down"), "{told}");
+    control(&service, r#"{"fail": [[403, "AccessDeniedException", "Trust anchor disabled", {}]]}"#);
+    let (code, told) = failed(&call(&[]));
+    assert_eq!(code, Some(77));
+    assert!(told.contains("Trust anchor disabled") && told.contains("switch the trust anchor"), "{told}");
+    control(&service, r#"{"delay": 30}"#);
+    assert_eq!(failed(&call(&["--timeout", "1s"])).0, Some(69));
+    control(&service, r#"{"delay": 0, "clock": 1200}"#);
+    let made = call(&[]);
+    json(&made);
+    assert!(text(&made.stderr).contains("behind the service's"), "{}", text(&made.stderr));
+
+    let relay = Relay::on(&bench.swtpm, |code| if code == CC_SIGN { Act::BreakBefore } else { Act::Pass });
+    let url = service.url("http");
+    let flags = [&["aws", "roles-anywhere", "process", "--tpm-timeout", "2s"], &certified(&url, "p256.pem", "p256.chain.crt")[..]].concat();
+    let _ = service.told();
+    assert_eq!(failed(&bench.client_with(&flags, &relay.tcti())).0, Some(69));
+    assert!(service.told().is_empty());
+}
+
+#[test]
+fn a_software_key_takes_the_place_of_a_tpm() {
+    let bench = Bench::new();
+    for (kind, group) in [("p256", "P-256"), ("p384", "P-384")] {
+        let script = format!(
+            "umask 077; openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:{group} -out {kind}.key && openssl pkey -in {kind}.key -pubout -out {kind}.pub"
+        );
+        assert!(Command::new("sh").args(["-c", &script]).current_dir(bench.swtpm.dir()).status().expect("openssl").success());
+    }
+    certify(&bench, &["p256", "p384"]);
+    let service = service(&bench, &[]);
+    for kind in ["p256", "p384"] {
+        let url = service.url("http");
+        let (key, certificate) = (format!("{kind}.key"), format!("{kind}.chain.crt"));
+        let mut flags = certified(&url, &key, &certificate);
+        flags[0] = "--software-key";
+        json(&bench.client_with(&[&["aws", "roles-anywhere", "process"], &flags[..]].concat(), "device:/nowhere"));
+    }
+}
+
+/// A command that stays. Ended when dropped.
+struct Running {
+    process: Child,
+    told: Vec<String>,
+}
+
+impl Running {
+    /// Waits for so many lines on standard output.
+    fn start(command: &mut Command, lines: usize) -> Self {
+        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the client");
+        let output = BufReader::new(process.stdout.take().expect("its output"));
+        let told: Vec<String> = output.lines().map_while(Result::ok).take(lines).collect();
+        if told.len() < lines {
+            let mut why = String::new();
+            let _ = process.stderr.take().expect("its errors").read_to_string(&mut why);
+            panic!("it ended: {why}");
+        }
+        Self { process, told }
+    }
+
+    /// The variables that it tells.
+    fn variables(&self) -> Vec<(String, String)> {
+        let variables = self.told.iter().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
+        variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    fn variable(&self, name: &str) -> String {
+        self.variables().into_iter().find(|(known, _)| known == name).expect("the variable").1
+    }
+
+    fn end(&mut self) -> (Option<i32>, String) {
+        let sent = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
+        assert!(sent.expect("kill").success());
+        let mut told = String::new();
+        let _ = self.process.stderr.take().expect("its errors").read_to_string(&mut told);
+        (self.process.wait().expect("its end").code(), told)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn serving(bench: &Bench, tcti: &str, flags: &[&str], lines: usize) -> Running {
+    let runtime = bench.path("runtime");
+    let _ = fs::create_dir(&runtime);
+    let mut serve = common::client();
+    serve.args(["aws", "serve", "--port", "0"]).args(flags).current_dir(bench.swtpm.dir());
+    Running::start(serve.env("TPM2TOOLS_TCTI", tcti).env("XDG_RUNTIME_DIR", runtime).env("RUST_LOG", "trace"), lines)
+}
+
+/// One request over loopback, as written: status line and all that follows.
+fn raw(url: &str, request: &str) -> String {
+    let address = url.trim_start_matches("http://").split('/').next().expect("an address");
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    stream.write_all(request.replace('\n', "\r\n").as_bytes()).expect("writing");
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer);
+    answer
+}
+
+#[test]
+fn boto3_takes_credentials_from_both_endpoints_across_an_expiry_with_one_signature_for_each_set() {
+    let bench = bench(&["p256"]);
+    let service = service(&bench, &["--lifetime", "4"]);
+    let (url, tap) = (service.url("http"), Tap::on(&bench.swtpm));
+    let flags = [&certified(&url, "p256.pem", "p256.chain.crt")[..], &["--duration", "900"]].concat();
+    let mut serving = serving(&bench, &tap.tcti(), &flags, 3);
+    let code = "
+import sys, time, boto3
+def keys():
+    session = boto3.Session(region_name='eu-west-1')
+    found = session.get_credentials()
+    ids = []
+    for _ in range(2):
+        ids.append(found.get_frozen_credentials().access_key)
+        time.sleep(4.5)
+    return found.method, ids
+method, ids = keys()
+assert ids[0] != ids[1] and all(one.startswith('ASIATESTANYWHERE') for one in ids), ids
+print(method)
+";
+    let all = serving.variables();
+    for (kind, method) in [("CONTAINER", "container-role"), ("METADATA", "iam-role")] {
+        let own = all.iter().filter(|(name, _)| name.contains(kind)).map(|(name, value)| (name.as_str(), value.as_str()));
+        let ran = python(code, &[], &own.collect::<Vec<_>>(), bench.swtpm.dir());
+        assert_eq!(text(&ran.stdout).trim(), method, "{}", text(&ran.stderr));
+    }
+    assert_eq!(mode_of(serving.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE").as_ref()), 0o600);
+    let (made, signed) = (service.told().len(), tap.take().commands.iter().filter(|command| **command == CC_SIGN).count());
+    assert_eq!(signed, made, "one TPM2_Sign for each set of credentials");
+    let file = serving.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
+    let token = fs::read_to_string(&file).expect("the token");
+    let (code, told) = serving.end();
+    assert_eq!(code, Some(143));
+    assert!(!told.contains(&token) && !told.contains("test data, secret") && !told.contains("test/data/anywhere"), "{told}");
+    assert!(!std::path::Path::new(&file).exists(), "the token's file goes with it");
+}
+
+#[test]
+fn credentials_are_held_and_asked_for_once() {
+    let bench = bench(&["p256"]);
+    let service = service(&bench, &[]);
+    let url = service.url("http");
+    let serving = serving(&bench, &bench.swtpm.tcti(), &certified(&url, "p256.pem", "p256.chain.crt"), 3);
+    let (address, file) =
+        (serving.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI"), serving.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"));
+    let token = fs::read_to_string(file).expect("the token");
+    for _ in 0..5 {
+        let told =
+            raw(&address, &format!("GET /container-credentials HTTP/1.1\nHost: localhost\nAuthorization: {token}\nConnection: close\n\n"));
+        assert!(told.starts_with("HTTP/1.1 200") && told.contains("ASIATESTANYWHERE0001"), "{told}");
+    }
+    assert_eq!(service.told().len(), 1);
+}
+
+#[test]
+fn who_may_not_have_credentials_gets_none() {
+    let bench = bench(&["p256"]);
+    let service = service(&bench, &["--lifetime", "2"]);
+    let url = service.url("http");
+    let serving = serving(&bench, &bench.swtpm.tcti(), &certified(&url, "p256.pem", "p256.chain.crt"), 3);
+    let address = serving.variable("AWS_EC2_METADATA_SERVICE_ENDPOINT");
+    let file = serving.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
+    let authorization = fs::read_to_string(file).expect("the token");
+    let ask = |line: &str, fields: &str| raw(&address, &format!("{line} HTTP/1.1\n{fields}Connection: close\n\n"));
+    let role = "GET /latest/meta-data/iam/security-credentials/app";
+    let put = "PUT /latest/api/token";
+    let ttl = "X-aws-ec2-metadata-token-ttl-seconds: ";
+    // Without a token, as version 1 asks; with one that is not; without its lifetime, or with one too long.
+    assert!(ask(role, "Host: localhost\n").starts_with("HTTP/1.1 401"));
+    assert!(ask(role, "Host: localhost\nX-aws-ec2-metadata-token: x\n").starts_with("HTTP/1.1 401"));
+    assert!(ask(put, "Host: localhost\n").starts_with("HTTP/1.1 400"));
+    assert!(ask(put, &format!("Host: localhost\n{ttl}21601\n")).starts_with("HTTP/1.1 400"));
+    // A foreign name that leads here, and what a proxy passes on.
+    for fields in ["Host: evil.example.test\n", "Host: localhost\nX-Forwarded-For: 192.0.2.1\n"] {
+        assert!(ask(put, &format!("{fields}{ttl}60\n")).starts_with("HTTP/1.1 403"), "{fields}");
+        let told = ask("GET /container-credentials", &format!("{fields}Authorization: {authorization}\n"));
+        assert!(told.starts_with("HTTP/1.1 403") && !told.contains("SecretAccessKey"), "{told}");
+    }
+    for shown in ["", "Authorization: wrong\n"] {
+        assert!(ask("GET /container-credentials", &format!("Host: localhost\n{shown}")).starts_with("HTTP/1.1 401"));
+    }
+    // A token ends with its time.
+    let token = ask(put, &format!("Host: localhost\n{ttl}1\n"));
+    let token = token.rsplit("\r\n").next().expect("a token").to_owned();
+    let fields = format!("Host: localhost\nX-aws-ec2-metadata-token: {token}\n");
+    assert!(ask(role, &fields).contains("\"Code\":\"Success\""));
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert!(ask(role, &fields).starts_with("HTTP/1.1 401"));
+
+    // Credentials that have ended, and new ones that cannot be had.
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    let failures = r#"[403, "AccessDeniedException", "Trust anchor disabled", {}]"#;
+    control(&service, &format!("{{\"fail\": [{}]}}", [failures; 9].join(",")));
+    let told = ask("GET /container-credentials", &format!("Host: localhost\nAuthorization: {authorization}\n"));
+    assert!(told.starts_with("HTTP/1.1 503") && told.contains("Trust anchor disabled") && !told.contains("SecretAccessKey"), "{told}");
+}
+
+#[test]
+fn a_secret_access_key_is_served_too_and_only_containers_get_it_where_that_is_said() {
+    let bench = Bench::new();
+    write_private(&bench.path("secret"), "test/data/only+0123456789abcdefghijklmno");
+    let import = ["key", "import", "--kid", "AKIATESTTESTTESTTEST", "--aws-secret-file", "secret", "--out", "aws.pem"];
+    assert!(bench.client(&import).status.success());
+    let sts = Peer::start("aws/sts.py", &[], bench.swtpm.dir());
+    let url = sts.url("http");
+    let own = ["--aws-access-key-id", "AKIATESTTESTTESTTEST", "--key", "aws.pem", "--endpoint", &url, "--container-only"];
+    let serving = serving(&bench, &bench.swtpm.tcti(), &own, 2);
+    let mut variables = serving.variables();
+    variables.extend([("AWS_ENDPOINT_URL_STS".into(), url.clone()), ("AWS_DEFAULT_REGION".into(), "us-east-1".into())]);
+    let who = Command::new(PYTHON.with_file_name("aws"))
+        .args(["sts", "get-caller-identity"])
+        .envs(variables)
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .output()
+        .expect("the AWS CLI");
+    assert_eq!(json(&who)["Arn"], "arn:aws:iam::123456789012:user/test");
+    let address = serving.variable("AWS_CONTAINER_CREDENTIALS_FULL_URI");
+    let token =
+        raw(&address, "PUT /latest/api/token HTTP/1.1\nHost: localhost\nX-aws-ec2-metadata-token-ttl-seconds: 60\nConnection: close\n\n");
+    assert!(token.starts_with("HTTP/1.1 404"), "{token}");
+}
+
+#[test]
+fn the_credentials_file_gets_a_profile_and_new_credentials_before_the_old_end() {
+    let bench = bench(&["p256"]);
+    let service = service(&bench, &[]);
+    let (url, file) = (service.url("http"), bench.path("credentials"));
+    let before = "# mine\n[default]\naws_access_key_id = old\naws_secret_access_key = old\n\n[other]\naws_access_key_id = kept\n";
+    write_private(&file, before);
+    let mut update = common::client();
+    update.args(["aws", "update", "--once", "--profile", "default"]).args(certified(&url, "p256.pem", "p256.chain.crt"));
+    update.current_dir(bench.swtpm.dir()).env("TPM2TOOLS_TCTI", bench.swtpm.tcti()).env("AWS_SHARED_CREDENTIALS_FILE", &file);
+    let made = update.output().expect("the client");
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let now = fs::read_to_string(&file).expect("the file");
+    let expected = "# mine\n[default]\naws_access_key_id = ASIATESTANYWHERE0001\naws_secret_access_key = test data, secret of session 1\n\
+                    aws_session_token = test/data/anywhere/1==\n\n[other]\naws_access_key_id = kept\n";
+    assert_eq!((now.as_str(), mode_of(&file)), (expected, 0o600));
+    assert!(!text(&made.stderr).contains("secret of session"), "{}", text(&made.stderr));
+
+    // Many at once: each profile is there at the end.
+    let own = certified(&url, "p256.pem", "p256.chain.crt");
+    let started: Vec<Child> = (0..6)
+        .map(|n| {
+            let mut update = common::client();
+            update.args(["aws", "update", "--once", "--profile", &format!("p{n}")]).args(&own).stderr(Stdio::null());
+            update.current_dir(bench.swtpm.dir()).env("TPM2TOOLS_TCTI", bench.swtpm.tcti()).env("AWS_SHARED_CREDENTIALS_FILE", &file);
+            update.spawn().expect("the client")
+        })
+        .collect();
+    for mut child in started {
+        assert!(child.wait().expect("its end").success());
+    }
+    let now = fs::read_to_string(&file).expect("the file");
+    assert!((0..6).all(|n| now.contains(&format!("[p{n}]\naws_access_key_id = ASIATESTANYWHERE"))) && now.starts_with(expected), "{now}");
+}
+
+#[test]
+fn a_certificate_s_data_is_shown() {
+    let bench = bench(&["p256"]);
+    let told = json(&bench.client(&["aws", "roles-anywhere", "read-certificate-data", "--certificate", "p256.chain.crt"]));
+    let code = "
+import json, sys
+from cryptography import x509
+one = x509.load_pem_x509_certificates(open(sys.argv[1], 'rb').read())[0]
+print(json.dumps([str(one.serial_number), one.not_valid_after_utc.strftime('%Y-%m-%dT%H:%M:%SZ')]))
+";
+    let theirs: Value = serde_json::from_slice(&python(code, &["p256.chain.crt"], &[], bench.swtpm.dir()).stdout).expect("JSON");
+    assert_eq!((&told["serialNumber"], &told["notAfter"]), (&theirs[0], &theirs[1]));
+    assert!(told["subject"].as_str().is_some_and(|subject| subject.contains("CN=p256")), "{told}");
+}
