@@ -43,6 +43,19 @@ def now():
     return time.time() + control["clock"]
 
 
+class Fields(dict):
+    """Names in any case."""
+
+    def __init__(self, fields):
+        super().__init__((name.lower(), value) for name, value in fields.items())
+
+    def __getitem__(self, name):
+        return super().__getitem__(name.lower())
+
+    def get(self, name, default=None):
+        return super().get(name.lower(), default)
+
+
 class Refused(Exception):
     def __init__(self, message, status=403, kind="AccessDeniedException", headers=()):
         super().__init__(message)
@@ -129,8 +142,8 @@ def verified(method, target, headers, body):
 
 
 def tampered(method, target, headers, body):
-    what, headers = arguments.tamper, dict(headers.items())
-    name, _, rest = headers.get("Authorization", "").partition(" ")
+    what, headers = arguments.tamper, Fields(headers)
+    name, _, rest = headers["Authorization"].partition(" ")
     signature = rest.rpartition("=")[2]
     if what == "body":
         body = body.replace(b"role/app", b"role/adm")
@@ -139,33 +152,19 @@ def tampered(method, target, headers, body):
     elif what == "serial":
         rest = re.sub(r"Credential=\d+", "Credential=1", rest)
     elif what == "signature":
-        rest = rest.replace(signature, ("0" if signature[-1] != "0" else "1").join([signature[:-1], ""]))
+        rest = rest.replace(signature, signature[:-1] + ("0" if signature[-1] != "0" else "1"))
     elif what == "raw":
         r, s = decode_dss_signature(bytes.fromhex(signature))
         rest = rest.replace(signature, f"{r:064x}{s:064x}")
     elif what == "chain":
-        headers.pop("X-Amz-X509-Chain", headers.pop("x-amz-x509-chain", None))
+        del headers["x-amz-x509-chain"]
         rest = rest.replace(";x-amz-x509-chain", "")
     elif what == "algorithm":
         name = "AWS4-X509-RSA-SHA256" if "ECDSA" in name else "AWS4-X509-ECDSA-SHA256"
     elif what == "certificate":
-        field = next(field for field in headers if field.lower() == "x-amz-x509")
-        headers[field] = headers[next(field for field in headers if field.lower() == "x-amz-x509-chain")].split(",")[0]
-    headers["Authorization" if "Authorization" in headers else "authorization"] = f"{name} {rest}"
+        headers["x-amz-x509"] = headers["x-amz-x509-chain"].split(",")[0]
+    headers["authorization"] = f"{name} {rest}"
     return method, target, headers, body
-
-
-class Fields(dict):
-    """Names in any case."""
-
-    def __init__(self, fields):
-        super().__init__((name.lower(), value) for name, value in fields.items())
-
-    def __getitem__(self, name):
-        return super().__getitem__(name.lower())
-
-    def get(self, name, default=None):
-        return super().get(name.lower(), default)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -190,11 +189,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     status, kind, message, headers = control["fail"].pop(0)
                     print(json.dumps({"failed": kind}), flush=True)
                     raise Refused(message, status, kind, headers)
-                request = self.command, self.path, self.headers, body
+                request = self.command, self.path, Fields(self.headers), body
                 method, target, headers, body = tampered(*request) if arguments.tamper else request
                 if target.partition("?")[0] != "/sessions":
                     raise Refused("no such operation", 404, "UnknownOperationException")
-                call, leaf = verified(method, target, Fields(headers), body)
+                call, leaf = verified(method, target, headers, body)
                 print(json.dumps(call), flush=True)
                 sessions += 1
                 end = datetime.datetime.fromtimestamp(now() + (arguments.lifetime or call["durationSeconds"]), datetime.timezone.utc)
