@@ -105,3 +105,24 @@ fn the_aws_page_s_way_from_a_secret_on_the_disk_to_one_in_the_tpm_works() {
     let config = fs::read_to_string(folder.path().join(".aws/config")).expect("the file");
     assert!(!config.contains("wJalr"), "{config}");
 }
+
+#[cfg(feature = "cloud")]
+#[test]
+fn the_aws_page_s_way_to_roles_anywhere_works() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = "umask 077; openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out app.key; openssl pkey -in app.key -pubout -out app.pub";
+    run(shell(&bench, folder.path(), made), made);
+    let mut certify = Command::new(&*PYTHON);
+    certify.arg(common::cloud::testdata("aws/certificates.py")).arg("app.pub").current_dir(folder.path());
+    assert!(certify.status().expect("Python").success());
+    // A certificate file with all that it takes.
+    fs::rename(folder.path().join("app.chain.crt"), folder.path().join("app.crt")).expect("renaming");
+    let service = Peer::start("aws/roles_anywhere.py", &["--anchor", "root.pem"], folder.path());
+    let examples = examples("docs/aws.md", "## 6. Without", "## 7. For programs");
+    for line in examples[0].lines() {
+        let line = line.replace(" process ", &format!(" process --endpoint {} ", service.url("http")));
+        run(shell(&bench, folder.path(), &line), &line);
+    }
+    assert_eq!(service.told().len(), 1);
+}
