@@ -9,6 +9,8 @@
 pub mod aws;
 mod certificate;
 mod error;
+mod form;
+pub mod gcp;
 mod http;
 mod jwt;
 mod key;

@@ -45,7 +45,7 @@ pub(crate) enum AwsCommand {
     Presign(Box<request::PresignArgs>),
     /// Hand out session credentials to the SDKs of this machine, as an EC2 instance or a container gets them, until a signal.
     #[command(
-        after_help = "Examples:\n  ekm-otp-client aws serve --key app.pem --certificate app.crt \\\n      --trust-anchor-arn \\\n      arn:aws:rolesanywhere:eu-west-1:123456789012:trust-anchor/a \\\n      --profile-arn \\\n      arn:aws:rolesanywhere:eu-west-1:123456789012:profile/b \\\n      --role-arn arn:aws:iam::123456789012:role/app\n  ekm-otp-client aws serve --aws-access-key-id AKIAIOSFODNN7EXAMPLE --key aws.pem"
+        after_help = "Examples:\n  ekm-otp-client aws serve --key app.pem --certificate app.crt \\\n      --trust-anchor-arn \\\n      arn:aws:rolesanywhere:eu-west-1:123456789012:trust-anchor/a \\\n      --profile-arn \\\n      arn:aws:rolesanywhere:eu-west-1:123456789012:profile/b \\\n      --role-arn arn:aws:iam::123456789012:role/app\n  ekm-otp-client aws serve --key aws.pem \\\n      --aws-access-key-id AKIAIOSFODNN7EXAMPLE"
     )]
     Serve(Box<serve::ServeArgs>),
     /// Write session credentials into a profile of ~/.aws/credentials, and new ones before they end, until a signal.

@@ -4,16 +4,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
-use percent_encoding::utf8_percent_encode;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::canonical::ENCODED;
 use super::credentials::SessionCredentials;
 use super::endpoint::StsEndpoint;
 use super::hints;
 use super::request::sign_request;
 use super::sigv4::{Scope, Signatory};
+use crate::form::form;
 use crate::http::one_line;
 use crate::key::MacKey;
 use crate::{Answer, CloudError, Http};
@@ -205,12 +204,6 @@ impl Sts<'_> {
 #[serde(rename_all = "PascalCase")]
 struct Credentials {
     credentials: SessionCredentials,
-}
-
-/// `application/x-www-form-urlencoded`
-fn form(parameters: &[(String, String)]) -> String {
-    let encoded = |text: &str| utf8_percent_encode(text, ENCODED).to_string().replace("%20", "+");
-    parameters.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect::<Vec<_>>().join("&")
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, String> {
