@@ -38,6 +38,10 @@ enum Command {
     #[cfg(feature = "cloud")]
     #[command(subcommand)]
     Aws(cli::aws::AwsCommand),
+    /// Tokens of Google Cloud from keys in the TPM.
+    #[cfg(feature = "cloud")]
+    #[command(subcommand)]
+    Gcp(cli::gcp::GcpCommand),
     /// Look for what is wrong: the TPM; with --key, that key; with --url, the server and the way to it.
     ///
     /// One line for each check: ok, warning or problem, the check's name, what was found; below it, what to do. Nothing is changed, nothing
@@ -97,6 +101,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
                 Command::Key(command) => keys::run(*command).await,
                 #[cfg(feature = "cloud")]
                 Command::Aws(command) => cli::aws::run(command).await,
+                #[cfg(feature = "cloud")]
+                Command::Gcp(command) => cli::gcp::run(command).await,
                 Command::Doctor(args) => doctor::run(*args).await,
             }
         };

@@ -12,11 +12,10 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::cloud::{PYTHON, Peer, python};
+use common::cloud::{PYTHON, Peer, control, failed, json, python};
 use common::{Bench, CLIENT, mode_of, text, write_private};
 use ekm_otp_swtpm::Tap;
 use relay::{Act, CC_HMAC, Relay};
@@ -50,25 +49,6 @@ fn aws_of(bench: &Bench, tcti: &str, sts: &Peer, command: &str, flags: &[&str]) 
     let url = sts.url("http");
     let own = ["aws", command, "--aws-access-key-id", ID, "--key", "aws.pem", "--endpoint", &url];
     bench.client_with(&[&own[..], flags].concat(), tcti)
-}
-
-fn control(sts: &Peer, what: &str) {
-    let code = "import sys, urllib.request as r; r.urlopen(sys.argv[1] + '/control', sys.argv[2].encode())";
-    let set = python(code, &[&sts.url("http"), what], &[], Path::new("."));
-    assert!(set.status.success(), "{}", text(&set.stderr));
-}
-
-fn json(output: &Output) -> Value {
-    assert!(output.status.success(), "{:?}: {}", output.status.code(), text(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("JSON and nothing else")
-}
-
-/// Exit code, and what was told, which is one line.
-fn failed(output: &Output) -> (Option<i32>, String) {
-    assert!(!output.status.success() && output.stdout.is_empty(), "{}", text(&output.stdout));
-    let told = text(&output.stderr);
-    assert_eq!(told.lines().count(), 1, "{told}");
-    (output.status.code(), told)
 }
 
 #[test]

@@ -126,3 +126,26 @@ fn the_aws_page_s_way_to_roles_anywhere_works() {
     }
     assert_eq!(service.told().len(), 1);
 }
+
+#[cfg(feature = "cloud")]
+#[test]
+fn the_google_page_s_way_from_a_key_on_the_disk_to_one_in_the_tpm_works() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = "umask 077; openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out plain.key; openssl pkey -in plain.key -pubout -out sa.pub";
+    run(shell(&bench, folder.path(), made), made);
+    let services = Peer::start("gcp/token_services.py", &["--public-key", "sa.pub", "--key-id", "1"], folder.path());
+    let file = serde_json::json!({
+        "type": "service_account", "private_key_id": "1", "client_email": "sa@project.iam.gserviceaccount.com",
+        "private_key": fs::read_to_string(folder.path().join("plain.key")).expect("the key"),
+        "token_uri": format!("{}/token", services.url("http")),
+    });
+    common::write_private(&folder.path().join("sa.json"), &file.to_string());
+    for (from, to) in [("## 1. From a key", "## 2. Let"), ("## 3. Without", "## 4. What")] {
+        for example in examples("docs/gcp.md", from, to) {
+            run(shell(&bench, folder.path(), &example), &example);
+        }
+    }
+    assert_eq!(services.told().len(), 1);
+    assert!(!folder.path().join("sa.json").exists());
+}

@@ -9,11 +9,11 @@ mod common;
 mod relay;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
 
-use common::cloud::{PYTHON, Peer, python, testdata};
+use common::cloud::{PYTHON, Peer, Running, control, failed, json, python, testdata};
 use common::{Bench, mode_of, text, write_private};
 use ekm_otp_swtpm::Tap;
 use relay::{Act, CC_SIGN, Relay};
@@ -48,11 +48,6 @@ fn service(bench: &Bench, flags: &[&str]) -> Peer {
     Peer::start("aws/roles_anywhere.py", &[&["--anchor", "root.pem"], flags].concat(), bench.swtpm.dir())
 }
 
-fn control(service: &Peer, what: &str) {
-    let code = "import sys, urllib.request as r; r.urlopen(sys.argv[1] + '/control', sys.argv[2].encode())";
-    assert!(python(code, &[&service.url("http"), what], &[], std::path::Path::new(".")).status.success());
-}
-
 /// The flags that name key, certificate and ARNs.
 fn certified<'a>(url: &'a str, key: &'a str, certificate: &'a str) -> Vec<&'a str> {
     let own = ["--key", key, "--certificate", certificate, "--trust-anchor-arn", ANCHOR, "--profile-arn", PROFILE, "--role-arn", ROLE];
@@ -62,18 +57,6 @@ fn certified<'a>(url: &'a str, key: &'a str, certificate: &'a str) -> Vec<&'a st
 fn process(bench: &Bench, service: &Peer, key: &str, certificate: &str, flags: &[&str]) -> Output {
     let url = service.url("http");
     bench.client(&[&["aws", "roles-anywhere", "process"], &certified(&url, key, certificate)[..], flags].concat())
-}
-
-fn json(output: &Output) -> Value {
-    assert!(output.status.success(), "{:?}: {}", output.status.code(), text(&output.stderr));
-    serde_json::from_slice(&output.stdout).expect("JSON and nothing else")
-}
-
-fn failed(output: &Output) -> (Option<i32>, String) {
-    assert!(!output.status.success() && output.stdout.is_empty(), "{}", text(&output.stdout));
-    let told = text(&output.stderr);
-    assert_eq!(told.lines().count(), 1, "{told}");
-    (output.status.code(), told)
 }
 
 #[test]
@@ -245,52 +228,6 @@ fn a_software_key_takes_the_place_of_a_tpm() {
         let mut flags = certified(&url, &key, &certificate);
         flags[0] = "--software-key";
         json(&bench.client_with(&[&["aws", "roles-anywhere", "process"], &flags[..]].concat(), "device:/nowhere"));
-    }
-}
-
-/// A command that stays. Ended when dropped.
-struct Running {
-    process: Child,
-    told: Vec<String>,
-}
-
-impl Running {
-    /// Waits for so many lines on standard output.
-    fn start(command: &mut Command, lines: usize) -> Self {
-        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the client");
-        let output = BufReader::new(process.stdout.take().expect("its output"));
-        let told: Vec<String> = output.lines().map_while(Result::ok).take(lines).collect();
-        if told.len() < lines {
-            let mut why = String::new();
-            let _ = process.stderr.take().expect("its errors").read_to_string(&mut why);
-            panic!("it ended: {why}");
-        }
-        Self { process, told }
-    }
-
-    /// The variables that it tells.
-    fn variables(&self) -> Vec<(String, String)> {
-        let variables = self.told.iter().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
-        variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
-    }
-
-    fn variable(&self, name: &str) -> String {
-        self.variables().into_iter().find(|(known, _)| known == name).expect("the variable").1
-    }
-
-    fn end(&mut self) -> (Option<i32>, String) {
-        let sent = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
-        assert!(sent.expect("kill").success());
-        let mut told = String::new();
-        let _ = self.process.stderr.take().expect("its errors").read_to_string(&mut told);
-        (self.process.wait().expect("its end").code(), told)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }
 

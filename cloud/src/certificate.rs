@@ -5,11 +5,10 @@ use std::time::SystemTime;
 use ekm_otp_files::pem::{self, PemError};
 use openssl::bn::BigNum;
 use sha2::{Digest as _, Sha256};
-use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use x509_cert::der::{Decode as _, Encode as _};
 
 use crate::key::PublicKey;
+use crate::utc;
 
 /// The key's own certificate first, then what leads from it to a root.
 #[derive(Clone, Debug)]
@@ -193,8 +192,4 @@ pub enum CertificateError {
     /// It was valid until this time.
     #[error("the certificate expired at {0}: have a new one issued for the same key")]
     Expired(String),
-}
-
-fn utc(time: SystemTime) -> String {
-    OffsetDateTime::from(time).format(&Rfc3339).unwrap_or_else(|_| "a time that is none".into())
 }

@@ -17,6 +17,7 @@ mod key;
 mod loopback;
 mod refresh;
 mod software;
+mod utc;
 
 pub use certificate::{Certificate, CertificateError, Certificates};
 pub use error::CloudError;
@@ -26,3 +27,4 @@ pub use key::{KeyError, KeyFuture, MacKey, PublicKey, PublicKeyKind, SignatureAl
 pub use loopback::{Handler, Loopback, LoopbackError};
 pub use refresh::{Expires, Refreshing};
 pub use software::{SoftwareKeyError, SoftwareMac, SoftwareSigner};
+pub use utc::utc;

@@ -1,16 +1,17 @@
 //! What the commands `aws`, `gcp` and `azure` have in common: which key, how the service is reached, what errors exit with.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use ekm_otp_client::cloud::{TpmMac, TpmSigner};
-use ekm_otp_cloud::{CloudError, Http, HttpSettings, LoopbackError, MacKey, SigningKey, SoftwareMac, SoftwareSigner};
+use ekm_otp_cloud::{CloudError, Http, HttpSettings, LoopbackError, MacKey, SigningKey, SoftwareMac, SoftwareSigner, utc};
 use ekm_otp_files::pem;
 use ekm_otp_tpm::TpmError;
 
 use super::arguments::{KeyRef, UseKeyArgs, key_ref};
 use super::error::CliError;
+use super::output;
 use super::secret_file::read_private;
 use super::shown::shown;
 
@@ -94,6 +95,34 @@ pub(crate) struct HttpArgs {
 impl HttpArgs {
     pub(super) fn http(&self) -> Result<Http, CliError> {
         http(self.ca_file.as_deref(), self.timeout)
+    }
+}
+
+/// How a token is shown.
+#[derive(Args, Debug)]
+pub(super) struct Format {
+    /// The token alone, or JSON with its kind and end
+    #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
+    format: FormatArg,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum FormatArg {
+    #[default]
+    Text,
+    Json,
+}
+
+impl Format {
+    /// `name` is what JSON calls it.
+    pub(super) fn print(&self, name: &str, token: &str, expires: SystemTime) -> Result<(), CliError> {
+        match self.format {
+            FormatArg::Text => output::line(token),
+            FormatArg::Json => {
+                let expires = utc(expires);
+                output::line(&serde_json::json!({ name: token, "token_type": "Bearer", "expires_at": expires }).to_string())
+            }
+        }
     }
 }
 

@@ -38,6 +38,7 @@ pub(crate) struct CreateArgs {
 pub(crate) struct ImportArgs {
     /// The file with the secret of an HMAC key; - is standard input
     #[arg(long, value_name = "FILE", required_unless_present_any = ["pem", "duplicate", "aws_secret_file"], conflicts_with_all = ["pem", "duplicate"])]
+    #[cfg_attr(feature = "cloud", arg(required_unless_present_any = ["pem", "duplicate", "aws_secret_file", "gcp_service_account"]))]
     secret_file: Option<PathBuf>,
     /// How the secret stands in its file
     #[arg(long, value_enum, default_value_t)]
@@ -48,6 +49,14 @@ pub(crate) struct ImportArgs {
     /// The file with a secret access key of AWS, which is put into the TPM with the prefix AWS4 that signing wants; - is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["secret_file", "pem", "duplicate"])]
     aws_secret_file: Option<PathBuf>,
+    /// The file that Google made for a service account's key (JSON)
+    #[cfg(feature = "cloud")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["secret_file", "pem", "duplicate", "aws_secret_file"], requires = "profile_out")]
+    gcp_service_account: Option<PathBuf>,
+    /// Write what remains of it without the key to this new file, for `gcp … --profile`
+    #[cfg(feature = "cloud")]
+    #[arg(long, value_name = "FILE", requires = "gcp_service_account")]
+    profile_out: Option<PathBuf>,
     /// The file with a key that another TPM encrypted to this one (`key duplicate`). It keeps its password
     #[arg(long, value_name = "FILE", conflicts_with_all = ["password_file", "ask_password", "pcrs", "policy", "movable"])]
     duplicate: Option<PathBuf>,
@@ -211,6 +220,10 @@ pub(crate) async fn import(args: ImportArgs) -> Result<(), CliError> {
         );
         return write_key(key_out, &args.key.described(key), &args.key);
     }
+    #[cfg(feature = "cloud")]
+    if let Some((path, profile)) = args.gcp_service_account.as_ref().zip(args.profile_out.as_ref()) {
+        return import_service_account(&args.key, path, profile).await;
+    }
     let (key_out, key) = match (&args.secret_file, &args.pem) {
         (Some(file), _) => {
             let secret = secret_file::read(file, args.secret_format, args.unsafe_weak_secret, Profile::V1).await?;
@@ -233,6 +246,25 @@ pub(crate) async fn import(args: ImportArgs) -> Result<(), CliError> {
         (None, None) => return Err(CliError::Usage("--secret-file, --pem or --duplicate is missing".into())),
     };
     write_key(key_out, &args.key.described(key), &args.key)
+}
+
+/// The key goes into the TPM, the rest into a profile: both files, or neither.
+#[cfg(feature = "cloud")]
+async fn import_service_account(args: &NewKeyArgs, path: &Path, profile: &Path) -> Result<(), CliError> {
+    let file = secret_file::read_private(path, "a service account's private key", 64 * 1024)?;
+    let wrong = |e: &dyn std::fmt::Display| CliError::Usage(format!("{}: {e}", shown(path)));
+    let (pem_text, rest) = ekm_otp_cloud::gcp::ServiceAccount::take_key(&file).map_err(|e| wrong(&e))?;
+    let private = PrivateKey::read(pem_text.as_bytes()).map_err(|e| wrong(&e))?;
+    let new = args.new_key(private.kind()).await?;
+    let (mut key_out, mut profile_out) = (PrivateFile::create(&args.out)?, PrivateFile::create(profile)?);
+    let key = args.described(args.open_for_new(&new).await?.import_key(new, private).await?);
+    key_out.write(pem(&key)?.as_bytes())?;
+    profile_out.write(&rest)?;
+    let shown_profile = PrivateFile::keep_both(key_out, profile_out)?;
+    note!("wrote the account, without its key, to {shown_profile}");
+    note!("put the key into the TPM. Whoever has {} still has it: once the key works (`gcp token`), delete it", shown(path));
+    tell_key(&key, args);
+    Ok(())
 }
 
 /// 32 bytes of the TPM's randomness, XORed with 32 of the operating system's: as good as the better of the two.

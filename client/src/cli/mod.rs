@@ -9,6 +9,8 @@ mod create;
 mod credential;
 pub(crate) mod doctor;
 mod error;
+#[cfg(feature = "cloud")]
+pub(crate) mod gcp;
 pub(crate) mod get;
 mod key_file;
 pub(crate) mod keys;

@@ -1,20 +1,29 @@
 //! The clouds' SDKs, and servers that verify what they are sent, in Python.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{LazyLock, Mutex, PoisonError};
 
+use serde_json::Value;
+
 use super::text;
 
 /// The Python that has them. Its environment is made where it is missing.
-pub static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| {
+pub static PYTHON: LazyLock<PathBuf> = LazyLock::new(|| environment(&["cloud"], ".venv-cloud"));
+
+/// The Python of the other tests, which has jwcrypto.
+pub fn peers() -> PathBuf {
+    environment(&[], ".venv")
+}
+
+fn environment(arguments: &[&str], name: &str) -> PathBuf {
     let folder = testdata("python");
-    let made = Command::new(folder.join("setup.sh")).arg("cloud").stdin(Stdio::null()).output().expect("testdata/python/setup.sh");
+    let made = Command::new(folder.join("setup.sh")).args(arguments).stdin(Stdio::null()).output().expect("testdata/python/setup.sh");
     assert!(made.status.success(), "testdata/python/setup.sh failed, and nothing is tested without it:\n{}", text(&made.stderr));
-    folder.join(".venv-cloud/bin/python")
-});
+    folder.join(name).join("bin/python")
+}
 
 pub fn testdata(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata").join(name)
@@ -78,4 +87,71 @@ pub fn python(code: &str, arguments: &[&str], variables: &[(&str, &str)], folder
         .stdin(Stdio::null())
         .output()
         .expect("Python")
+}
+
+/// A command that stays. Ended when dropped.
+pub struct Running {
+    process: Child,
+    told: Vec<String>,
+}
+
+impl Running {
+    /// Waits for so many lines on standard output.
+    pub fn start(command: &mut Command, lines: usize) -> Self {
+        let mut process = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the client");
+        let output = BufReader::new(process.stdout.take().expect("its output"));
+        let told: Vec<String> = output.lines().map_while(Result::ok).take(lines).collect();
+        if told.len() < lines {
+            let mut why = String::new();
+            let _ = process.stderr.take().expect("its errors").read_to_string(&mut why);
+            panic!("it ended: {why}");
+        }
+        Self { process, told }
+    }
+
+    /// The variables that it tells.
+    pub fn variables(&self) -> Vec<(String, String)> {
+        let variables = self.told.iter().filter_map(|line| line.strip_prefix("export ")?.split_once('='));
+        variables.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+    }
+
+    pub fn variable(&self, name: &str) -> String {
+        self.variables().into_iter().find(|(known, _)| known == name).expect("the variable").1
+    }
+
+    pub fn end(&mut self) -> (Option<i32>, String) {
+        let sent = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status();
+        assert!(sent.expect("kill").success());
+        let mut told = String::new();
+        let _ = self.process.stderr.take().expect("its errors").read_to_string(&mut told);
+        (self.process.wait().expect("its end").code(), told)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Sets what a server does next.
+pub fn control(peer: &Peer, what: &str) {
+    let code = "import sys, urllib.request as r; r.urlopen(sys.argv[1] + '/control', sys.argv[2].encode())";
+    let set = python(code, &[&peer.url("http"), what], &[], Path::new("."));
+    assert!(set.status.success(), "{}", text(&set.stderr));
+}
+
+/// A result that is JSON.
+pub fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{:?}: {}", output.status.code(), text(&output.stderr));
+    serde_json::from_slice(&output.stdout).expect("JSON and nothing else")
+}
+
+/// Exit code, and what was told, which is one line.
+pub fn failed(output: &Output) -> (Option<i32>, String) {
+    assert!(!output.status.success() && output.stdout.is_empty(), "{}", text(&output.stdout));
+    let told = text(&output.stderr);
+    assert_eq!(told.lines().count(), 1, "{told}");
+    (output.status.code(), told)
 }

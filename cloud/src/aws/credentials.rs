@@ -5,10 +5,10 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
 use crate::refresh::Expires;
+use crate::utc;
 
 /// Credentials that end.
 #[derive(Clone, Serialize, Deserialize)]
@@ -43,8 +43,7 @@ impl SessionCredentials {
     /// The end, as RFC 3339 in UTC, to the second.
     #[must_use]
     pub fn expiration_text(&self) -> String {
-        let end = self.expiration.to_offset(time::UtcOffset::UTC).truncate_to_second();
-        end.format(&Rfc3339).unwrap_or_else(|_| unreachable!("a year of four digits"))
+        utc(self.expiration.into())
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -18,9 +18,9 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::credentials::SessionCredentials;
-use crate::CloudError;
 use crate::http::one_line;
 use crate::loopback::Handler;
+use crate::{CloudError, utc};
 
 const TOKEN: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token");
 const TOKEN_TTL: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token-ttl-seconds");
@@ -98,7 +98,7 @@ impl<S: CredentialSource> Metadata<S> {
                     json!({
                         "Code": "Success",
                         "Type": "AWS-HMAC",
-                        "LastUpdated": now_utc(),
+                        "LastUpdated": utc(SystemTime::now()),
                         "AccessKeyId": credentials.access_key_id,
                         "SecretAccessKey": *credentials.secret_access_key,
                         "Token": *credentials.session_token,
@@ -156,11 +156,6 @@ impl<S> fmt::Debug for Metadata<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metadata").field("role", &self.role).finish_non_exhaustive()
     }
-}
-
-fn now_utc() -> String {
-    let format = time::macros::format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
-    time::OffsetDateTime::now_utc().format(format).unwrap_or_default()
 }
 
 fn plain(status: StatusCode, text: &str) -> Response<Bytes> {

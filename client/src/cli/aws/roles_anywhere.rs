@@ -15,7 +15,7 @@ pub(crate) enum RolesAnywhereCommand {
     /// Print session credentials from the key of a certificate, as `credential_process` wants them. The same as `aws process --certificate`.
     #[command(
         visible_alias = "credential-process",
-        after_help = "Examples:\n  ekm-otp-client aws roles-anywhere process --key app.pem --certificate app.crt \\\n      --trust-anchor-arn \\\n      arn:aws:rolesanywhere:eu-west-1:123456789012:trust-anchor/a \\\n      --profile-arn \\\n      arn:aws:rolesanywhere:eu-west-1:123456789012:profile/b \\\n      --role-arn arn:aws:iam::123456789012:role/app"
+        after_help = "Examples:\n  ekm-otp-client aws roles-anywhere process \\\n      --key app.pem --certificate app.crt \\\n      --trust-anchor-arn \\\n      arn:aws:rolesanywhere:eu-west-1:123456789012:trust-anchor/a \\\n      --profile-arn \\\n      arn:aws:rolesanywhere:eu-west-1:123456789012:profile/b \\\n      --role-arn arn:aws:iam::123456789012:role/app"
     )]
     Process(Box<ProcessArgs>),
     /// Print what a certificate says: subject, issuer, serial number, validity (JSON).
