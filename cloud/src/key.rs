@@ -148,27 +148,24 @@ impl fmt::Debug for PublicKey {
 /// When the key does not answer, or not with a signature of its own.
 pub async fn sign(key: &dyn SigningKey, algorithm: SignatureAlgorithm, message: &[u8]) -> Result<Vec<u8>, KeyError> {
     let signature = key.sign_unverified(algorithm, message).await?;
-    if key.public_key().verifies(algorithm, message, &signature) {
-        Ok(signature)
-    } else {
-        Err(KeyError::new("the key answered with a signature that its public half does not verify"))
-    }
+    if key.public_key().verifies(algorithm, message, &signature) { Ok(signature) } else { Err(KeyError::Unverified) }
 }
 
-/// Why a key did not answer: in the words of whoever holds it.
+/// Why there is no signature, or no MAC.
 #[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-pub struct KeyError(Box<dyn Error + Send + Sync>);
+#[non_exhaustive]
+pub enum KeyError {
+    /// In the words of whoever holds the key.
+    #[error(transparent)]
+    Holder(Box<dyn Error + Send + Sync>),
+    /// What the key answered is no signature of its own: somebody else answered, or, for RSASSA-PSS, the salt has another length than the clouds take.
+    #[error("the key answered with a signature that its public half does not verify")]
+    Unverified,
+}
 
 impl KeyError {
     /// From the error of whoever holds the key.
     pub fn new(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self(error.into())
-    }
-
-    /// That error.
-    #[must_use]
-    pub fn into_inner(self) -> Box<dyn Error + Send + Sync> {
-        self.0
+        Self::Holder(error.into())
     }
 }

@@ -7,6 +7,7 @@
 //! Knows no TPM, no command line, and shows nothing.
 
 pub mod aws;
+pub mod azure;
 mod certificate;
 mod error;
 mod form;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueEnum};
 use ekm_otp_client::cloud::{TpmMac, TpmSigner};
-use ekm_otp_cloud::{CloudError, Http, HttpSettings, LoopbackError, MacKey, SigningKey, SoftwareMac, SoftwareSigner, utc};
+use ekm_otp_cloud::{CloudError, Http, HttpSettings, KeyError, LoopbackError, MacKey, SigningKey, SoftwareMac, SoftwareSigner, utc};
 use ekm_otp_files::pem;
 use ekm_otp_tpm::TpmError;
 
@@ -157,10 +157,11 @@ impl From<CloudError> for CliError {
     fn from(error: CloudError) -> Self {
         let text = error.to_string();
         match error {
-            CloudError::Key(error) => match error.into_inner().downcast::<TpmError>() {
+            CloudError::Key(KeyError::Holder(error)) => match error.downcast::<TpmError>() {
                 Ok(error) => (*error).into(),
                 Err(other) => Self::Other(other.to_string()),
             },
+            CloudError::Key(KeyError::Unverified) => Self::NotPermitted(text),
             CloudError::Usage(_) => Self::Usage(text),
             CloudError::Unreachable { .. } | CloudError::Deadline { .. } => Self::Unavailable(text),
             CloudError::Refused { .. } | CloudError::NotProven { .. } => Self::NotPermitted(text),

@@ -193,7 +193,7 @@ pub(crate) struct ExecutableArgs {
     subject: String,
     /// For whom [default: the provider that the library names in $GOOGLE_EXTERNAL_ACCOUNT_AUDIENCE]
     #[arg(long, value_name = "URL", env = "GOOGLE_EXTERNAL_ACCOUNT_AUDIENCE")]
-    audience: String,
+    audience: Option<String>,
     /// How long the token lives: a day at most
     #[arg(long, value_name = "TIME", default_value = "3600", value_parser = duration)]
     lifetime: Duration,
@@ -281,8 +281,10 @@ fn tell_skew(told: Option<String>) {
 /// Whatever comes, it is told on standard output, and the exit code is 0: else the library shows its own words instead of these.
 async fn executable(args: ExecutableArgs) -> Result<(), CliError> {
     let made = async {
+        let missing = || CliError::Usage("--audience is missing, and $GOOGLE_EXTERNAL_ACCOUNT_AUDIENCE is not set".into());
+        let audience = args.audience.as_deref().ok_or_else(missing)?;
         let key = args.key.signing_key().await?;
-        let token = SubjectToken { issuer: &args.issuer, subject: &args.subject, audience: &args.audience, lifetime: args.lifetime };
+        let token = SubjectToken { issuer: &args.issuer, subject: &args.subject, audience, lifetime: args.lifetime };
         Ok::<_, CliError>(token.executable(&*key, std::time::SystemTime::now()).await?)
     };
     match made.await {

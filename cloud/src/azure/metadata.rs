@@ -1,0 +1,177 @@
+//! What Microsoft's libraries ask for a managed identity: the endpoint of App Service ("REST endpoint reference", api-version 2019-08-01) and the instance metadata service of a virtual
+//! machine ("How to use managed identities … to acquire an access token").
+//!
+//! A failure is never an answer that could be taken for a token: libraries try again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use constant_time_eq::constant_time_eq;
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use percent_encoding::percent_decode_str;
+use serde_json::{Value, json};
+use zeroize::Zeroizing;
+
+use super::assertion::{Application, AssertionAlgorithm};
+use super::tokens::{AccessToken, TokenEndpoint};
+use crate::certificate::Certificates;
+use crate::http::one_line;
+use crate::key::SigningKey;
+use crate::loopback::Handler;
+use crate::{CloudError, Http, Refreshing};
+
+/// Where App Service's endpoint is asked.
+pub const IDENTITY_PATH: &str = "/msi/token";
+const IMDS_PATH: &str = "/metadata/identity/oauth2/token";
+const IDENTITY_HEADER: HeaderName = HeaderName::from_static("x-identity-header");
+const METADATA: HeaderName = HeaderName::from_static("metadata");
+/// Libraries want new tokens from 5 minutes before the end on.
+const MARGIN: Duration = Duration::from_secs(600);
+/// Resources that tokens are kept for. Who asks for more gets theirs, too, made each time.
+const MAX_KEPT: usize = 64;
+
+type Kept = Arc<Refreshing<AccessToken>>;
+
+/// Answers as a managed identity's endpoints do.
+pub struct Metadata {
+    http: Http,
+    application: Application,
+    certificates: Certificates,
+    key: Arc<dyn SigningKey>,
+    algorithm: Option<AssertionAlgorithm>,
+    with_chain: bool,
+    /// What App Service's endpoint is shown.
+    secret: Zeroizing<String>,
+    /// Whether the instance metadata service is answered, which nothing is shown.
+    with_imds: bool,
+    kept: Mutex<HashMap<String, Kept>>,
+}
+
+impl Metadata {
+    /// Tokens of this application. `secret` is what App Service's endpoint is shown; with `imds` everybody is answered.
+    #[must_use]
+    pub fn new(of: TokenEndpoint<'_>, key: Arc<dyn SigningKey>, secret: Zeroizing<String>, with_imds: bool) -> Self {
+        Self {
+            http: of.http.clone(),
+            application: of.application.clone(),
+            certificates: of.certificates.clone(),
+            key,
+            algorithm: of.algorithm,
+            with_chain: of.with_chain,
+            secret,
+            with_imds,
+            kept: Mutex::default(),
+        }
+    }
+
+    async fn token(&self, resource: &str) -> Result<Arc<AccessToken>, CloudError> {
+        let kept = {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            match kept.get(resource) {
+                Some(one) => Arc::clone(one),
+                None => {
+                    let one = Arc::new(Refreshing::new(MARGIN));
+                    if kept.len() < MAX_KEPT {
+                        kept.insert(resource.to_owned(), Arc::clone(&one));
+                    }
+                    one
+                }
+            }
+        };
+        let endpoint = TokenEndpoint {
+            http: &self.http,
+            application: &self.application,
+            certificates: &self.certificates,
+            key: &*self.key,
+            algorithm: self.algorithm,
+            with_chain: self.with_chain,
+        };
+        let scopes = [format!("{}/.default", resource.trim_end_matches('/'))];
+        kept.get(|| endpoint.token(&scopes)).await
+    }
+
+    async fn answer(&self, request: &Request<Bytes>) -> Response<Bytes> {
+        let query = pairs(request.uri().query().unwrap_or_default());
+        let one =
+            |name: &str| query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty());
+        let Some(resource) = one("resource") else {
+            return refused(StatusCode::BAD_REQUEST, "invalid_request", "resource is missing");
+        };
+        if let Some(other) = one("client_id").filter(|id| *id != self.application.client_id()) {
+            return refused(
+                StatusCode::BAD_REQUEST,
+                "invalid_request",
+                &format!("Identity not found: {} is not served here", one_line(other)),
+            );
+        }
+        match self.token(resource).await {
+            Ok(token) => {
+                let end = token.expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+                let left = token.expires.duration_since(SystemTime::now()).unwrap_or_default().as_secs();
+                json_answer(
+                    StatusCode::OK,
+                    &json!({
+                        "access_token": *token.token,
+                        "client_id": self.application.client_id(),
+                        "expires_in": left.to_string(),
+                        "expires_on": end.to_string(),
+                        "resource": resource,
+                        "token_type": "Bearer",
+                    }),
+                )
+            }
+            Err(error) => {
+                tracing::warn!(%error, "no token");
+                refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &one_line(&error.to_string()))
+            }
+        }
+    }
+}
+
+impl Handler for Metadata {
+    async fn handle(&self, request: Request<Bytes>) -> Response<Bytes> {
+        let shown = |name: HeaderName| request.headers().get(name).map(HeaderValue::as_bytes).unwrap_or_default();
+        match (request.uri().path(), request.method()) {
+            (IDENTITY_PATH, _) if !constant_time_eq(shown(IDENTITY_HEADER), self.secret.as_bytes()) => {
+                refused(StatusCode::UNAUTHORIZED, "unauthorized", "X-IDENTITY-HEADER is not what it should be")
+            }
+            // A page in a browser cannot set this field without asking first.
+            (IMDS_PATH, _) if self.with_imds && !shown(METADATA).eq_ignore_ascii_case(b"true") => {
+                refused(StatusCode::BAD_REQUEST, "bad_request_102", "Required metadata header not specified")
+            }
+            (IMDS_PATH, _) if !self.with_imds => not_found(),
+            (IDENTITY_PATH | IMDS_PATH, &Method::GET) => self.answer(&request).await,
+            (IDENTITY_PATH | IMDS_PATH, _) => refused(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "GET"),
+            _ => not_found(),
+        }
+    }
+}
+
+impl std::fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metadata").field("application", &self.application).finish_non_exhaustive()
+    }
+}
+
+fn pairs(query: &str) -> Vec<(String, String)> {
+    let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+    let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.map(|(name, value)| (decoded(name), decoded(value))).collect()
+}
+
+fn not_found() -> Response<Bytes> {
+    refused(StatusCode::NOT_FOUND, "not_found", "there is nothing here")
+}
+
+fn refused(status: StatusCode, code: &str, description: &str) -> Response<Bytes> {
+    json_answer(status, &json!({ "error": code, "error_description": description, "message": description }))
+}
+
+fn json_answer(status: StatusCode, value: &Value) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(value.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

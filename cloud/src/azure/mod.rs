@@ -1,0 +1,9 @@
+//! Entra ID (Azure AD): tokens of an application whose certificate's key somebody else holds.
+
+mod assertion;
+mod metadata;
+mod tokens;
+
+pub use assertion::{Application, Assertion, AssertionAlgorithm, Authority};
+pub use metadata::{IDENTITY_PATH, Metadata};
+pub use tokens::{AccessToken, TokenEndpoint};
