@@ -38,6 +38,10 @@ enum Command {
     #[cfg(feature = "cloud")]
     #[command(subcommand)]
     Aws(cli::aws::AwsCommand),
+    /// Tokens of Entra ID (Azure) from keys in the TPM.
+    #[cfg(feature = "cloud")]
+    #[command(subcommand)]
+    Azure(cli::azure::AzureCommand),
     /// Tokens of Google Cloud from keys in the TPM.
     #[cfg(feature = "cloud")]
     #[command(subcommand)]
@@ -101,6 +105,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
                 Command::Key(command) => keys::run(*command).await,
                 #[cfg(feature = "cloud")]
                 Command::Aws(command) => cli::aws::run(command).await,
+                #[cfg(feature = "cloud")]
+                Command::Azure(command) => cli::azure::run(command).await,
                 #[cfg(feature = "cloud")]
                 Command::Gcp(command) => cli::gcp::run(command).await,
                 Command::Doctor(args) => doctor::run(*args).await,

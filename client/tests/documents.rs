@@ -114,7 +114,7 @@ fn the_aws_page_s_way_to_roles_anywhere_works() {
     let made = "umask 077; openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out app.key; openssl pkey -in app.key -pubout -out app.pub";
     run(shell(&bench, folder.path(), made), made);
     let mut certify = Command::new(&*PYTHON);
-    certify.arg(common::cloud::testdata("aws/certificates.py")).arg("app.pub").current_dir(folder.path());
+    certify.arg(common::cloud::testdata("cloud/certificates.py")).arg("app.pub").current_dir(folder.path());
     assert!(certify.status().expect("Python").success());
     // A certificate file with all that it takes.
     fs::rename(folder.path().join("app.chain.crt"), folder.path().join("app.crt")).expect("renaming");

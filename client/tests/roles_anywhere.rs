@@ -39,7 +39,7 @@ fn bench(kinds: &[&str]) -> Bench {
 
 fn certify(bench: &Bench, kinds: &[&str]) {
     let mut make = Command::new(&*PYTHON);
-    make.arg("-B").arg(testdata("aws/certificates.py")).args(kinds.iter().map(|kind| format!("{kind}.pub")));
+    make.arg("-B").arg(testdata("cloud/certificates.py")).args(kinds.iter().map(|kind| format!("{kind}.pub")));
     let made = make.current_dir(bench.swtpm.dir()).output().expect("Python");
     assert!(made.status.success(), "{}", text(&made.stderr));
 }

@@ -18,6 +18,7 @@ mod key;
 mod loopback;
 mod refresh;
 mod software;
+mod token;
 mod utc;
 
 pub use certificate::{Certificate, CertificateError, Certificates};
@@ -26,6 +27,7 @@ pub use http::{Answer, Clock, Http, HttpSettings, Tries};
 pub use jwt::UnsignedJwt;
 pub use key::{KeyError, KeyFuture, MacKey, PublicKey, PublicKeyKind, SignatureAlgorithm, SigningKey, sign};
 pub use loopback::{Handler, Loopback, LoopbackError};
-pub use refresh::{Expires, Refreshing};
+pub use refresh::{Expires, Refreshing, RefreshingEach};
 pub use software::{SoftwareKeyError, SoftwareMac, SoftwareSigner};
+pub use token::BearerToken;
 pub use utc::utc;

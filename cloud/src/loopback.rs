@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -125,9 +125,20 @@ fn without_port(host: &str) -> &str {
 }
 
 fn plain(status: StatusCode) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(Bytes::from(format!("{status}\n"))));
+    respond(status, "text/plain", format!("{status}\n")).map(Full::new)
+}
+
+/// An answer.
+pub(crate) fn respond(status: StatusCode, kind: &'static str, text: String) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(text));
     *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     response
+}
+
+/// An answer in JSON.
+pub(crate) fn respond_json(status: StatusCode, value: &serde_json::Value) -> Response<Bytes> {
+    respond(status, "application/json", value.to_string())
 }
 
 /// Why there is no listener.

@@ -1,6 +1,7 @@
 //! Credentials that are kept as long as they are good, and made anew by one at a time.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::Mutex;
@@ -49,6 +50,45 @@ impl<T: Expires> Refreshing<T> {
                 None => Err(error),
             },
         }
+    }
+}
+
+/// The same for many names, such as scopes.
+#[derive(Debug)]
+pub struct RefreshingEach<T> {
+    kept: std::sync::Mutex<HashMap<String, Arc<Refreshing<T>>>>,
+    margin: Duration,
+}
+
+impl<T: Expires> RefreshingEach<T> {
+    /// Names that something is kept for. Who asks for more gets theirs, too, made each time.
+    const MAX: usize = 64;
+
+    /// As [`Refreshing::new`].
+    #[must_use]
+    pub fn new(margin: Duration) -> Self {
+        Self { kept: std::sync::Mutex::default(), margin }
+    }
+
+    /// As [`Refreshing::get`].
+    ///
+    /// # Errors
+    /// What `make` says, where nothing that is good is held.
+    pub async fn get<F: Future<Output = Result<T, CloudError>>>(&self, name: &str, make: impl FnOnce() -> F) -> Result<Arc<T>, CloudError> {
+        let one = {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            match kept.get(name) {
+                Some(one) => Arc::clone(one),
+                None => {
+                    let one = Arc::new(Refreshing::new(self.margin));
+                    if kept.len() < Self::MAX {
+                        kept.insert(name.to_owned(), Arc::clone(&one));
+                    }
+                    one
+                }
+            }
+        };
+        one.get(make).await
     }
 }
 

@@ -1,13 +1,20 @@
 //! What the commands `aws`, `gcp` and `azure` have in common: which key, how the service is reached, what errors exit with.
 
+use std::fs::DirBuilder;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueEnum};
 use ekm_otp_client::cloud::{TpmMac, TpmSigner};
-use ekm_otp_cloud::{CloudError, Http, HttpSettings, KeyError, LoopbackError, MacKey, SigningKey, SoftwareMac, SoftwareSigner, utc};
+use ekm_otp_cloud::{
+    Certificate, CertificateError, Certificates, CloudError, Http, HttpSettings, KeyError, LoopbackError, MacKey, SigningKey, SoftwareMac,
+    SoftwareSigner, utc,
+};
 use ekm_otp_files::pem;
 use ekm_otp_tpm::TpmError;
+use tempfile::NamedTempFile;
 
 use super::arguments::{KeyRef, UseKeyArgs, key_ref};
 use super::error::CliError;
@@ -136,6 +143,66 @@ pub(super) fn http(ca: Option<&Path>, within: Duration) -> Result<Http, CliError
         }
     };
     Ok(Http::new(HttpSettings { roots, within })?)
+}
+
+/// Reads certificate and chain.
+pub(crate) fn read_certificates(certificate: &PathBuf, intermediates: Option<&PathBuf>) -> Result<Certificates, CliError> {
+    let read = |path: &PathBuf| std::fs::read(path).map_err(|e| CliError::io("read", path, &e));
+    let wrong = |path: &PathBuf, e: CertificateError| CliError::Usage(format!("{}: {e}", shown(path)));
+    let certificates = Certificates::read(&read(certificate)?).map_err(|e| wrong(certificate, e))?;
+    match intermediates {
+        None => Ok(certificates),
+        Some(path) => {
+            let more = Certificate::read_all(&read(path)?).map_err(|e| wrong(path, e))?;
+            certificates.with_intermediates(more).map_err(|e| wrong(path, e))
+        }
+    }
+}
+
+/// Our folder in memory of this user's, which ends with the session (XDG Base Directory Specification). `instead` is the flag that names a file elsewhere.
+pub(super) fn runtime_folder(instead: &str) -> Result<PathBuf, CliError> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| Path::new(folder).is_absolute());
+    let runtime = runtime.ok_or_else(|| {
+        CliError::Usage(format!("{instead}: $XDG_RUNTIME_DIR is not set, where secrets are kept that end with the user's session"))
+    })?;
+    let folder = Path::new(&runtime).join("ekm-otp");
+    match DirBuilder::new().mode(0o700).create(&folder) {
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(CliError::io("create", &folder, &e)),
+        _ => Ok(folder),
+    }
+}
+
+/// A file with a secret that another program of this user reads. Removed at the end.
+pub(super) struct SharedFile(PathBuf);
+
+impl SharedFile {
+    /// Writes it, over what another run may have left.
+    pub(super) fn create(path: &Path, secret: &[u8]) -> Result<Self, CliError> {
+        let file = Self(path.to_owned());
+        file.replace(secret)?;
+        Ok(file)
+    }
+
+    /// Beside it, and renamed: a reader sees the old or the new.
+    pub(super) fn replace(&self, secret: &[u8]) -> Result<(), CliError> {
+        let failed = |e: std::io::Error| CliError::io("write", &self.0, &e);
+        let folder = self.0.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Mode 0600.
+        let mut file = NamedTempFile::with_prefix_in(".ekm-otp-", folder).map_err(|e| failed(e.kind().into()))?;
+        file.write_all(secret).map_err(failed)?;
+        file.persist(&self.0).map_err(|e| failed(e.error))?;
+        Ok(())
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for SharedFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
 }
 
 /// Seconds, or a number with its unit, as Go writes durations.

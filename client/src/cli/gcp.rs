@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use ekm_otp_cloud::Loopback;
 use ekm_otp_cloud::gcp::{
-    BearerToken, CLOUD_PLATFORM, Grant, Impersonation, Metadata, SelfSigned, ServiceAccount, SubjectToken, Target, TokenService,
-    executable_failure, jwks,
+    CLOUD_PLATFORM, Grant, Impersonation, Metadata, SelfSigned, ServiceAccount, SubjectToken, Target, TokenService, executable_failure,
+    jwks,
 };
+use ekm_otp_cloud::{BearerToken, Loopback};
 
 use super::cloud::{CloudKeyArgs, Format, HttpArgs, duration, keep_out_of_cores};
 use super::error::CliError;

@@ -4,6 +4,8 @@ mod arguments;
 #[cfg(feature = "cloud")]
 pub(crate) mod aws;
 #[cfg(feature = "cloud")]
+pub(crate) mod azure;
+#[cfg(feature = "cloud")]
 mod cloud;
 mod create;
 mod credential;

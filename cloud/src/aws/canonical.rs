@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
-use crate::form::ENCODED;
+use crate::form::{ENCODED, pairs};
 
 /// In a path the slashes stay.
 const ENCODED_IN_PATH: &AsciiSet = &ENCODED.remove(b'/');
@@ -82,7 +82,7 @@ impl Signable<'_> {
         headers.sort();
         let lines: String = headers.iter().map(|(name, values)| format!("{name}:{}\n", values.join(","))).collect();
         let signed_headers = headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(";");
-        let (path, query) = (canonical_path(self.path, self.rules), canonical_query(&query_pairs(self.query)));
+        let (path, query) = (canonical_path(self.path, self.rules), canonical_query(&pairs(self.query)));
         let text = format!("{}\n{path}\n{query}\n{lines}\n{signed_headers}\n{}", self.method, self.payload);
         Canonical { text, signed_headers }
     }
@@ -121,13 +121,6 @@ fn normalized(path: &str) -> String {
     }
     let ends_open = ["/", "/.", "/.."].iter().any(|end| path.ends_with(end)) && !kept.is_empty();
     format!("/{}{}", kept.join("/"), if ends_open { "/" } else { "" })
-}
-
-/// Names and values of a query, decoded; `+` is a blank, as in forms.
-pub(super) fn query_pairs(query: &str) -> Vec<(String, String)> {
-    let decoded = |text: &str| percent_decode(text.replace('+', " ").as_bytes()).decode_utf8_lossy().into_owned();
-    let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).map(|(name, value)| (decoded(name), decoded(value))).collect()
 }
 
 /// Encoded and sorted. Sent like this, too, a query is read by all services in the same way.

@@ -19,7 +19,7 @@ use zeroize::Zeroizing;
 
 use super::credentials::SessionCredentials;
 use crate::http::one_line;
-use crate::loopback::Handler;
+use crate::loopback::{Handler, respond, respond_json};
 use crate::{CloudError, utc};
 
 const TOKEN: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token");
@@ -133,7 +133,7 @@ impl<S: CredentialSource> Metadata<S> {
 
     async fn credentials(&self, told: impl FnOnce(&SessionCredentials) -> serde_json::Value) -> Response<Bytes> {
         match self.source.get().await {
-            Ok(credentials) => json_response(StatusCode::OK, &told(&credentials)),
+            Ok(credentials) => respond_json(StatusCode::OK, &told(&credentials)),
             Err(error) => {
                 tracing::warn!(%error, "no credentials");
                 refused(StatusCode::SERVICE_UNAVAILABLE, "CredentialsUnavailable", &one_line(&error.to_string()))
@@ -159,19 +159,9 @@ impl<S> fmt::Debug for Metadata<S> {
 }
 
 fn plain(status: StatusCode, text: &str) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::copy_from_slice(text.as_bytes()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    response
+    respond(status, "text/plain", text.to_owned())
 }
 
 fn refused(status: StatusCode, code: &str, message: &str) -> Response<Bytes> {
-    json_response(status, &json!({ "code": code, "message": message }))
-}
-
-fn json_response(status: StatusCode, value: &serde_json::Value) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(value.to_string()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    respond_json(status, &json!({ "code": code, "message": message }))
 }

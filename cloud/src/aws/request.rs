@@ -7,9 +7,10 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderName, HeaderValue, Method, Request, Uri, header};
 use zeroize::Zeroizing;
 
-use super::canonical::{EMPTY_SHA256, Signable, canonical_query, encoded_once, is_s3, query_pairs, sha256_hex};
+use super::canonical::{EMPTY_SHA256, Signable, canonical_query, encoded_once, is_s3, sha256_hex};
 use super::sigv4::{Scope, Signatory, UnsignedRequest, UnsignedUrl};
 use crate::CloudError;
+use crate::form::pairs;
 use crate::key::MacKey;
 
 /// The request with its signature. All its fields are signed; its query is put in the one form that all services read in the same way.
@@ -95,7 +96,7 @@ fn as_sent(uri: &Uri, service: &str) -> Result<Uri, CloudError> {
         url.set_path(&segments.join("/"));
     }
     let sent: Uri = url.as_str().parse().map_err(|e| unusable(&e))?;
-    let query = canonical_query(&query_pairs(sent.query().unwrap_or_default()));
+    let query = canonical_query(&pairs(sent.query().unwrap_or_default()));
     with_query(sent, &query)
 }
 

@@ -7,7 +7,8 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::canonical::{AmzDate, PathRules, Signable, UNSIGNED_PAYLOAD, canonical_query, hex, is_s3, query_pairs};
+use super::canonical::{AmzDate, PathRules, Signable, UNSIGNED_PAYLOAD, canonical_query, hex, is_s3};
+use crate::form::pairs;
 
 /// What stands before a secret access key where it is used as an HMAC key.
 pub const SECRET_PREFIX: &str = "AWS4";
@@ -107,7 +108,7 @@ impl UnsignedUrl {
     pub fn new(request: &Signable<'_>, signatory: Signatory<'_>, scope: Scope, now: SystemTime, lasts: Duration) -> Self {
         let date = AmzDate::new(now);
         let names: Vec<_> = request.canonical().signed_headers.split(';').map(str::to_owned).collect();
-        let mut query = query_pairs(request.query);
+        let mut query = pairs(request.query);
         let own = [
             ("X-Amz-Algorithm", ALGORITHM.to_owned()),
             ("X-Amz-Credential", format!("{}/{}", signatory.access_key_id, scope.with(&date))),

@@ -3,24 +3,23 @@
 //!
 //! A failure is never an answer that could be taken for a token: libraries try again.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use constant_time_eq::constant_time_eq;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
-use percent_encoding::percent_decode_str;
-use serde_json::{Value, json};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::assertion::{Application, AssertionAlgorithm};
-use super::tokens::{AccessToken, TokenEndpoint};
+use super::tokens::TokenEndpoint;
 use crate::certificate::Certificates;
+use crate::form::{pairs, value};
 use crate::http::one_line;
 use crate::key::SigningKey;
-use crate::loopback::Handler;
-use crate::{CloudError, Http, Refreshing};
+use crate::loopback::{Handler, respond_json};
+use crate::{BearerToken, CloudError, Http, RefreshingEach};
 
 /// Where App Service's endpoint is asked.
 pub const IDENTITY_PATH: &str = "/msi/token";
@@ -29,10 +28,6 @@ const IDENTITY_HEADER: HeaderName = HeaderName::from_static("x-identity-header")
 const METADATA: HeaderName = HeaderName::from_static("metadata");
 /// Libraries want new tokens from 5 minutes before the end on.
 const MARGIN: Duration = Duration::from_secs(600);
-/// Resources that tokens are kept for. Who asks for more gets theirs, too, made each time.
-const MAX_KEPT: usize = 64;
-
-type Kept = Arc<Refreshing<AccessToken>>;
 
 /// Answers as a managed identity's endpoints do.
 pub struct Metadata {
@@ -46,7 +41,7 @@ pub struct Metadata {
     secret: Zeroizing<String>,
     /// Whether the instance metadata service is answered, which nothing is shown.
     with_imds: bool,
-    kept: Mutex<HashMap<String, Kept>>,
+    kept: RefreshingEach<BearerToken>,
 }
 
 impl Metadata {
@@ -62,24 +57,11 @@ impl Metadata {
             with_chain: of.with_chain,
             secret,
             with_imds,
-            kept: Mutex::default(),
+            kept: RefreshingEach::new(MARGIN),
         }
     }
 
-    async fn token(&self, resource: &str) -> Result<Arc<AccessToken>, CloudError> {
-        let kept = {
-            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            match kept.get(resource) {
-                Some(one) => Arc::clone(one),
-                None => {
-                    let one = Arc::new(Refreshing::new(MARGIN));
-                    if kept.len() < MAX_KEPT {
-                        kept.insert(resource.to_owned(), Arc::clone(&one));
-                    }
-                    one
-                }
-            }
-        };
+    async fn token(&self, resource: &str) -> Result<Arc<BearerToken>, CloudError> {
         let endpoint = TokenEndpoint {
             http: &self.http,
             application: &self.application,
@@ -89,13 +71,12 @@ impl Metadata {
             with_chain: self.with_chain,
         };
         let scopes = [format!("{}/.default", resource.trim_end_matches('/'))];
-        kept.get(|| endpoint.token(&scopes)).await
+        self.kept.get(resource, || endpoint.token(&scopes)).await
     }
 
     async fn answer(&self, request: &Request<Bytes>) -> Response<Bytes> {
         let query = pairs(request.uri().query().unwrap_or_default());
-        let one =
-            |name: &str| query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty());
+        let one = |name: &str| value(&query, name);
         let Some(resource) = one("resource") else {
             return refused(StatusCode::BAD_REQUEST, "invalid_request", "resource is missing");
         };
@@ -110,7 +91,7 @@ impl Metadata {
             Ok(token) => {
                 let end = token.expires.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
                 let left = token.expires.duration_since(SystemTime::now()).unwrap_or_default().as_secs();
-                json_answer(
+                respond_json(
                     StatusCode::OK,
                     &json!({
                         "access_token": *token.token,
@@ -155,23 +136,10 @@ impl std::fmt::Debug for Metadata {
     }
 }
 
-fn pairs(query: &str) -> Vec<(String, String)> {
-    let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
-    let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.map(|(name, value)| (decoded(name), decoded(value))).collect()
-}
-
 fn not_found() -> Response<Bytes> {
     refused(StatusCode::NOT_FOUND, "not_found", "there is nothing here")
 }
 
 fn refused(status: StatusCode, code: &str, description: &str) -> Response<Bytes> {
-    json_answer(status, &json!({ "error": code, "error_description": description, "message": description }))
-}
-
-fn json_answer(status: StatusCode, value: &Value) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(value.to_string()));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    response
+    respond_json(status, &json!({ "error": code, "error_description": description, "message": description }))
 }

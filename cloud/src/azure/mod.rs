@@ -6,4 +6,4 @@ mod tokens;
 
 pub use assertion::{Application, Assertion, AssertionAlgorithm, Authority};
 pub use metadata::{IDENTITY_PATH, Metadata};
-pub use tokens::{AccessToken, TokenEndpoint};
+pub use tokens::TokenEndpoint;

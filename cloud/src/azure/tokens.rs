@@ -1,6 +1,5 @@
 //! The client credentials grant (RFC 6749 §4.4) with an assertion instead of a secret.
 
-use std::fmt;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -14,32 +13,10 @@ use crate::certificate::Certificates;
 use crate::form::form;
 use crate::http::one_line;
 use crate::key::SigningKey;
-use crate::refresh::Expires;
-use crate::{Answer, CloudError, Http};
+use crate::{Answer, BearerToken, CloudError, Http};
 
 /// How long an assertion lives that is sent at once.
 const ASSERTION_LIFETIME: Duration = Duration::from_secs(600);
-
-/// An access token, and its end.
-#[derive(Clone, PartialEq, Eq)]
-pub struct AccessToken {
-    /// What goes after `Bearer`.
-    pub token: Zeroizing<String>,
-    /// When it ends.
-    pub expires: SystemTime,
-}
-
-impl Expires for AccessToken {
-    fn expires(&self) -> SystemTime {
-        self.expires
-    }
-}
-
-impl fmt::Debug for AccessToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccessToken").field("expires", &self.expires).finish_non_exhaustive()
-    }
-}
 
 /// Entra's token endpoint, and the application that asks it.
 #[derive(Clone, Copy)]
@@ -63,7 +40,7 @@ impl TokenEndpoint<'_> {
     ///
     /// # Errors
     /// As [`CloudError`] tells.
-    pub async fn token(&self, scopes: &[String]) -> Result<AccessToken, CloudError> {
+    pub async fn token(&self, scopes: &[String]) -> Result<BearerToken, CloudError> {
         let url: Uri = self.application.token_endpoint().parse().map_err(|e| CloudError::Usage(format!("the authority: {e}")))?;
         let assertion = Assertion {
             application: self.application,
@@ -105,7 +82,7 @@ impl TokenEndpoint<'_> {
 }
 
 /// Why it is none is not told in the parser's words: it holds a token.
-fn token(answer: &Answer, asked: SystemTime) -> Result<AccessToken, &'static str> {
+fn token(answer: &Answer, asked: SystemTime) -> Result<BearerToken, &'static str> {
     #[derive(Deserialize)]
     struct Token {
         access_token: Zeroizing<String>,
@@ -116,7 +93,7 @@ fn token(answer: &Answer, asked: SystemTime) -> Result<AccessToken, &'static str
         return Err("expires_in is too long");
     }
     // From when it was asked for: it may have been on its way for some time.
-    Ok(AccessToken { token: access_token, expires: asked + Duration::from_secs(expires_in) })
+    Ok(BearerToken { token: access_token, expires: asked + Duration::from_secs(expires_in) })
 }
 
 /// Entra's own code, and what it says.

@@ -2,30 +2,26 @@
 //!
 //! A failure is never an answer that could be taken for a token: libraries try again.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde_json::{Value, json};
 
 use super::account::ServiceAccount;
-use super::tokens::{BearerToken, Grant, TokenService};
+use super::tokens::{Grant, TokenService};
+use crate::form::{pairs, value};
 use crate::http::one_line;
 use crate::key::SigningKey;
-use crate::loopback::Handler;
-use crate::{CloudError, Http, Refreshing};
+use crate::loopback::{Handler, respond};
+use crate::{BearerToken, CloudError, Http, RefreshingEach};
 
 const FLAVOR: HeaderName = HeaderName::from_static("metadata-flavor");
 const GOOGLE: HeaderValue = HeaderValue::from_static("Google");
 /// Libraries want new tokens from some 4 minutes before the end on.
 const MARGIN: Duration = Duration::from_secs(300);
-/// Sets of scopes and audiences that tokens are kept for. Who asks for more gets theirs, too, made each time.
-const MAX_KEPT: usize = 64;
-
-type Kept = Arc<Refreshing<BearerToken>>;
 
 /// A metadata server of one service account.
 pub struct Metadata {
@@ -33,14 +29,14 @@ pub struct Metadata {
     account: ServiceAccount,
     key: Box<dyn SigningKey>,
     scopes: Vec<String>,
-    kept: Mutex<HashMap<String, Kept>>,
+    kept: RefreshingEach<BearerToken>,
 }
 
 impl Metadata {
     /// Tokens of this account, for `scopes` where nobody asks for others.
     #[must_use]
     pub fn new(http: Http, account: ServiceAccount, key: Box<dyn SigningKey>, scopes: Vec<String>) -> Self {
-        Self { http, account, key, scopes, kept: Mutex::default() }
+        Self { http, account, key, scopes, kept: RefreshingEach::new(MARGIN) }
     }
 
     /// Names that a metadata server is asked by.
@@ -51,26 +47,12 @@ impl Metadata {
     /// # Errors
     /// As [`CloudError`] tells.
     pub async fn token(&self, grant: &Grant) -> Result<Arc<BearerToken>, CloudError> {
-        let kept = {
-            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            let name = format!("{grant:?}");
-            match kept.get(&name) {
-                Some(one) => Arc::clone(one),
-                None => {
-                    let one = Arc::new(Refreshing::new(MARGIN));
-                    if kept.len() < MAX_KEPT {
-                        kept.insert(name, Arc::clone(&one));
-                    }
-                    one
-                }
-            }
-        };
         let service = TokenService { http: &self.http, account: &self.account, key: &*self.key, iam_endpoint: None };
-        kept.get(|| service.grant(grant, None)).await
+        self.kept.get(&format!("{grant:?}"), || service.grant(grant, None)).await
     }
 
     async fn of_account(&self, what: &str, query: &[(String, String)]) -> Response<Bytes> {
-        let one = |name: &str| query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
+        let one = |name: &str| value(query, name);
         let is_recursive = one("recursive").is_some_and(|value| value.eq_ignore_ascii_case("true"));
         match what {
             "" if is_recursive => json_answer(&json!({ "aliases": ["default"], "email": self.account.email, "scopes": self.scopes })),
@@ -89,7 +71,7 @@ impl Metadata {
                     Err(error) => unavailable(&error),
                 }
             }
-            "identity" => match one("audience").filter(|audience| !audience.is_empty()) {
+            "identity" => match one("audience") {
                 None => answer(StatusCode::BAD_REQUEST, "text/plain", "audience is missing".into()),
                 Some(audience) => match self.token(&Grant::Id(audience.to_owned())).await {
                     Ok(token) => text(&token.token),
@@ -142,12 +124,6 @@ impl std::fmt::Debug for Metadata {
     }
 }
 
-fn pairs(query: &str) -> Vec<(String, String)> {
-    let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
-    let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.map(|(name, value)| (decoded(name), decoded(value))).collect()
-}
-
 fn unavailable(error: &CloudError) -> Response<Bytes> {
     tracing::warn!(%error, "no token");
     let told = json!({ "error": "unavailable", "error_description": one_line(&error.to_string()) });
@@ -167,9 +143,7 @@ fn not_found() -> Response<Bytes> {
 }
 
 fn answer(status: StatusCode, kind: &'static str, text: String) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(text));
-    *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    let mut response = respond(status, kind, text);
     response.headers_mut().insert(FLAVOR, GOOGLE);
     response
 }

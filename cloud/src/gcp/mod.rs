@@ -10,4 +10,4 @@ pub use account::{AccountError, ServiceAccount};
 pub use jwks::{jwk_thumbprint, jwks};
 pub use metadata::Metadata;
 pub use subject_token::{SubjectToken, executable_failure};
-pub use tokens::{BearerToken, CLOUD_PLATFORM, Delegation, Grant, Impersonation, SelfSigned, Target, TokenService};
+pub use tokens::{CLOUD_PLATFORM, Delegation, Grant, Impersonation, SelfSigned, Target, TokenService};

@@ -16,8 +16,7 @@ use crate::form::form;
 use crate::http::one_line;
 use crate::jwt::UnsignedJwt;
 use crate::key::{SignatureAlgorithm, SigningKey};
-use crate::refresh::Expires;
-use crate::{Answer, CloudError, Http};
+use crate::{Answer, BearerToken, CloudError, Http};
 
 /// Whatever the account may.
 pub const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
@@ -26,27 +25,6 @@ const MAX_LIFETIME: Duration = Duration::from_secs(3600);
 /// Where tokens are asked for, and the audience of what asks, wherever that is.
 const TOKEN_URI: &str = "https://oauth2.googleapis.com/token";
 const IAM_CREDENTIALS: &str = "https://iamcredentials.googleapis.com";
-
-/// A token, and its end.
-#[derive(Clone, PartialEq, Eq)]
-pub struct BearerToken {
-    /// What goes after `Bearer`.
-    pub token: Zeroizing<String>,
-    /// When it ends.
-    pub expires: SystemTime,
-}
-
-impl Expires for BearerToken {
-    fn expires(&self) -> SystemTime {
-        self.expires
-    }
-}
-
-impl fmt::Debug for BearerToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BearerToken").field("expires", &self.expires).finish_non_exhaustive()
-    }
-}
 
 /// What a token is for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! Session credentials that several commands share: in memory of this user's ($XDG_RUNTIME_DIR, XDG Base Directory Specification), made by one at a time.
 
-use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
-use std::path::{Path, PathBuf};
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 use ekm_otp_cloud::Expires as _;
@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
+use super::super::cloud::runtime_folder;
 use super::super::error::CliError;
 use super::super::output::note;
 
@@ -30,15 +31,7 @@ pub(super) struct Cache {
 impl Cache {
     /// `key` says what the credentials are made from.
     pub(super) fn open(key: &[String]) -> Result<Self, CliError> {
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| Path::new(folder).is_absolute());
-        let runtime = runtime.ok_or_else(|| {
-            CliError::Usage("--cache: $XDG_RUNTIME_DIR is not set: credentials are kept only where they end with the user's session".into())
-        })?;
-        let folder = Path::new(&runtime).join("ekm-otp");
-        match DirBuilder::new().mode(0o700).create(&folder) {
-            Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(CliError::io("create", &folder, &e)),
-            _ => {}
-        }
+        let folder = runtime_folder("--cache")?;
         let mut name = Sha256::new();
         for part in key {
             name.update((part.len() as u64).to_be_bytes());

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ekm_otp_cloud::aws::{CreateSession, RolesAnywhere, RolesAnywhereEndpoint, SessionCredentials};
-use ekm_otp_cloud::{Certificate, CertificateError, Certificates, CloudError, Http, SigningKey};
+use ekm_otp_cloud::{Certificates, CloudError, Http, SigningKey};
 
+use super::super::cloud::read_certificates;
 use super::super::error::CliError;
 use super::super::shown::shown;
 use super::source::{SecretArgs, SessionArgs};
@@ -35,20 +36,6 @@ pub(super) struct CertifiedKey {
     certificates: Certificates,
     key: Box<dyn SigningKey>,
     call: CreateSession,
-}
-
-/// Reads certificate and chain.
-pub(super) fn read_certificates(certificate: &PathBuf, intermediates: Option<&PathBuf>) -> Result<Certificates, CliError> {
-    let read = |path: &PathBuf| std::fs::read(path).map_err(|e| CliError::io("read", path, &e));
-    let wrong = |path: &PathBuf, e: CertificateError| CliError::Usage(format!("{}: {e}", shown(path)));
-    let certificates = Certificates::read(&read(certificate)?).map_err(|e| wrong(certificate, e))?;
-    match intermediates {
-        None => Ok(certificates),
-        Some(path) => {
-            let more = Certificate::read_all(&read(path)?).map_err(|e| wrong(path, e))?;
-            certificates.with_intermediates(more).map_err(|e| wrong(path, e))
-        }
-    }
 }
 
 impl CertificateArgs {

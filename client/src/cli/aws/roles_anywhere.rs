@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::super::cloud::read_certificates;
 use super::super::error::CliError;
 use super::super::output;
-use super::certificate::read_certificates;
 use super::process::{self, ProcessArgs};
 
 #[derive(Debug, Subcommand)]

@@ -1,8 +1,7 @@
 //! `aws serve`: credentials for the SDKs of this machine, as an EC2 instance or a container gets them.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -12,9 +11,9 @@ use ekm_otp_cloud::Loopback;
 use ekm_otp_cloud::aws::{CONTAINER_PATH, CredentialSource as _, Metadata};
 use zeroize::Zeroizing;
 
+use super::super::cloud::{SharedFile, runtime_folder};
 use super::super::error::CliError;
 use super::super::output::{self, note};
-use super::super::secret_file::PrivateFile;
 use super::super::shown::shown;
 use super::credentials::{CredentialsArgs, Held};
 
@@ -37,15 +36,6 @@ pub(crate) struct ServeArgs {
     credentials: CredentialsArgs,
 }
 
-/// Removed at the end.
-struct TokenFile(PathBuf);
-
-impl Drop for TokenFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
-}
-
 pub(crate) async fn run(mut args: ServeArgs) -> Result<(), CliError> {
     args.credentials.settle()?;
     let source = args.credentials.open().await?;
@@ -58,7 +48,7 @@ pub(crate) async fn run(mut args: ServeArgs) -> Result<(), CliError> {
     let url = format!("http://{}", loopback.address());
     let mut lines = vec![
         format!("export AWS_CONTAINER_CREDENTIALS_FULL_URI={url}{CONTAINER_PATH}"),
-        format!("export AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE={}", shown(&file.0)),
+        format!("export AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE={}", shown(file.path())),
     ];
     if args.container_only {
         note!("for the shell that runs your programs:");
@@ -73,32 +63,14 @@ pub(crate) async fn run(mut args: ServeArgs) -> Result<(), CliError> {
 
 impl ServeArgs {
     /// A new token, in a file that only this user can read.
-    fn token(&self, port: u16) -> Result<(TokenFile, Zeroizing<String>), CliError> {
+    fn token(&self, port: u16) -> Result<(SharedFile, Zeroizing<String>), CliError> {
         let mut random = Zeroizing::new([0; 32]);
         getrandom::fill(&mut *random).map_err(|e| CliError::Other(format!("the operating system gives no randomness: {e}")))?;
         let token = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(*random));
         let path = match &self.token_file {
             Some(path) => std::path::absolute(path).map_err(|e| CliError::io("find", path, &e))?,
-            None => {
-                let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| Path::new(folder).is_absolute());
-                let runtime = runtime.ok_or_else(|| {
-                    CliError::Usage("$XDG_RUNTIME_DIR is not set: name the file for the containers' token with --token-file".into())
-                })?;
-                let folder = Path::new(&runtime).join("ekm-otp");
-                if let Err(e) = std::fs::DirBuilder::new().mode(0o700).create(&folder)
-                    && e.kind() != std::io::ErrorKind::AlreadyExists
-                {
-                    return Err(CliError::io("create", &folder, &e));
-                }
-                let path = folder.join(format!("aws-serve-{port}.token"));
-                // Of a server that was killed: the port is this one's now.
-                let _ = std::fs::remove_file(&path);
-                path
-            }
+            None => runtime_folder("--token-file")?.join(format!("aws-serve-{port}.token")),
         };
-        let mut file = PrivateFile::create(&path)?;
-        file.write(token.as_bytes())?;
-        file.keep()?;
-        Ok((TokenFile(path), token))
+        Ok((SharedFile::create(&path, token.as_bytes())?, token))
     }
 }

@@ -1,0 +1,328 @@
+//! Tokens of Entra ID from keys in the TPM, against a token endpoint of our own in Python, which lets PyJWT verify assertions, and with msal and azure-identity as the users. All
+//! names and keys are test data.
+
+#![cfg(feature = "cloud")]
+
+mod common;
+#[allow(dead_code, reason = "each test file uses its part")]
+#[path = "../../tpm/tests/relay/mod.rs"]
+mod relay;
+
+use std::fs;
+use std::process::{Command, Output};
+
+use common::cloud::{PYTHON, Peer, Running, failed, json, python, testdata};
+use common::{Bench, mode_of, text};
+use ekm_otp_swtpm::Tap;
+use relay::{Act, CC_SIGN, Relay};
+use serde_json::Value;
+
+const TENANT: &str = "45243fbe-b73f-4f7d-8213-a104a99e428e";
+const CLIENT: &str = "cffeaee2-5617-4784-8a4b-b647efd676e1";
+const STORAGE: &str = "https://storage.azure.com/.default";
+
+/// A software TPM with a key in `rsa.pem` that signs in all ways, and one in `ssa.pem` as tpm2-tools import it for the seed; with certificates `NAME.direct.crt`.
+fn bench() -> Bench {
+    let bench = Bench::new();
+    let made = bench.client(&["key", "create", "--kid", "app", "--kind", "rsa2048", "--out", "rsa.pem"]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let swtpm = &bench.swtpm;
+    swtpm.tool("openssl", &["genrsa", "-traditional", "-out", "plain.key", "2048"]);
+    fs::write(bench.path("unique.dat"), [0, 0]).expect("writing");
+    let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt";
+    let primary = ["-Q", "-C", "o", "-G", "ecc", "-g", "sha256", "-c", "primary.ctx", "-a", attributes, "-u", "unique.dat"];
+    swtpm.tool("tpm2_createprimary", &primary);
+    let import =
+        ["-Q", "-C", "primary.ctx", "-G", "rsa2048:rsassa:null", "-g", "sha256", "-i", "plain.key", "-u", "ssa.tpub", "-r", "ssa.tprv"];
+    swtpm.tool("tpm2_import", &import);
+    swtpm.tool("tpm2_flushcontext", &["-t"]);
+    let convert = ["key", "convert", "--public", "ssa.tpub", "--private", "ssa.tprv", "--no-password", "--out", "ssa.pem"];
+    let made = bench.client(&convert);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    for name in ["rsa", "ssa"] {
+        let public = bench.client(&["key", "public", "--key", &format!("{name}.pem")]);
+        fs::write(bench.path(&format!("{name}.pub")), public.stdout).expect("writing");
+    }
+    let mut certify = Command::new(&*PYTHON);
+    certify.arg("-B").arg(testdata("cloud/certificates.py")).args(["rsa.pub", "ssa.pub"]).current_dir(swtpm.dir());
+    assert!(certify.status().expect("Python").success());
+    bench
+}
+
+fn entra(bench: &Bench, flags: &[&str]) -> Peer {
+    let own = ["--certificate", "server.pem", "--private-key", "server.key"];
+    let registered = ["--registered", "rsa.direct.crt", "ssa.direct.crt", "rsa.expired.crt"];
+    Peer::start("azure/entra.py", &[&own, flags, &registered[..]].concat(), bench.swtpm.dir())
+}
+
+/// Sets what it does next. It speaks TLS.
+fn control(entra: &Peer, what: &str) {
+    let code = "import ssl, sys, urllib.request as r; r.urlopen(sys.argv[1] + '/control', sys.argv[2].encode(), context=ssl._create_unverified_context())";
+    assert!(python(code, &[&entra.url("https"), what], &[], std::path::Path::new(".")).status.success());
+}
+
+fn azure(bench: &Bench, entra: &Peer, command: &str, key: &str, flags: &[&str]) -> Output {
+    azure_of(bench, &bench.swtpm.tcti(), entra, command, key, flags)
+}
+
+fn azure_of(bench: &Bench, tcti: &str, entra: &Peer, command: &str, key: &str, flags: &[&str]) -> Output {
+    let (url, key, certificate) = (entra.url("https"), format!("{key}.pem"), format!("{key}.direct.crt"));
+    let mut own = vec!["azure", command, "--key", &key, "--authority", &url, "--tenant-id", TENANT, "--client-id", CLIENT];
+    if !flags.contains(&"--certificate") {
+        own.extend(["--certificate", &certificate]);
+    }
+    if command == "token" {
+        own.extend(["--ca-file", "server.pem"]);
+        if !flags.contains(&"--scope") {
+            own.extend(["--scope", STORAGE]);
+        }
+    }
+    bench.client_with(&[&own[..], flags].concat(), tcti)
+}
+
+fn told(entra: &Peer) -> Vec<Value> {
+    entra.told().iter().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+}
+
+#[test]
+fn tokens_are_given_for_assertions_of_keys_that_can_do_pss_and_of_those_that_cannot() {
+    let bench = bench();
+    let (entra, tap) = (entra(&bench, &[]), Tap::on(&bench.swtpm));
+    for (key, algorithm) in [("rsa", "PS256"), ("ssa", "RS256")] {
+        let made = azure_of(&bench, &tap.tcti(), &entra, "token", key, &[]);
+        assert!(text(&made.stdout).starts_with("test-data.token."), "{}", text(&made.stderr));
+        assert_eq!(tap.take().commands.iter().filter(|command| **command == CC_SIGN).count(), 1, "{key}");
+        let expected = serde_json::json!([{"alg": algorithm, "scope": STORAGE, "life": 600, "again": false, "x5c": 0}]);
+        assert_eq!(Value::from(told(&entra)), expected);
+    }
+    // Several scopes are one field; the certificates go with it where that is said; the seed's names.
+    let two = "https://a.example.test/.default,https://b.example.test/.default";
+    let made = json(&azure(&bench, &entra, "token", "rsa", &["--scope", two, "--x5c", "--alg", "RS256", "--format", "json"]));
+    assert_eq!(made["token_type"], "Bearer");
+    assert!(made["expires_at"].as_str().is_some_and(|end| end.ends_with('Z')), "{made}");
+    let expected = serde_json::json!([{"alg": "RS256", "scope": two.replace(',', " "), "life": 600, "again": false, "x5c": 1}]);
+    assert_eq!(Value::from(told(&entra)), expected);
+    let url = entra.url("https");
+    let seed =
+        ["azure", "token", "--keyfile", "rsa.pem", "--tenant_id", TENANT, "--client_id", CLIENT, "--certificate_path", "rsa.direct.crt"];
+    let made = bench.client(&[&seed[..], &["--scopes", STORAGE, "--authority", &url, "--ca-file", "server.pem"]].concat());
+    assert!(made.status.success(), "{}", text(&made.stderr));
+}
+
+#[test]
+fn a_certificate_or_key_that_cannot_do_is_named() {
+    let bench = bench();
+    let entra = entra(&bench, &[]);
+    let (code, told) = failed(&azure(&bench, &entra, "token", "rsa", &["--certificate", "ssa.direct.crt"]));
+    assert_eq!(code, Some(64));
+    assert!(told.contains("certifies another key"), "{told}");
+    let (code, told) = failed(&azure(&bench, &entra, "assertion", "rsa", &["--certificate", "rsa.expired.crt"]));
+    assert_eq!(code, Some(64));
+    assert!(told.contains("the certificate expired at"), "{told}");
+    let (code, told) = failed(&azure(&bench, &entra, "token", "rsa", &["--certificate", "rsa.expired.crt"]));
+    assert_eq!(code, Some(77));
+    assert!(told.contains("AADSTS7000222") && told.contains("expired"), "{told}");
+    let (code, told) = failed(&azure(&bench, &entra, "token", "ssa", &["--alg", "PS256"]));
+    assert_eq!(code, Some(64));
+    assert!(told.contains("cannot sign with RSASSA-PSS"), "{told}");
+    let made = bench.client(&["key", "create", "--kid", "app", "--kind", "p256", "--out", "p256.pem"]);
+    assert!(made.status.success());
+    let (code, told) = failed(&azure(&bench, &entra, "token", "p256", &["--certificate", "rsa.direct.crt"]));
+    assert_eq!(code, Some(64));
+    assert!(told.contains("RSA keys only"), "{told}");
+    assert!(entra.told().is_empty());
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    let bench = bench();
+    let entra = Peer::start(
+        "azure/entra.py",
+        &["--certificate", "server.pem", "--private-key", "server.key", "--registered", "ssa.direct.crt"],
+        bench.swtpm.dir(),
+    );
+    for (flags, code, words) in [
+        (&[][..], "AADSTS700027", "not registered"),
+        (&["--client-id", "00000000-0000-0000-0000-000000000000"], "AADSTS700016", "no such application"),
+        (&["--tenant-id", "00000000-0000-0000-0000-000000000000"], "AADSTS90002", "no such tenant"),
+        (&["--scope", "https://storage.azure.com/x"], "AADSTS1002012", "/.default"),
+    ] {
+        let own = ["azure", "token", "--key", "rsa.pem", "--certificate", "rsa.direct.crt", "--ca-file", "server.pem"];
+        let url = entra.url("https");
+        let mut all = [&own[..], &["--authority", &url], flags].concat();
+        for (flag, value) in [("--client-id", CLIENT), ("--tenant-id", TENANT), ("--scope", STORAGE)] {
+            if !flags.contains(&flag) {
+                all.extend([flag, value]);
+            }
+        }
+        let (exit, told) = failed(&bench.client(&all));
+        assert_eq!(exit, Some(77), "{told}");
+        assert!(told.contains(code) && told.contains(words), "{told}");
+    }
+    // An id that would change the URL.
+    let (code, told) = failed(&bench.client(&[
+        "azure",
+        "assertion",
+        "--key",
+        "rsa.pem",
+        "--certificate",
+        "rsa.direct.crt",
+        "--tenant-id",
+        "x/../y",
+        "--client-id",
+        CLIENT,
+    ]));
+    assert_eq!(code, Some(64));
+    assert!(told.contains("is no tenant id"), "{told}");
+}
+
+#[test]
+fn what_passes_is_tried_again_and_a_clock_that_is_off_is_corrected_once() {
+    let bench = bench();
+    let entra = entra(&bench, &[]);
+    control(&entra, r#"{"fail": [[500, {}], [429, {}, {"Retry-After": "1"}]]}"#);
+    let made = azure(&bench, &entra, "token", "rsa", &[]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let seen = told(&entra);
+    assert_eq!((seen.len(), &seen[2]["again"]), (3, &false.into()), "each try has an assertion of its own");
+    control(&entra, r#"{"fail": [[503, {}, {"Retry-After": "3600"}]]}"#);
+    let (code, told) = failed(&azure(&bench, &entra, "token", "rsa", &["--timeout", "2s"]));
+    assert_eq!(code, Some(69));
+    assert!(told.contains("Entra ID (localhost)"), "{told}");
+    for clock in [1200, -1200] {
+        control(&entra, &format!("{{\"clock\": {clock}}}"));
+        let made = azure(&bench, &entra, "token", "rsa", &[]);
+        assert!(made.status.success(), "{}", text(&made.stderr));
+        assert!(text(&made.stderr).contains("the clock of this machine"), "{}", text(&made.stderr));
+    }
+    control(&entra, r#"{"clock": 0, "delay": 30}"#);
+    assert_eq!(failed(&azure(&bench, &entra, "token", "rsa", &["--timeout", "1s"])).0, Some(69));
+    let relay = Relay::on(&bench.swtpm, |code| if code == CC_SIGN { Act::BreakBefore } else { Act::Pass });
+    let _ = entra.told();
+    assert_eq!(failed(&azure_of(&bench, &relay.tcti(), &entra, "token", "rsa", &[])).0, Some(69));
+    assert!(entra.told().is_empty());
+}
+
+#[test]
+fn msal_and_azure_identity_take_our_assertions() {
+    let bench = bench();
+    let entra = entra(&bench, &[]);
+    let code = "
+import subprocess, sys
+url, client, tenant, scope, key = sys.argv[1:]
+authority = f'{url}/{tenant}'
+def assertion():
+    command = [sys.argv[0] or '', 'azure', 'assertion', '--key', f'{key}.pem', '--certificate', f'{key}.direct.crt', '--authority', url]
+    command[0] = __import__('os').environ['CLIENT']
+    return subprocess.run([*command, '--tenant-id', tenant, '--client-id', client], check=True, capture_output=True, text=True).stdout.strip()
+
+import msal
+app = msal.ConfidentialClientApplication(
+    client, authority=authority, client_credential={'client_assertion': assertion}, instance_discovery=False, validate_authority=False
+)
+answer = app.acquire_token_for_client([scope])
+assert answer.get('access_token', '').startswith('test-data.token.'), answer
+
+from azure.identity import ClientAssertionCredential
+credential = ClientAssertionCredential(tenant, client, assertion, authority=url, disable_instance_discovery=True)
+assert credential.get_token(scope).token.startswith('test-data.token.')
+print('both')
+";
+    let url = entra.url("https");
+    let (ca, tcti) = (bench.path("server.pem").display().to_string(), bench.swtpm.tcti());
+    for key in ["rsa", "ssa"] {
+        let variables = [("REQUESTS_CA_BUNDLE", ca.as_str()), ("TPM2TOOLS_TCTI", &tcti), ("CLIENT", common::CLIENT)];
+        let ran = python(code, &[&url, CLIENT, TENANT, STORAGE, key], &variables, bench.swtpm.dir());
+        assert_eq!(text(&ran.stdout).trim(), "both", "{}", text(&ran.stderr));
+    }
+    assert_eq!(told(&entra).len(), 4);
+}
+
+fn serving(bench: &Bench, entra: &Peer, tcti: &str, flags: &[&str], lines: usize) -> Running {
+    let _ = fs::create_dir(bench.path("runtime"));
+    let mut serve = common::client();
+    serve.args(["azure", "serve", "--port", "0", "--key", "rsa.pem", "--certificate", "rsa.direct.crt", "--ca-file", "server.pem"]);
+    serve.args(["--authority", &entra.url("https"), "--tenant-id", TENANT, "--client-id", CLIENT]).args(flags);
+    serve.current_dir(bench.swtpm.dir()).env("TPM2TOOLS_TCTI", tcti).env("XDG_RUNTIME_DIR", bench.path("runtime")).env("RUST_LOG", "trace");
+    Running::start(&mut serve, lines)
+}
+
+#[test]
+fn azure_identity_works_unchanged_as_a_workload_and_as_a_managed_identity() {
+    let bench = bench();
+    let (entra, tap) = (entra(&bench, &[]), Tap::on(&bench.swtpm));
+    let mut serving = serving(&bench, &entra, &tap.tcti(), &[], 10);
+    let variables = serving.variables();
+    let file = serving.variable("AZURE_FEDERATED_TOKEN_FILE");
+    assert_eq!(mode_of(file.as_ref()), 0o600);
+    let code = "
+import sys
+from azure.identity import DefaultAzureCredential, ManagedIdentityCredential, WorkloadIdentityCredential
+kind = {'workload': WorkloadIdentityCredential, 'managed': ManagedIdentityCredential, 'default': DefaultAzureCredential}[sys.argv[1]]
+options = {} if sys.argv[1] == 'managed' else {'disable_instance_discovery': True}
+print(kind(**options).get_token(sys.argv[2]).token)
+";
+    let ca = bench.path("server.pem").display().to_string();
+    let ask = |kind: &str, wanted: &dyn Fn(&str) -> bool| {
+        let own = variables.iter().filter(|(name, _)| wanted(name)).map(|(name, value)| (name.as_str(), value.as_str()));
+        let all: Vec<_> = own.chain([("REQUESTS_CA_BUNDLE", ca.as_str())]).collect();
+        let ran = python(code, &[kind, STORAGE], &all, bench.swtpm.dir());
+        assert!(text(&ran.stdout).starts_with("test-data.token."), "{kind}: {}", text(&ran.stderr));
+        text(&ran.stdout)
+    };
+    let is_workload = |name: &str| name.starts_with("AZURE_") && !name.contains("POD");
+    ask("workload", &is_workload);
+    ask("default", &is_workload);
+    let (_, _) = (entra.told(), tap.take());
+    let first = ask("managed", &|name| name.starts_with("IDENTITY_"));
+    for _ in 0..2 {
+        assert_eq!(ask("managed", &|name| name.starts_with("IDENTITY_")), first);
+    }
+    assert_eq!(ask("default", &|name| name.contains("POD")), first, "one set for all");
+    assert_eq!((entra.told().len(), tap.take().commands.iter().filter(|command| **command == CC_SIGN).count()), (1, 1));
+
+    let curl = |fields: &[&str], path: &str| {
+        let fields = fields.iter().flat_map(|field| ["-H", field]);
+        let base = serving.variable("AZURE_POD_IDENTITY_AUTHORITY_HOST");
+        let ran = Command::new("curl").args(["-s", "-w", "%{http_code}", &format!("{base}{path}")]).args(fields).output();
+        text(&ran.expect("curl").stdout)
+    };
+    let (imds, msi) =
+        ("/metadata/identity/oauth2/token?resource=https://storage.azure.com", "/msi/token?resource=https://storage.azure.com");
+    let secret = serving.variable("IDENTITY_HEADER");
+    let shown = format!("X-IDENTITY-HEADER: {secret}");
+    for (fields, path, status) in [
+        (&[][..], imds, "400"),
+        (&["Metadata: true", "Host: evil.example.test"], imds, "403"),
+        (&["Metadata: true", "X-Forwarded-For: 192.0.2.1"], imds, "403"),
+        (&[], msi, "401"),
+        (&["X-IDENTITY-HEADER: wrong"], msi, "401"),
+        (&[&shown, "Host: evil.example.test"], msi, "403"),
+        (&["Metadata: true"], "/metadata/identity/oauth2/token", "400"),
+    ] {
+        let told = curl(fields, path);
+        assert!(told.ends_with(status) && !told.contains("access_token"), "{fields:?} {path}: {told}");
+    }
+    let failure = r#"[401, {"error": "invalid_client", "error_description": "AADSTS7000112: Application is disabled."}]"#;
+    control(&entra, &format!("{{\"fail\": [{failure}]}}"));
+    let told = curl(&[&shown], "/msi/token?resource=https://vault.azure.net");
+    assert!(told.ends_with("503") && told.contains("AADSTS7000112") && !told.contains("access_token"), "{told}");
+
+    let assertion = fs::read_to_string(&file).expect("the file");
+    let (code, told) = serving.end();
+    assert_eq!(code, Some(143));
+    assert!(!told.contains("test-data.token") && !told.contains(&secret) && !told.contains(&assertion), "{told}");
+    assert!(!std::path::Path::new(&file).exists(), "the file goes with it");
+}
+
+#[test]
+fn only_who_is_told_a_secret_gets_tokens_where_that_is_said() {
+    let bench = bench();
+    let entra = entra(&bench, &[]);
+    let serving = serving(&bench, &entra, &bench.swtpm.tcti(), &["--no-imds", "--token-file", "token"], 8);
+    let endpoint = serving.variable("IDENTITY_ENDPOINT");
+    let url = endpoint.replace("/msi/token", "/metadata/identity/oauth2/token?resource=x");
+    let ran = Command::new("curl").args(["-s", "-w", "%{http_code}", "-H", "Metadata: true", &url]).output().expect("curl");
+    assert!(text(&ran.stdout).ends_with("404"), "{}", text(&ran.stdout));
+    assert_eq!(serving.variable("AZURE_FEDERATED_TOKEN_FILE"), bench.path("token").display().to_string());
+}

@@ -1,0 +1,166 @@
+"""Entra's token endpoint for tests: verifies assertions with PyJWT against the certificates that are registered, and fails as it is told to.
+
+Prints its port, then a line of JSON for each token that it gave. All names and keys are test data.
+
+Usage: entra.py --registered CERTIFICATE… [--certificate FILE --private-key FILE] [--lifetime SECONDS]
+POST /control with a JSON object sets what happens next: {"fail": [[STATUS, BODY, {FIELD: VALUE}], …], "delay": SECONDS, "clock": SECONDS}.
+"""
+
+import argparse
+import base64
+import http.server
+import json
+import ssl
+import sys
+import threading
+import time
+import urllib.parse
+from email.utils import formatdate
+
+import jwt
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--registered", nargs="+", required=True)
+parser.add_argument("--certificate")
+parser.add_argument("--private-key")
+parser.add_argument("--lifetime", type=int, default=3599)
+arguments = parser.parse_args()
+registered = [x509.load_pem_x509_certificate(open(path, "rb").read()) for path in arguments.registered]
+control = {"fail": [], "delay": 0, "clock": 0}
+lock = threading.Lock()
+seen = set()
+
+TENANT = "45243fbe-b73f-4f7d-8213-a104a99e428e"
+CLIENT = "cffeaee2-5617-4784-8a4b-b647efd676e1"
+
+
+def now():
+    return int(time.time()) + control["clock"]
+
+
+class Refused(Exception):
+    def __init__(self, status, body, headers=()):
+        super().__init__(status)
+        self.status, self.body, self.headers = status, body, dict(headers)
+
+
+def aadsts(number, text, error="invalid_client", status=401):
+    body = {"error": error, "error_description": f"AADSTS{number}: {text} Trace ID: test", "error_codes": [number]}
+    return Refused(status, body)
+
+
+def thumbprint(certificate, algorithm):
+    return base64.urlsafe_b64encode(certificate.fingerprint(algorithm)).rstrip(b"=").decode()
+
+
+def verified(assertion, audience):
+    header = jwt.get_unverified_header(assertion)
+    name, algorithm = {"PS256": ("x5t#S256", hashes.SHA256()), "RS256": ("x5t", hashes.SHA1())}[header["alg"]]
+    if header["typ"] != "JWT" or {"x5t", "x5t#S256"} & set(header) != {name}:
+        raise aadsts(5002738, "Invalid JWT header.")
+    # As the standard has it, without padding; msal's has some.
+    found = [one for one in registered if thumbprint(one, algorithm) == header[name].rstrip("=")]
+    if not found:
+        raise aadsts(700027, "The certificate with identifier used to sign the client assertion is not registered on application.")
+    certificate = found[0]
+    if not certificate.not_valid_before_utc.timestamp() <= now() <= certificate.not_valid_after_utc.timestamp():
+        raise aadsts(7000222, "The provided client secret keys or certificates are expired.")
+    if "x5c" in header and base64.b64decode(header["x5c"][0]) != certificate.public_bytes(Encoding.DER):
+        raise aadsts(5002738, "Invalid JWT header: x5c.")
+    options = {"verify_exp": False, "verify_iat": False, "verify_nbf": False, "require": ["aud", "iss", "sub", "exp", "jti"]}
+    try:
+        claims = jwt.decode(assertion, certificate.public_key(), algorithms=[header["alg"]], audience=audience, issuer=CLIENT, options=options)
+    except jwt.InvalidTokenError as e:
+        raise aadsts(700027, f"Client assertion failed signature validation: {e}.") from e
+    if claims["sub"] != CLIENT:
+        raise aadsts(700016, "Application with identifier was not found in the directory.")
+    begin = claims.get("nbf", claims.get("iat", 0))
+    if not begin - 300 <= now() <= claims["exp"] + 300:
+        raise aadsts(700024, "Client assertion is not within its valid time range.")
+    return header, claims
+
+
+def token(host, path, form):
+    tenant = path.split("/")[1]
+    if tenant != TENANT:
+        raise aadsts(90002, f"Tenant '{tenant}' not found.", "invalid_request", 400)
+    if form["client_id"] != [CLIENT]:
+        raise aadsts(700016, "Application with identifier was not found in the directory.", "unauthorized_client", 400)
+    wanted = {"grant_type": "client_credentials", "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"}
+    if any(form[name] != [value] for name, value in wanted.items()) or len(form["scope"]) != 1:
+        raise aadsts(900144, "The request body is wrong.", "invalid_request", 400)
+    if not all(scope.endswith("/.default") for scope in form["scope"][0].split()):
+        raise aadsts(1002012, "The provided value for scope is not valid.", "invalid_scope", 400)
+    header, claims = verified(form["client_assertion"][0], f"https://{host}/{TENANT}/oauth2/v2.0/token")
+    told = {"alg": header["alg"], "scope": form["scope"][0], "life": claims["exp"] - claims.get("iat", claims.get("nbf", 0))}
+    told["again"], told["x5c"] = claims["jti"] in seen, len(header.get("x5c", []))
+    seen.add(claims["jti"])
+    print(json.dumps(told), flush=True)
+    return {"token_type": "Bearer", "expires_in": arguments.lifetime, "ext_expires_in": arguments.lifetime, "access_token": f"test-data.token.{time.time_ns()}"}
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def date_time_string(self, timestamp=None):
+        return formatdate(now() if timestamp is None else timestamp, usegmt=True)
+
+    def do_GET(self):
+        base = f"https://{self.headers['Host']}/{TENANT}"
+        if self.path.split("?")[0].endswith("/.well-known/openid-configuration"):
+            return self.reply(
+                200,
+                {
+                    "token_endpoint": f"{base}/oauth2/v2.0/token",
+                    "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
+                    "issuer": f"{base}/v2.0",
+                    "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
+                },
+            )
+        self.reply(404, {})
+
+    def do_POST(self):
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.path == "/control":
+            control.update(json.loads(body))
+            return self.reply(200, {})
+        time.sleep(control["delay"])
+        with lock:
+            try:
+                if control["fail"]:
+                    print(json.dumps({"failed": control["fail"][0][0]}), flush=True)
+                    raise Refused(*control["fail"].pop(0))
+                self.reply(200, token(self.headers["Host"], self.path, urllib.parse.parse_qs(body.decode(), strict_parsing=True)))
+            except Refused as refused:
+                self.reply(refused.status, refused.body, refused.headers)
+
+    def reply(self, status, answer, headers=None):
+        body = json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in (headers or {}).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+
+class Server(http.server.ThreadingHTTPServer):
+    def handle_error(self, *_):
+        pass
+
+
+server = Server(("127.0.0.1", 0), Handler)
+if arguments.certificate:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(arguments.certificate, arguments.private_key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+print(server.server_address[1], flush=True)
+threading.Thread(target=lambda: (sys.stdin.read(), server.shutdown()), daemon=True).start()
+server.serve_forever()
