@@ -594,10 +594,10 @@ fn the_doctor_says_what_is_wrong_between_the_key_and_aws() {
     let sts = sts(&bench, &[]);
     let url = sts.url("http");
     let found = |id: &str, url: &str, flags: &[&str]| {
-        let own = ["doctor", "--json", "--aws", id, "--key", "aws.pem", "--aws-endpoint", url, "--timeout", "3"];
+        let own = ["doctor", "--json", "--aws", id, "--key", "aws.pem", "--endpoint", url, "--timeout", "3"];
         let told = bench.client(&[&own[..], flags].concat());
         let lines: Vec<Value> = serde_json::from_slice(&told.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&told.stderr)));
-        let line = lines.into_iter().find(|line| line["check"] == "sts").expect("a line on the STS");
+        let line = lines.into_iter().find(|line| line["check"] == "cloud").expect("a line on the STS");
         let field = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
         (told.status.code(), field("status"), format!("{} {}", field("finding"), field("advice")))
     };
@@ -611,7 +611,7 @@ fn the_doctor_says_what_is_wrong_between_the_key_and_aws() {
     assert_eq!(code, Some(69));
     assert!(told.contains("cannot be reached") || told.contains("refused"), "{told}");
     control(&sts, r#"{"clock": 1200}"#);
-    let told = bench.client(&["doctor", "--aws", ID, "--key", "aws.pem", "--aws-endpoint", &url]);
+    let told = bench.client(&["doctor", "--aws", ID, "--key", "aws.pem", "--endpoint", &url]);
     assert!(text(&told.stdout).contains("behind the service's"), "{}", text(&told.stdout));
     assert!(told.status.success(), "a warning is no problem");
 }

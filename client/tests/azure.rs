@@ -89,6 +89,8 @@ fn tokens_are_given_for_assertions_of_keys_that_can_do_pss_and_of_those_that_can
     let bench = bench();
     let (entra, tap) = (entra(&bench, &[]), Tap::on(&bench.swtpm));
     for (key, algorithm) in [("rsa", "PS256"), ("ssa", "RS256")] {
+        // A TPM tests an algorithm before its first use, and has the command sent once more.
+        assert!(azure(&bench, &entra, "assertion", key, &[]).status.success());
         let made = azure_of(&bench, &tap.tcti(), &entra, "token", key, &[]);
         assert!(text(&made.stdout).starts_with("test-data.token."), "{}", text(&made.stderr));
         assert_eq!(tap.take().commands.iter().filter(|command| **command == CC_SIGN).count(), 1, "{key}");
@@ -325,4 +327,22 @@ fn only_who_is_told_a_secret_gets_tokens_where_that_is_said() {
     let ran = Command::new("curl").args(["-s", "-w", "%{http_code}", "-H", "Metadata: true", &url]).output().expect("curl");
     assert!(text(&ran.stdout).ends_with("404"), "{}", text(&ran.stdout));
     assert_eq!(serving.variable("AZURE_FEDERATED_TOKEN_FILE"), bench.path("token").display().to_string());
+}
+
+#[test]
+fn the_doctor_asks_entra_and_looks_at_the_certificate() {
+    let bench = bench();
+    let entra = entra(&bench, &[]);
+    let url = entra.url("https");
+    let doctor = |certificate: &str| {
+        let own = ["doctor", "--azure", TENANT, "--client-id", CLIENT, "--key", "rsa.pem", "--ca", "server.pem", "--endpoint", &url];
+        let told = bench.client(&[&own[..], &["--certificate", certificate]].concat());
+        (told.status.code(), text(&told.stdout))
+    };
+    let (code, told) = doctor("rsa.direct.crt");
+    assert!(code == Some(0) && told.contains(&format!("Entra ID gives tokens to {CLIENT}")), "{told}");
+    let (code, told) = doctor("rsa.expired.crt");
+    assert!(code == Some(77) && told.contains("the certificate expired at") && told.contains("AADSTS7000222"), "{told}");
+    let (code, told) = doctor("ssa.direct.crt");
+    assert!(code == Some(1) && told.contains("certifies another key"), "{told}");
 }

@@ -149,3 +149,22 @@ fn the_google_page_s_way_from_a_key_on_the_disk_to_one_in_the_tpm_works() {
     assert_eq!(services.told().len(), 1);
     assert!(!folder.path().join("sa.json").exists());
 }
+
+#[cfg(feature = "cloud")]
+#[test]
+fn the_azure_page_s_way_from_a_key_on_the_disk_to_one_in_the_tpm_works() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let made = "umask 077; openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out app.key; openssl pkey -in app.key -pubout -out app.pub";
+    run(shell(&bench, folder.path(), made), made);
+    let mut certify = Command::new(&*PYTHON);
+    certify.arg(common::cloud::testdata("cloud/certificates.py")).arg("app.pub").current_dir(folder.path());
+    assert!(certify.status().expect("Python").success());
+    let entra = Peer::start("azure/entra.py", &["--registered", "app.crt"], folder.path());
+    for example in examples("docs/azure.md", "## 1. From a key", "## 2. Let") {
+        // An authority of this machine, which the page has no reason to name.
+        let line = example.replace(" token ", &format!(" token --authority {} ", entra.url("http")));
+        run(shell(&bench, folder.path(), &line), &line);
+    }
+    assert!(!folder.path().join("app.key").exists());
+}

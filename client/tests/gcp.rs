@@ -366,3 +366,17 @@ fn a_key_that_tpm2_tools_made_as_the_seed_does_works() {
     let token = client.output().expect("the client");
     assert_eq!(text(&token.stdout), "ya29.test-data.1\n", "{}", text(&token.stderr));
 }
+
+#[test]
+fn the_doctor_asks_google() {
+    let bench = bench();
+    let google = google(&bench, &[]);
+    let endpoint = format!("{}/token", google.url("http"));
+    let own = ["doctor", "--gcp", "profile.json", "--key", "sa.pem", "--endpoint", &endpoint];
+    let told = bench.client(&own);
+    assert!(told.status.success() && text(&told.stdout).contains(&format!("Google gives tokens to {EMAIL}")), "{}", text(&told.stdout));
+    control(&google, r#"{"fail": [[400, {"error": "invalid_grant", "error_description": "Invalid JWT Signature."}]]}"#);
+    let told = bench.client(&own);
+    assert_eq!(told.status.code(), Some(77));
+    assert!(text(&told.stdout).contains("was the key deleted"), "{}", text(&told.stdout));
+}

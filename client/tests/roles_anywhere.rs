@@ -425,3 +425,21 @@ print(json.dumps([str(one.serial_number), one.not_valid_after_utc.strftime('%Y-%
     assert_eq!((&told["serialNumber"], &told["notAfter"]), (&theirs[0], &theirs[1]));
     assert!(told["subject"].as_str().is_some_and(|subject| subject.contains("CN=p256")), "{told}");
 }
+
+#[test]
+fn the_doctor_asks_roles_anywhere_and_looks_at_the_certificate() {
+    let bench = bench(&["p256"]);
+    let service = service(&bench, &[]);
+    let url = service.url("http");
+    let doctor = |certificate: &str| {
+        let told = bench.client(&[&["doctor"], &certified(&url, "p256.pem", certificate)[..]].concat());
+        (told.status.code(), text(&told.stdout))
+    };
+    let (code, told) = doctor("p256.chain.crt");
+    assert!(code == Some(0) && told.contains(&format!("Roles Anywhere gives sessions of {ROLE}")), "{told}");
+    let (code, told) = doctor("p256.expired.crt");
+    assert!(code == Some(77) && told.contains("the certificate expired at"), "{told}");
+    control(&service, r#"{"fail": [[403, "AccessDeniedException", "Trust anchor disabled", {}]]}"#);
+    let (code, told) = doctor("p256.chain.crt");
+    assert!(code == Some(77) && told.contains("switch the trust anchor"), "{told}");
+}

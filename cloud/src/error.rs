@@ -41,7 +41,7 @@ pub enum CloudError {
         last: String,
     },
     /// It refused: the caller has no right, or is not who it says.
-    #[error("{service} refused ({code}): {message}{}", hint.as_ref().map(|hint| format!(". {hint}")).unwrap_or_default())]
+    #[error("{service} refused ({code}): {}{}", message.trim_end_matches('.'), hint.as_ref().map(|hint| format!(". {hint}")).unwrap_or_default())]
     Refused {
         /// Which, with its host.
         service: String,

@@ -33,6 +33,7 @@ control = {"fail": [], "delay": 0, "clock": 0}
 lock = threading.Lock()
 seen = set()
 
+SCHEME = "https" if arguments.certificate else "http"
 TENANT = "45243fbe-b73f-4f7d-8213-a104a99e428e"
 CLIENT = "cffeaee2-5617-4784-8a4b-b647efd676e1"
 
@@ -94,7 +95,7 @@ def token(host, path, form):
         raise aadsts(900144, "The request body is wrong.", "invalid_request", 400)
     if not all(scope.endswith("/.default") for scope in form["scope"][0].split()):
         raise aadsts(1002012, "The provided value for scope is not valid.", "invalid_scope", 400)
-    header, claims = verified(form["client_assertion"][0], f"https://{host}/{TENANT}/oauth2/v2.0/token")
+    header, claims = verified(form["client_assertion"][0], f"{SCHEME}://{host}/{TENANT}/oauth2/v2.0/token")
     told = {"alg": header["alg"], "scope": form["scope"][0], "life": claims["exp"] - claims.get("iat", claims.get("nbf", 0))}
     told["again"], told["x5c"] = claims["jti"] in seen, len(header.get("x5c", []))
     seen.add(claims["jti"])

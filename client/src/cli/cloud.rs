@@ -134,7 +134,7 @@ impl Format {
 }
 
 /// Trusting the certificates in `ca`, or the system's.
-pub(super) fn http(ca: Option<&Path>, within: Duration) -> Result<Http, CliError> {
+pub(crate) fn http(ca: Option<&Path>, within: Duration) -> Result<Http, CliError> {
     let roots = match ca {
         None => Vec::new(),
         Some(path) => {

@@ -1,8 +1,8 @@
 //! `doctor`: looks for what is wrong, line by line, and says what to do. It changes nothing and guesses no password.
 
-#[cfg(feature = "cloud")]
-mod aws;
 mod clock;
+#[cfg(feature = "cloud")]
+mod cloud;
 mod device;
 mod probe;
 mod proof;
@@ -33,7 +33,7 @@ pub(crate) struct DoctorArgs {
     url: Option<Authority>,
     #[cfg(feature = "cloud")]
     #[command(flatten)]
-    aws: aws::AwsArgs,
+    cloud: cloud::CloudArgs,
     /// How long each step may take, in seconds
     #[arg(long, help_heading = "Request", value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
@@ -61,7 +61,10 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<(), CliError> {
         None => {
             let key = look_at_tpm(&mut report, &args, deadline).await?;
             #[cfg(feature = "cloud")]
-            let key = args.aws.check(&mut report, key, args.who.ca.as_deref(), deadline).await?;
+            if args.cloud.is_asked() {
+                args.cloud.check(&mut report, key, args.who.ca.as_deref(), deadline).await?;
+                return report.finish();
+            }
             key.map(Key::Tpm)
         }
     };
@@ -92,6 +95,10 @@ async fn look_at_tpm(report: &mut Report, args: &DoctorArgs, deadline: Duration)
         stated: args.who.use_key.plan()?.map(|plan| (plan, args.who.use_key.plan_flag())),
         parent_template: args.who.use_key.parent_template,
         is_for_server: args.who.kid.is_some() || args.url.is_some(),
+        #[cfg(feature = "cloud")]
+        is_to_sign: args.cloud.wants_signature(),
+        #[cfg(not(feature = "cloud"))]
+        is_to_sign: false,
     };
     Ok(tpm::check_key(report, asked, &tpm, health.as_ref(), &tcti).await)
 }

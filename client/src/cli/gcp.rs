@@ -95,7 +95,7 @@ impl AccountArgs {
 }
 
 /// A service account's file, with or without its key.
-pub(super) fn read_profile(path: &PathBuf) -> Result<ServiceAccount, CliError> {
+pub(crate) fn read_profile(path: &PathBuf) -> Result<ServiceAccount, CliError> {
     let size = std::fs::metadata(path).map_err(|e| CliError::io("read", path, &e))?.len();
     if size > MAX_PROFILE {
         return Err(CliError::Usage(format!("{}: no service account's file is that long", shown(path))));

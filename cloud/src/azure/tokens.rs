@@ -100,10 +100,12 @@ fn token(answer: &Answer, asked: SystemTime) -> Result<BearerToken, &'static str
 fn refusal(answer: &Answer) -> (String, String) {
     let told: Value = serde_json::from_slice(&answer.body).unwrap_or_default();
     let description = told["error_description"].as_str().map(one_line);
-    let own = description.as_deref().and_then(|text| text.split(':').next()).filter(|code| code.starts_with("AADSTS")).map(str::to_owned);
-    let code = own.or_else(|| told["error"].as_str().map(one_line)).unwrap_or_else(|| answer.status.to_string());
-    let message = description.unwrap_or_else(|| one_line(&String::from_utf8_lossy(&answer.body)));
-    (code, message)
+    let own = description.as_deref().and_then(|text| text.split_once(": ")).filter(|(code, _)| code.starts_with("AADSTS"));
+    if let Some((code, message)) = own {
+        return (code.to_owned(), message.to_owned());
+    }
+    let code = told["error"].as_str().map_or_else(|| answer.status.to_string(), one_line);
+    (code, description.unwrap_or_else(|| one_line(&String::from_utf8_lossy(&answer.body))))
 }
 
 /// Assertions are dated.

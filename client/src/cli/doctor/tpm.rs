@@ -176,6 +176,8 @@ pub(super) struct Asked<'a> {
     pub(super) parent_template: Option<PrimaryAlgorithm>,
     /// Whether it is to make one-time passwords.
     pub(super) is_for_server: bool,
+    /// Whether it is to sign, for a cloud.
+    pub(super) is_to_sign: bool,
 }
 
 /// The key's lines. `None` where it cannot be used, or where a try would count as a wrong password.
@@ -289,7 +291,7 @@ pub(super) async fn check_key(
     } else {
         report.ok("key-password", "none is needed");
     }
-    let is_right_kind = facts.description.kind == Some(KeyKind::HmacSha256);
+    let is_right_kind = facts.description.kind.is_some_and(|kind| (kind == KeyKind::HmacSha256) != asked.is_to_sign);
     let is_locked = facts.is_guarded && health.lockout.is_locked;
     (is_open && is_right_kind && !is_locked && (has_password || !may_need_password)).then_some(key)
 }
