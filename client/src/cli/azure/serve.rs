@@ -16,7 +16,7 @@ use super::super::cloud::{HttpArgs, SharedFile, runtime_folder};
 use super::super::error::CliError;
 use super::super::output::{self, note};
 use super::super::shown::shown;
-use super::{ApplicationArgs, Opened};
+use super::application::{ApplicationArgs, Opened};
 
 /// How long the assertion in the workload identity's file lives, and when a new one takes its place: libraries read it anew every 10 minutes.
 const FILE_LIFETIME: Duration = Duration::from_secs(3600);
