@@ -660,3 +660,42 @@ fn configure_writes_profiles_that_work_and_shows_them_first() {
         assert_eq!(refused.status.code(), Some(64), "{name}: {}", text(&refused.stderr));
     }
 }
+
+#[test]
+fn a_key_that_is_bound_to_registers_as_the_go_original_does_it_works_until_one_changes() {
+    let bench = Bench::new();
+    let sts = sts(&bench, &[]);
+    let swtpm = &bench.swtpm;
+    fs::write(bench.path("hmac.key"), format!("AWS4{SECRET}")).expect("writing");
+    fs::write(bench.path("unique.dat"), [0, 0]).expect("writing");
+    swtpm.tool("tpm2_startauthsession", &["-S", "session.dat"]);
+    swtpm.tool("tpm2_policypcr", &["-Q", "-S", "session.dat", "-l", "sha256:23", "-L", "policy.dat"]);
+    swtpm.tool("tpm2_flushcontext", &["session.dat"]);
+    let attributes = "fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt";
+    let primary = ["-Q", "-C", "o", "-G", "ecc", "-g", "sha256", "-c", "primary.ctx", "-a", attributes, "-u", "unique.dat"];
+    swtpm.tool("tpm2_createprimary", &primary);
+    let import = ["-Q", "-C", "primary.ctx", "-G", "hmac", "-i", "hmac.key", "-u", "hmac.pub", "-r", "hmac.priv", "-L", "policy.dat"];
+    swtpm.tool("tpm2_import", &import);
+    swtpm.tool("tpm2_load", &["-Q", "-C", "primary.ctx", "-u", "hmac.pub", "-r", "hmac.priv", "-c", "hmac.ctx"]);
+    swtpm.tool("tpm2_evictcontrol", &["-Q", "-C", "o", "-c", "hmac.ctx", "0x81010003"]);
+    swtpm.tool("tpm2_encodeobject", &["-C", "primary.ctx", "-u", "hmac.pub", "-r", "hmac.priv", "-o", "private.pem"]);
+    swtpm.tool("tpm2_flushcontext", &["-t"]);
+    symlink(CLIENT, bench.path("aws-tpm-process-credential")).expect("a link");
+    let process = |key: &str| {
+        let mut original = Command::new(bench.path("aws-tpm-process-credential"));
+        original.args(["--aws-arn=arn:aws:iam::123456789012:role/app", "--aws-region=us-east-1", "--aws-session-name=mysession"]);
+        original.args(["--assumeRole=true", key, &format!("--aws-access-key-id={ID}"), "--duration=3600", "--pcrs=23"]);
+        original.current_dir(swtpm.dir()).env("TPM2TOOLS_TCTI", swtpm.tcti()).env("AWS_ENDPOINT_URL_STS", sts.url("http"));
+        original.env_remove("XDG_RUNTIME_DIR").output().expect("the client")
+    };
+    let keys = ["--persistentHandle=0x81010003", "--credential-file=private.pem"];
+    for key in keys {
+        json(&process(key));
+    }
+    swtpm.tool("tpm2_pcrextend", &["23:sha256=0xC78009FDF07FC56A11F122370658A353AAA542ED63E44C4BC15FF4CD105AB33C"]);
+    for key in keys {
+        let (code, told) = failed(&process(key));
+        assert_eq!(code, Some(77));
+        assert!(told.contains("23"), "{told}");
+    }
+}

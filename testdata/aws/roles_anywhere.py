@@ -3,7 +3,7 @@
 
 Prints its port, then a line of JSON for each request that it took. All names and keys are test data.
 
-Usage: roles_anywhere.py --anchor FILE [--lifetime SECONDS] [--clock SECONDS] [--tamper WHAT]
+Usage: roles_anywhere.py --anchor FILE [--lifetime SECONDS] [--clock SECONDS] [--region REGION] [--tamper WHAT]
 --tamper changes each request before it is looked at, as somebody in between would: body, query, serial, signature, raw, chain, algorithm, certificate.
 POST /control with a JSON object sets what happens next: {"fail": [[STATUS, TYPE, MESSAGE, {FIELD: VALUE}], …], "delay": SECONDS, "clock": SECONDS}.
 """
@@ -31,6 +31,7 @@ parser = argparse.ArgumentParser()
 parser.add_argument("--anchor", required=True)
 parser.add_argument("--lifetime", type=int, default=0, help="of sessions, instead of what is asked for")
 parser.add_argument("--clock", type=int, default=0, help="seconds that this service's clock is ahead")
+parser.add_argument("--region", default="eu-west-1")
 parser.add_argument("--tamper")
 arguments = parser.parse_args()
 anchor = x509.load_pem_x509_certificate(open(arguments.anchor, "rb").read())
@@ -107,7 +108,7 @@ def verified(method, target, headers, body):
     wanted = {"content-type", "host", "x-amz-date", "x-amz-x509"} | ({"x-amz-x509-chain"} if headers.get("X-Amz-X509-Chain") else set())
     if not wanted <= set(signed):
         raise Refused("not signed: " + " ".join(sorted(wanted - set(signed))))
-    if (region, service) != ("eu-west-1", "rolesanywhere"):
+    if (region, service) != (arguments.region, "rolesanywhere"):
         raise Refused("signed for another region or service")
     stamp = headers["X-Amz-Date"]
     if day != stamp[:8] or abs(now() - datetime.datetime.strptime(stamp + "+0000", "%Y%m%dT%H%M%SZ%z").timestamp()) > 300:
@@ -136,7 +137,7 @@ def verified(method, target, headers, body):
     call = json.loads(body)
     if not 900 <= call["durationSeconds"] <= 43200:
         raise Refused("durationSeconds", 400, "ValidationException")
-    if not call["trustAnchorArn"].endswith(":trust-anchor/a"):
+    if call["trustAnchorArn"].endswith(":trust-anchor/disabled"):
         raise Refused("Trust anchor disabled")
     return call, leaf
 

@@ -103,10 +103,15 @@ pub(crate) fn is_empty(value: &[u8]) -> bool {
 impl FromStr for PcrSelection {
     type Err = PcrSelectionError;
 
-    /// `sha256:0,2,7` with blanks, in upper case, with ranges (`0-7`), `+` for a comma, `all`, and values (`7=3d45…`, `7=0x3d45…`).
+    /// `sha256:0,2,7`, or `0,2,7` for the same, with blanks, in upper case, with ranges (`0-7`), `+` for a comma, `all`, and values (`7=3d45…`, `7=0x3d45…`).
     fn from_str(text: &str) -> Result<Self, PcrSelectionError> {
         let text: String = text.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_lowercase();
-        let (bank, list) = text.split_once(':').ok_or(PcrSelectionError::Form)?;
+        let is_list = text.starts_with(|c: char| c.is_ascii_digit()) || text.starts_with("all");
+        let (bank, list) = match text.split_once(':') {
+            None if is_list => ("sha256", text.as_str()),
+            None => return Err(PcrSelectionError::Form),
+            Some(named) => named,
+        };
         let bank = PcrBank::ALL.into_iter().find(|b| b.as_str() == bank).ok_or_else(|| PcrSelectionError::Bank(bank.to_owned()))?;
         if list.contains(':') {
             return Err(PcrSelectionError::SeveralBanks);
@@ -298,7 +303,7 @@ mod tests {
         let read: PcrSelection = format!("sha256:7={value},0,2").parse().expect("a selection");
         assert_eq!(read.to_string(), "sha256:0,2,7");
         assert_eq!(read.registers().map(|(n, v)| (n, v.is_some())).collect::<Vec<_>>(), [(0, false), (2, false), (7, true)]);
-        for faulty in ["", "7", "sha256", "sha256:", "sha512:7", "sha256:24", "sha256:7,7", "sha256:7=ab", "sha1:7=zz", "sha256:-1"] {
+        for faulty in ["", "sha256", "sha256:", "sha512:7", "sha256:24", "sha256:7,7", "sha256:7=ab", "sha1:7=zz", "sha256:-1"] {
             assert!(faulty.parse::<PcrSelection>().is_err(), "{faulty}");
         }
     }
@@ -310,6 +315,8 @@ mod tests {
             ("SHA256:0,2, 7", "sha256:0,2,7"),
             ("sha256: 0-3", "sha256:0,1,2,3"),
             ("sha256:0+7", "sha256:0,7"),
+            ("23", "sha256:23"),
+            ("0, 23", "sha256:0,23"),
             ("sha1:16-16,23", "sha1:16,23"),
             ("sha256:all", "sha256:0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23"),
             (&format!("sha256:7=0x{}", value.to_uppercase()), "sha256:7"),

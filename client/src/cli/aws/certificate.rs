@@ -53,8 +53,9 @@ impl CertificateArgs {
         session.only_for_sts()?;
         let from_arn = call.region()?;
         let region = secret.aws_region.clone().filter(|region| !region.is_empty()).unwrap_or(from_arn);
-        let endpoint = match (&secret.endpoint, secret.is_fips()?) {
-            (Some(url), _) => RolesAnywhereEndpoint::at(url, &region)?,
+        let from_environment = || std::env::var("AWS_ENDPOINT_URL_ROLESANYWHERE").ok().filter(|url| !url.is_empty());
+        let endpoint = match (secret.endpoint.clone().or_else(from_environment), secret.is_fips()?) {
+            (Some(url), _) => RolesAnywhereEndpoint::at(&url, &region)?,
             (None, fips) => RolesAnywhereEndpoint::regional(&region, fips)?,
         };
         let (http, key) = (secret.http.http()?, secret.key.signing_key().await?);

@@ -26,7 +26,7 @@ pub(crate) struct ApplicationArgs {
     #[arg(long, alias = "certificate_path", value_name = "FILE")]
     certificate: PathBuf,
     /// The cloud: public, usgov, china, or a URL
-    #[arg(long, value_name = "CLOUD", default_value = "public", value_parser = authority)]
+    #[arg(long, value_name = "CLOUD", default_value = "public", env = "AZURE_AUTHORITY_HOST", value_parser = authority)]
     authority: Authority,
     /// How to sign [default: PS256 where the key does, else RS256]
     #[arg(long, value_enum, value_name = "ALGORITHM")]
