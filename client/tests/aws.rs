@@ -676,7 +676,9 @@ fn a_key_that_is_bound_to_registers_as_the_go_original_does_it_works_until_one_c
     swtpm.tool("tpm2_createprimary", &primary);
     let import = ["-Q", "-C", "primary.ctx", "-G", "hmac", "-i", "hmac.key", "-u", "hmac.pub", "-r", "hmac.priv", "-L", "policy.dat"];
     swtpm.tool("tpm2_import", &import);
+    swtpm.tool("tpm2_flushcontext", &["-t"]);
     swtpm.tool("tpm2_load", &["-Q", "-C", "primary.ctx", "-u", "hmac.pub", "-r", "hmac.priv", "-c", "hmac.ctx"]);
+    swtpm.tool("tpm2_flushcontext", &["-t"]);
     swtpm.tool("tpm2_evictcontrol", &["-Q", "-C", "o", "-c", "hmac.ctx", "0x81010003"]);
     swtpm.tool("tpm2_encodeobject", &["-C", "primary.ctx", "-u", "hmac.pub", "-r", "hmac.priv", "-o", "private.pem"]);
     swtpm.tool("tpm2_flushcontext", &["-t"]);
