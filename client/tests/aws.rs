@@ -701,3 +701,33 @@ fn a_key_that_is_bound_to_registers_as_the_go_original_does_it_works_until_one_c
         assert!(told.contains("23"), "{told}");
     }
 }
+
+#[test]
+fn a_key_under_the_endorsement_key_works_as_with_the_go_original() {
+    let bench = Bench::new();
+    let sts = sts(&bench, &[]);
+    let swtpm = &bench.swtpm;
+    fs::write(bench.path("hmac.key"), format!("AWS4{SECRET}")).expect("writing");
+    swtpm.tool("tpm2_createek", &["-Q", "-c", "ek.ctx", "-G", "rsa", "-u", "ek.pub"]);
+    swtpm.tool("tpm2_flushcontext", &["-t"]);
+    swtpm.tool("tpm2_startauthsession", &["--policy-session", "-S", "session.ctx"]);
+    swtpm.tool("tpm2_policysecret", &["-Q", "-S", "session.ctx", "-c", "e"]);
+    let import = ["-Q", "-C", "ek.ctx", "-P", "session:session.ctx", "-G", "hmac", "-i", "hmac.key", "-u", "hmac.pub", "-r", "hmac.priv"];
+    swtpm.tool("tpm2_import", &import);
+    swtpm.tool("tpm2_flushcontext", &["-t"]);
+    swtpm.tool("tpm2_flushcontext", &["-l"]);
+    let convert = ["key", "convert", "--public", "hmac.pub", "--private", "hmac.priv", "--no-password", "--out", "private.pem"];
+    assert!(bench.client(&convert).status.success());
+    symlink(CLIENT, bench.path("aws-tpm-process-credential")).expect("a link");
+    let process = |more: &[&str]| {
+        let mut original = Command::new(bench.path("aws-tpm-process-credential"));
+        original.args(["--aws-region=us-east-1", "--credential-file=private.pem", &format!("--aws-access-key-id={ID}")]).args(more);
+        original.current_dir(swtpm.dir()).env("TPM2TOOLS_TCTI", swtpm.tcti()).env("AWS_ENDPOINT_URL_STS", sts.url("http"));
+        original.env_remove("XDG_RUNTIME_DIR").output().expect("the client")
+    };
+    json(&process(&["--useEKParent"]));
+    json(&process(&["-useEKParent=true"]));
+    let (code, told) = failed(&process(&["--useEKParent=false"]));
+    assert_eq!(code, Some(64));
+    assert!(told.contains("ek-rsa"), "{told}");
+}

@@ -50,10 +50,10 @@ pub enum TpmError {
     /// The private part does not belong to this TPM.
     #[error("the key file does not belong to this TPM and parent, or the TPM was cleared since it was made [0x{0:x}]")]
     OtherTpm(u32),
-    /// The private part does not belong to the owner hierarchy's primary that it was tried under.
+    /// The private part does not belong to the primary that it was tried under.
     #[error(
         "the key file does not belong to this TPM, or the TPM was cleared since it was made, or it was made under another primary template (that \
-         of tpm2_createprimary: --parent-template rsa or ecc) [0x{0:x}]"
+         of tpm2_createprimary: --parent-template rsa or ecc; an endorsement key: ek-rsa or ek-ecc) [0x{0:x}]"
     )]
     OtherPrimary(u32),
     /// A password is wanted that was not given, or another one.

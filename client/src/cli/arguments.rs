@@ -109,9 +109,9 @@ pub(crate) struct UseKeyArgs {
     /// File with the policy that the key is bound to (JSON, TSS policy language), where its file does not say so
     #[arg(long, value_name = "FILE", conflicts_with = "pcrs")]
     policy: Option<PathBuf>,
-    /// The primary of the owner hierarchy that the key lies under, where it is the one that tpm2_createprimary makes: its file does not say so
-    #[arg(long, value_name = "ALGORITHM", value_parser = parent_template())]
-    pub(super) parent_template: Option<PrimaryAlgorithm>,
+    /// The primary that the key lies under, where its file does not say so: the one that tpm2_createprimary makes (rsa, ecc), or the endorsement key (ek-rsa, ek-ecc)
+    #[arg(long, value_name = "TEMPLATE", value_parser = parent_template())]
+    pub(super) parent_template: Option<Parent>,
     #[command(flatten)]
     pub(crate) tpm: TpmArgs,
     /// The key's password, where a command has a flag of its own for it.
@@ -190,25 +190,31 @@ pub(crate) fn read_key_file(path: &Path) -> Result<KeyFile, CliError> {
 }
 
 #[cfg(feature = "cloud")]
-fn template_name(template: PrimaryAlgorithm) -> &'static str {
-    match template {
-        PrimaryAlgorithm::Rsa => "rsa",
-        PrimaryAlgorithm::Ecc => "ecc",
-    }
+fn template_name(template: Parent) -> Option<&'static str> {
+    TEMPLATES.into_iter().find(|(_, parent)| *parent == template).map(|(name, _)| name)
 }
 
-pub(super) fn parent_template() -> impl TypedValueParser<Value = PrimaryAlgorithm> {
-    PossibleValuesParser::new(["rsa", "ecc"]).map(|name| if name == "rsa" { PrimaryAlgorithm::Rsa } else { PrimaryAlgorithm::Ecc })
+/// What `--parent-template` names.
+const TEMPLATES: [(&str, Parent); 4] = [
+    ("rsa", Parent::ToolsPrimary(PrimaryAlgorithm::Rsa)),
+    ("ecc", Parent::ToolsPrimary(PrimaryAlgorithm::Ecc)),
+    ("ek-rsa", Parent::EndorsementKey(PrimaryAlgorithm::Rsa)),
+    ("ek-ecc", Parent::EndorsementKey(PrimaryAlgorithm::Ecc)),
+];
+
+pub(super) fn parent_template() -> impl TypedValueParser<Value = Parent> {
+    PossibleValuesParser::new(TEMPLATES.map(|(name, _)| name))
+        .map(|name| TEMPLATES.into_iter().find(|(known, _)| *known == name).map_or(Parent::H2Primary, |(_, parent)| parent))
 }
 
 /// The key under the primary that `--parent-template` names.
-pub(super) fn under(file: KeyFile, template: Option<PrimaryAlgorithm>, path: &Path) -> Result<KeyFile, CliError> {
+pub(super) fn under(file: KeyFile, template: Option<Parent>, path: &Path) -> Result<KeyFile, CliError> {
     match (template, file.parent()) {
         (None, _) => Ok(file),
         (Some(_), Parent::Persistent(handle)) => {
             Err(CliError::Usage(format!("--parent-template: {} names its parent itself: 0x{handle:08x}", path.display())))
         }
-        (Some(algorithm), _) => Ok(file.with_parent(Parent::ToolsPrimary(algorithm))),
+        (Some(parent), _) => Ok(file.with_parent(parent)),
     }
 }
 
@@ -233,7 +239,7 @@ impl UseKeyArgs {
         let mut words: Vec<_> = files.map(|(flag, path)| Ok((flag, file(path)?))).collect::<Result<_, CliError>>()?;
         let texts = [
             ("--pcrs", self.pcrs.as_ref().map(ToString::to_string)),
-            ("--parent-template", self.parent_template.map(|template| template_name(template).to_owned())),
+            ("--parent-template", self.parent_template.and_then(template_name).map(str::to_owned)),
             ("--tcti", self.tpm.tcti.clone()),
             ("--session-key-name", self.tpm.session_key_name.as_ref().map(|name| hex(&name.0))),
         ];

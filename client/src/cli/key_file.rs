@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use ekm_otp_tpm::{KeyFile, KeySource, Parent, Password, PrimaryAlgorithm, TpmError};
+use ekm_otp_tpm::{KeyFile, KeySource, Parent, Password, TpmError};
 
 use super::arguments::{KeyRef, TpmArgs, UseKeyArgs, key_ref, parent_template, read_key_file, under};
 use super::error::CliError;
@@ -21,8 +21,8 @@ pub(crate) struct InspectArgs {
     #[arg(long = "key", visible_alias = "key-file", value_name = "KEY", value_parser = key_ref, conflicts_with = "key")]
     named: Option<KeyRef>,
     /// The primary of the owner hierarchy that it lies under, where it is the one that tpm2_createprimary makes
-    #[arg(long, value_name = "ALGORITHM", value_parser = parent_template())]
-    parent_template: Option<PrimaryAlgorithm>,
+    #[arg(long, value_name = "TEMPLATE", value_parser = parent_template())]
+    parent_template: Option<Parent>,
     #[command(flatten)]
     tpm: TpmArgs,
 }
@@ -68,6 +68,7 @@ pub(crate) async fn inspect(args: InspectArgs) -> Result<(), CliError> {
         ),
         match key.parent() {
             Parent::H2Primary => "parent:      H-2 primary of the owner hierarchy".to_owned(),
+            Parent::EndorsementKey(_) => "parent:      endorsement key, RSA unless --parent-template says ek-ecc".to_owned(),
             Parent::ToolsPrimary(_) => "parent:      primary of the owner hierarchy that --parent-template names".to_owned(),
             Parent::Persistent(handle) => format!("parent:      persistent handle 0x{handle:08x}"),
         },

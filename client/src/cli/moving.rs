@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use ekm_otp_tpm::{DuplicatedKey, KeyDescription, KeyFile, KeyFileError, Parent, PrimaryAlgorithm};
+use ekm_otp_tpm::{DuplicatedKey, KeyDescription, KeyFile, KeyFileError, Parent};
 
 use super::arguments::{KeyRef, TpmArgs, UseKeyArgs, parent_template, persistent_handle, read_key_file, under};
 use super::error::CliError;
@@ -19,8 +19,8 @@ pub(crate) struct PersistArgs {
     #[arg(long, value_name = "HANDLE", value_parser = persistent_handle)]
     handle: u32,
     /// The primary of the owner hierarchy that the key lies under, where it is the one that tpm2_createprimary makes: its file does not say so
-    #[arg(long, value_name = "ALGORITHM", value_parser = parent_template())]
-    parent_template: Option<PrimaryAlgorithm>,
+    #[arg(long, value_name = "TEMPLATE", value_parser = parent_template())]
+    parent_template: Option<Parent>,
     #[command(flatten)]
     tpm: TpmArgs,
 }

@@ -58,7 +58,9 @@ impl Live {
             let load = |c: &mut Context| c.load(parent.handle(), file.private().clone(), file.public().clone());
             let loaded = live.context.execute_with_session(session, load).map_err(|e| TpmError::of("TPM2_Load", e));
             let loaded = loaded.map_err(|e| match (live.explain_parent(parent, e), parent.parent()) {
-                (TpmError::OtherTpm(code), Parent::H2Primary | Parent::ToolsPrimary(_)) => TpmError::OtherPrimary(code),
+                (TpmError::OtherTpm(code), Parent::H2Primary | Parent::ToolsPrimary(_) | Parent::EndorsementKey(_)) => {
+                    TpmError::OtherPrimary(code)
+                }
                 (error, _) => error,
             })?;
             match live.must_be_named(loaded.into(), file.public()) {

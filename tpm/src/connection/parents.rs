@@ -44,7 +44,7 @@ impl Live {
         operation: impl FnOnce(&mut Self, &ParentKey) -> Result<T, TpmError>,
     ) -> Result<T, TpmError> {
         match parent {
-            Parent::H2Primary | Parent::ToolsPrimary(_) => {
+            Parent::H2Primary | Parent::ToolsPrimary(_) | Parent::EndorsementKey(_) => {
                 let key = self.make_primary(parent)?;
                 self.use_primary(&key, operation)
             }
@@ -100,12 +100,14 @@ impl Live {
     /// A session in which the parent can be used, for one command. Salted, with both ways encrypted.
     pub(crate) fn parent_session(&mut self, key: &ParentKey) -> Result<AuthSession, TpmError> {
         let session = self.session(Some(key))?;
-        let Parent::Persistent(number) = key.parent else { return Ok(session) };
         if key.public.object_attributes().user_with_auth() {
             return Ok(session);
         }
-        if key.public.auth_policy().value() != ENDORSEMENT_POLICY {
-            return Err(TpmError::ParentPolicy(number));
+        match key.parent {
+            Parent::Persistent(number) if key.public.auth_policy().value() != ENDORSEMENT_POLICY => {
+                return Err(TpmError::ParentPolicy(number));
+            }
+            _ => {}
         }
         let policy = self.policy_session(Some(key))?;
         self.prove_endorsement(policy)?;

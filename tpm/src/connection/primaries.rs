@@ -11,7 +11,7 @@ use tss_esapi::handles::KeyHandle;
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::structures::Public;
 
-use super::live::Live;
+use super::live::{EMPTY_PASSWORD, Live};
 use super::parents::ParentKey;
 use crate::error::Protected;
 use crate::object::saved::SavedPrimary;
@@ -26,7 +26,7 @@ impl Live {
         parent: Parent,
         operation: impl Fn(&mut Self, &ParentKey) -> Result<T, TpmError>,
     ) -> Result<T, TpmError> {
-        if self.kept.is_none() || matches!(parent, Parent::Persistent(_)) {
+        if self.kept.is_none() || matches!(parent, Parent::Persistent(_) | Parent::EndorsementKey(_)) {
             return self.with_parent(parent, operation);
         }
         if let Some(key) = self.load_primary(parent)? {
@@ -55,13 +55,13 @@ impl Live {
 
     /// TPM2_CreatePrimary
     pub(super) fn make_primary(&mut self, parent: Parent) -> Result<ParentKey, TpmError> {
-        let session = self.owner_session()?;
         let wanted = template_of(parent)?;
-        let made =
-            self.context.execute_with_session(session, |c| c.create_primary(Hierarchy::Owner, wanted.clone(), None, None, None, None));
-        let was_given = self.settings.owner_password.is_some();
-        let made =
-            made.map_err(|e| TpmError::of("TPM2_CreatePrimary", e)).map_err(|e| self.explain(Protected::Owner, was_given, false, e))?;
+        let (hierarchy, session, protected, was_given) = match parent {
+            Parent::EndorsementKey(_) => (Hierarchy::Endorsement, EMPTY_PASSWORD, Protected::Endorsement, false),
+            _ => (Hierarchy::Owner, self.owner_session()?, Protected::Owner, self.settings.owner_password.is_some()),
+        };
+        let made = self.context.execute_with_session(session, |c| c.create_primary(hierarchy, wanted.clone(), None, None, None, None));
+        let made = made.map_err(|e| TpmError::of("TPM2_CreatePrimary", e)).map_err(|e| self.explain(protected, was_given, false, e))?;
         if template::is_made_by(&made.out_public, &wanted) {
             return Ok(ParentKey { parent, handle: made.key_handle, public: made.out_public });
         }
@@ -109,6 +109,7 @@ impl Live {
 fn template_of(parent: Parent) -> Result<Public, TpmError> {
     let template = match parent {
         Parent::ToolsPrimary(algorithm) => template::tools_parent(algorithm),
+        Parent::EndorsementKey(algorithm) => template::endorsement_key(algorithm),
         _ => template::h2_parent(),
     };
     template.map_err(|e| TpmError::of("describing the primary", e))

@@ -3,21 +3,19 @@
 //! Nothing that TPM2_CreatePrimary answers is authenticated. Somebody who sits in the bus can answer with a key of their own, and then knows
 //! all that travels in a session that is salted to it. So a pinned name is compared each time the endorsement key is made.
 
-use tss_esapi::abstraction::{AsymmetricAlgorithmSelection, ek};
 use tss_esapi::constants::SessionType;
 use tss_esapi::handles::KeyHandle;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
-use tss_esapi::interface_types::ecc::EccCurve;
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::SymmetricDefinition;
 
 use super::live::{EMPTY_PASSWORD, Live};
 use super::parents::ParentKey;
-use crate::TpmError;
 use crate::error::Protected;
 use crate::object::name::{hex, name_of};
 use crate::object::template;
+use crate::{PrimaryAlgorithm, TpmError};
 
 /// A key that a session may be salted to: the endorsement key, its name compared where one is pinned; a parent where none is.
 pub(super) struct SaltKey {
@@ -43,8 +41,7 @@ impl Live {
 
     /// The endorsement key (TCG EK Credential Profile, template L-2: ECC P-256) and its name. The one that is pinned, or an error.
     fn endorsement_key(&mut self) -> Result<(KeyHandle, Vec<u8>), TpmError> {
-        let selection = AsymmetricAlgorithmSelection::Ecc(EccCurve::NistP256);
-        let wanted = ek::create_ek_public_from_default_template_2(selection, None);
+        let wanted = template::endorsement_key(PrimaryAlgorithm::Ecc);
         let wanted = wanted.map_err(|e| TpmError::of("describing the endorsement key", e))?;
         let created = self
             .context

@@ -5,7 +5,7 @@
 use tss_esapi::structures::{Private, Public};
 
 use super::blob::{self, private_from, public_from, with_size};
-use super::file_syntax::{Boolean, IMPORTABLE_KEY, LOADABLE_KEY, RH_OWNER, TpmKeyAsn1};
+use super::file_syntax::{Boolean, IMPORTABLE_KEY, LOADABLE_KEY, RH_ENDORSEMENT, RH_OWNER, TpmKeyAsn1};
 use super::{KeyDescription, KeyFileError, Policy};
 
 /// A loadable key, as a TSS2 PEM file holds it.
@@ -28,16 +28,19 @@ pub enum Parent {
     /// Another primary of the owner hierarchy: what `tpm2_createprimary -C o` makes if nothing more is said, which takes part in the protection
     /// against guessing. A key file does not tell it from the H-2 primary ([`with_parent`](KeyFile::with_parent)).
     ToolsPrimary(PrimaryAlgorithm),
+    /// The endorsement key, made anew from its hierarchy's seed (TCG EK Credential Profile, template L-1 for RSA, L-2 for ECC), and used under its policy. A key file
+    /// does not tell the template: it is taken for L-1, as go-tpm's tools make it ([`with_parent`](KeyFile::with_parent)).
+    EndorsementKey(PrimaryAlgorithm),
     /// A persistent key of this TPM (0x81000000 to 0x81ffffff).
     Persistent(u32),
 }
 
-/// What a primary key of tpm2-tools is.
+/// What a primary key is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PrimaryAlgorithm {
-    /// `-G rsa`, the default: RSA of 2048 bits.
+    /// RSA of 2048 bits: tpm2-tools' default, `-G rsa`.
     Rsa,
-    /// `-G ecc`: P-256.
+    /// P-256: `-G ecc`.
     Ecc,
 }
 
@@ -80,6 +83,7 @@ impl KeyFile {
             // Some writers note the transient handle (0x80ffffff and below) that the primary had when the key was made.
             // Older ones note 0 for the owner hierarchy.
             0 | RH_OWNER | 0x8000_0000..=0x80ff_ffff => Parent::H2Primary,
+            RH_ENDORSEMENT => Parent::EndorsementKey(PrimaryAlgorithm::Rsa),
             other => return Err(KeyFileError::Parent(other)),
         };
         let (public, private) = (public_from(key.public.as_bytes())?, private_from(key.private.as_bytes())?);
@@ -99,6 +103,7 @@ impl KeyFile {
     pub fn to_pem(&self) -> Result<String, KeyFileError> {
         let parent = match self.parent {
             Parent::H2Primary | Parent::ToolsPrimary(_) => RH_OWNER,
+            Parent::EndorsementKey(_) => RH_ENDORSEMENT,
             Parent::Persistent(handle) => handle,
         };
         let mut key = TpmKeyAsn1::new(LOADABLE_KEY, parent, self.public_blob()?, self.private_blob(), &self.policy)?;

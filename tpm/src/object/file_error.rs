@@ -33,7 +33,9 @@ pub enum KeyFileError {
     )]
     RsaParent,
     /// A parent that is neither the owner's primary nor a persistent handle.
-    #[error("the parent 0x{0:08x} is neither the owner hierarchy (0x40000001) nor a persistent handle (0x81xxxxxx)")]
+    #[error(
+        "the parent 0x{0:08x} is neither the owner hierarchy (0x40000001), nor the endorsement hierarchy (0x4000000b), nor a persistent handle (0x81xxxxxx)"
+    )]
     Parent(u32),
     /// The public area cannot be read.
     #[error("the key file's public area is damaged or of an unknown kind")]

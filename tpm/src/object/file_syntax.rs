@@ -15,6 +15,8 @@ pub(super) const IMPORTABLE_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap
 
 /// TPM_RH_OWNER: the parent is the primary key that the format defines (template H-2 for ECC).
 pub(super) const RH_OWNER: u32 = 0x4000_0001;
+/// TPM_RH_ENDORSEMENT: the parent is the endorsement key.
+pub(super) const RH_ENDORSEMENT: u32 = 0x4000_000b;
 
 /// More than any policy has: each is a command to the TPM whenever the key is used.
 const MAX_COMMANDS: usize = 64;

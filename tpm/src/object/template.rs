@@ -1,6 +1,7 @@
 //! The public areas that this crate asks a TPM to make.
 
 use tss_esapi::Error;
+use tss_esapi::abstraction::{AsymmetricAlgorithmSelection, ek};
 use tss_esapi::attributes::ObjectAttributesBuilder;
 use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm, SymmetricMode};
 use tss_esapi::interface_types::ecc::EccCurve;
@@ -22,6 +23,15 @@ pub(crate) fn h2_parent() -> Result<Public, Error> {
 /// What tpm2_createprimary makes if it is told no attributes: the same, but for noDA.
 pub(crate) fn tools_parent(algorithm: PrimaryAlgorithm) -> Result<Public, Error> {
     primary(algorithm, false)
+}
+
+/// The endorsement key (TCG EK Credential Profile, templates L-1 and L-2).
+pub(crate) fn endorsement_key(algorithm: PrimaryAlgorithm) -> Result<Public, Error> {
+    let selection = match algorithm {
+        PrimaryAlgorithm::Rsa => AsymmetricAlgorithmSelection::Rsa(RsaKeyBits::Rsa2048),
+        PrimaryAlgorithm::Ecc => AsymmetricAlgorithmSelection::Ecc(EccCurve::NistP256),
+    };
+    ek::create_ek_public_from_default_template_2(selection, None)
 }
 
 fn primary(algorithm: PrimaryAlgorithm, no_da: bool) -> Result<Public, Error> {

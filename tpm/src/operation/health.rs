@@ -187,7 +187,7 @@ impl KeyHealth {
             KeySource::File { file, .. } => {
                 let is_loaded = match file.parent() {
                     Parent::Persistent(handle) => live.may_be_tried(handle)?,
-                    Parent::H2Primary | Parent::ToolsPrimary(_) => true,
+                    Parent::H2Primary | Parent::ToolsPrimary(_) | Parent::EndorsementKey(_) => true,
                 };
                 if is_loaded {
                     live.loaded(slot, source)?;

@@ -1,7 +1,7 @@
 //! Endorsement keys as parents: they take a policy, not a password.
 
 use ekm_otp_swtpm::{Swtpm, Tap};
-use ekm_otp_tpm::{KeyKind, Parent, PrivateKey, Protected, Settings, TpmError, TpmHandle};
+use ekm_otp_tpm::{KeyKind, Parent, PrimaryAlgorithm, PrivateKey, Protected, Settings, TpmError, TpmHandle};
 
 use super::*;
 
@@ -33,6 +33,33 @@ async fn keys_are_made_imported_and_used_under_an_endorsement_key() {
 
         tpm.persist(file.clone(), 0x8100_0010).await.unwrap_or_else(|e| panic!("{algorithm}: {e}"));
         signs(&swtpm, &tpm, KeySource::handle(0x8100_0010, Default::default()), &file).await;
+        leaves_nothing(&swtpm, tpm);
+    }
+}
+
+#[tokio::test]
+async fn keys_are_made_imported_and_used_under_an_endorsement_key_that_is_kept_nowhere() {
+    for algorithm in [PrimaryAlgorithm::Rsa, PrimaryAlgorithm::Ecc] {
+        let swtpm = Swtpm::start();
+        let tap = Tap::on(&swtpm);
+        let tpm = open(&tap.tcti());
+        let parent = Parent::EndorsementKey(algorithm);
+        let file = hmac_key(&tpm, under(parent, KeyKind::HmacSha256)).await;
+        // The file names the hierarchy, and no template.
+        assert_eq!(file.parent(), Parent::EndorsementKey(PrimaryAlgorithm::Rsa));
+        let file = file.with_parent(parent);
+        assert_eq!(mac(&tpm, file.clone()).await, MAC, "{algorithm:?}");
+        assert!(!tap.take().shows(SECRET), "{algorithm:?}: the secret is on the bus");
+
+        let pcrs = Some("sha256:16".parse().expect("registers"));
+        let new = NewKey { password: password("right"), policy: pcrs, ..under(parent, KeyKind::EccP256) };
+        let file = written(&tpm.create_key(new).await.unwrap_or_else(|e| panic!("{algorithm:?}: {e}"))).with_parent(parent);
+        signs(&swtpm, &tpm, KeySource::from(file.clone()).with_password(password("right")), &file).await;
+
+        // Under the other one it is not this TPM's.
+        let other = if algorithm == PrimaryAlgorithm::Rsa { PrimaryAlgorithm::Ecc } else { PrimaryAlgorithm::Rsa };
+        let refused = tpm.load(file.with_parent(Parent::EndorsementKey(other))).prepare().await.expect_err("another parent");
+        assert!(matches!(refused, TpmError::OtherPrimary(_)) && refused.to_string().contains("ek-ecc"), "{refused:?}");
         leaves_nothing(&swtpm, tpm);
     }
 }

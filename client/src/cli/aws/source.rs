@@ -7,7 +7,7 @@ use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 use ekm_otp_cloud::aws::{AssumeRole, GetSessionToken, Mfa, SECRET_PREFIX, SessionCredentials, Signatory, Sts, StsEndpoint};
 use ekm_otp_cloud::{CloudError, Http, MacKey};
-use ekm_otp_tpm::Password;
+use ekm_otp_tpm::{Parent, Password, PrimaryAlgorithm};
 use zeroize::Zeroizing;
 
 use super::super::arguments::{KeyRef, Known, persistent_handle};
@@ -34,6 +34,9 @@ pub(crate) struct SecretArgs {
     /// The parent's password. Everybody on this machine can read it: --parent-password-file or $TPM_PARENT_AUTH are better
     #[arg(long = "parentPass", aliases = ["ownerpassword"], value_name = "PASSWORD", hide_short_help = true, help_heading = "Key")]
     parent_pass: Option<Zeroizing<String>>,
+    /// Whether the key lies under the RSA endorsement key, as --parent-template ek-rsa
+    #[arg(long = "useEKParent", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new(), conflicts_with = "parent_template", hide_short_help = true, help_heading = "Key")]
+    use_ek_parent: Option<bool>,
     /// The TPM's device or HOST:PORT, as --tcti device:PATH or swtpm:host=HOST,port=PORT
     #[arg(long, value_name = "PATH", conflicts_with = "tcti", hide_short_help = true, help_heading = "TPM")]
     tpm_path: Option<String>,
@@ -148,6 +151,9 @@ impl SecretArgs {
     pub(super) fn settle(&mut self) -> Result<(), CliError> {
         if let Some(handle) = self.persistent_handle.take() {
             self.key.key = Some(KeyRef::Handle(handle, Known::default()));
+        }
+        if self.use_ek_parent.take() == Some(true) {
+            self.key.use_key.parent_template = Some(Parent::EndorsementKey(PrimaryAlgorithm::Rsa));
         }
         let tpm = &mut self.key.use_key.tpm;
         if let Some(path) = self.tpm_path.take() {

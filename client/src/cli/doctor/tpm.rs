@@ -2,8 +2,8 @@
 
 use ekm_otp::KeyId;
 use ekm_otp_tpm::{
-    Feature, Health, KeyDescription, KeyFile, KeyHealth, KeyKind, KeySource, Parent, Password, PcrBank, Policy, PolicyPlan,
-    PrimaryAlgorithm, Room, Tcti, TpmError, TpmHandle, TpmKey,
+    Feature, Health, KeyDescription, KeyFile, KeyHealth, KeyKind, KeySource, Parent, Password, PcrBank, Policy, PolicyPlan, Room, Tcti,
+    TpmError, TpmHandle, TpmKey,
 };
 
 use super::device::{self, Trouble};
@@ -173,7 +173,7 @@ pub(super) struct Asked<'a> {
     pub(super) password: Option<Password>,
     /// What `--pcrs` or `--policy` states, and which of the two.
     pub(super) stated: Option<(PolicyPlan, &'static str)>,
-    pub(super) parent_template: Option<PrimaryAlgorithm>,
+    pub(super) parent_template: Option<Parent>,
     /// Whether it is to make one-time passwords.
     pub(super) is_for_server: bool,
     /// Whether it is to sign, for a cloud.
@@ -270,6 +270,7 @@ pub(super) async fn check_key(
     }
     match parent {
         Some(Parent::H2Primary) => report.ok("key-tpm", "this TPM loads it, under the owner's primary (H-2)"),
+        Some(Parent::EndorsementKey(_)) => report.ok("key-tpm", "this TPM loads it, under its endorsement key"),
         Some(Parent::ToolsPrimary(_)) => report.ok("key-tpm", "this TPM loads it, under the owner's primary of --parent-template"),
         Some(Parent::Persistent(handle)) => report.ok("key-tpm", format!("this TPM loads it, under 0x{handle:08x}")),
         None => {
