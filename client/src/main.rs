@@ -18,7 +18,7 @@ use crate::cli::{CliError, doctor, get, keys, output, prompt};
 /// Exit codes: 0 success, 64 wrong usage, 69 something is unavailable, 77 not permitted or not proven, 130 and 143 ended by SIGINT or
 /// SIGTERM (129 and 131 by SIGHUP or SIGQUIT), 1 otherwise.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, propagate_version = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

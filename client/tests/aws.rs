@@ -556,6 +556,10 @@ fn any_request_is_signed_and_a_url_presigned() {
         [&["aws", "request", "POST", &url, "--body", "body", "-H", "Content-Type: application/x-www-form-urlencoded"], &own[..]].concat();
     let answer = bench.client(&request);
     assert!(text(&answer.stdout).contains("<Arn>arn:aws:iam::123456789012:user/test</Arn>"), "{}", text(&answer.stderr));
+    // With GET, and a query that is not in order.
+    let get = format!("{url}?Version=2011-06-15&Action=GetCallerIdentity");
+    let answer = bench.client(&[&["aws", "request", "GET", &get], &own[..]].concat());
+    assert!(text(&answer.stdout).contains(":user/test</Arn>"), "{}{}", text(&answer.stdout), text(&answer.stderr));
     // A refusal is shown as it came, and is no success.
     let wrong =
         bench.client(&[&["aws", "request", "POST", &url, "--body", "body"], &own[..4], &["--service", "s4", "--aws-region", "x"]].concat());

@@ -72,6 +72,12 @@ fn the_key_is_taken_out_of_googles_file_and_stays_nowhere_else() {
         (&profile["client_email"], &profile["private_key_id"], &profile["client_id"]),
         (&EMAIL.into(), &"0123abcd".into(), &"1".into())
     );
+    // An assertion that goes elsewhere would be good at Google's, too.
+    let elsewhere = serde_json::json!({"type": "service_account", "client_email": EMAIL, "token_uri": "https://evil.example.test/token"});
+    fs::write(bench.path("elsewhere.json"), elsewhere.to_string()).expect("writing");
+    let (code, told) = failed(&bench.client(&["gcp", "token", "--key", "sa.pem", "--profile", "elsewhere.json"]));
+    assert_eq!(code, Some(64));
+    assert!(told.contains("token_uri is not Google's"), "{told}");
     // Both files, or neither.
     let import = ["key", "import", "--kid", "sa", "--gcp-service-account", "sa.json", "--out", "new.pem", "--profile-out", "profile.json"];
     assert_eq!(failed(&bench.client(&import)).0, Some(64));

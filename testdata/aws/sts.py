@@ -147,11 +147,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
                     print("failed", code, flush=True)
                     raise Refused(status, code, "as told", headers)
                 key_id, arn = who(self.command, self.path, self.headers, body)
-                form = dict(urllib.parse.parse_qsl(body.decode(), strict_parsing=True))
+                text = body.decode() if self.command == "POST" else urllib.parse.urlsplit(self.path).query
+                form = dict(urllib.parse.parse_qsl(text, strict_parsing=True))
                 self.reply(200, answer(key_id, arn, form))
             except Refused as refused:
                 text = f"<ErrorResponse><Error><Type>Sender</Type><Code>{refused.code}</Code><Message>{refused}</Message></Error></ErrorResponse>"
                 self.reply(refused.status, text, refused.headers)
+
+    do_GET = do_POST
 
     def reply(self, status, text, headers=None):
         body = text.encode()

@@ -15,7 +15,7 @@ use ekm_otp_cloud::{BearerToken, Loopback};
 use super::cloud::{CloudKeyArgs, Format, HttpArgs, duration, keep_out_of_cores};
 use super::error::CliError;
 use super::output::{self, note};
-use super::shown::shown;
+use super::shown::{printable, shown};
 
 /// A profile is a service account's file without its key.
 const MAX_PROFILE: u64 = 64 * 1024;
@@ -83,7 +83,7 @@ impl AccountArgs {
     pub(super) fn account(&self) -> Result<ServiceAccount, CliError> {
         let mut account = match &self.profile {
             None => ServiceAccount::new(self.email.as_deref().unwrap_or_default()),
-            Some(path) => read_profile(path)?,
+            Some(path) => read_profile(path, self.endpoint.as_deref())?,
         };
         let given = |flag: &Option<String>| flag.clone().filter(|value| !value.is_empty());
         account.email = given(&self.email).unwrap_or(account.email);
@@ -94,14 +94,28 @@ impl AccountArgs {
     }
 }
 
-/// A service account's file, with or without its key.
-pub(crate) fn read_profile(path: &PathBuf) -> Result<ServiceAccount, CliError> {
+fn is_googles(url: &str) -> bool {
+    let host = url.parse::<http::Uri>().ok().filter(|url| url.scheme_str() == Some("https")).and_then(|url| url.host().map(str::to_owned));
+    host.is_some_and(|host| host == "accounts.google.com" || host.ends_with(".googleapis.com"))
+}
+
+/// A service account's file, with or without its key. Its token endpoint is Google's, unless `endpoint` takes its place.
+pub(crate) fn read_profile(path: &PathBuf, endpoint: Option<&str>) -> Result<ServiceAccount, CliError> {
     let size = std::fs::metadata(path).map_err(|e| CliError::io("read", path, &e))?.len();
     if size > MAX_PROFILE {
         return Err(CliError::Usage(format!("{}: no service account's file is that long", shown(path))));
     }
     let file = zeroize::Zeroizing::new(std::fs::read(path).map_err(|e| CliError::io("read", path, &e))?);
-    ServiceAccount::from_json(&file).map_err(|e| CliError::Usage(format!("{}: {e}", shown(path))))
+    let account = ServiceAccount::from_json(&file).map_err(|e| CliError::Usage(format!("{}: {e}", shown(path))))?;
+    match account.token_uri.as_deref().filter(|url| endpoint.is_none() && !is_googles(url)) {
+        None => Ok(account),
+        // What goes there is good for Google's own endpoint, too.
+        Some(url) => Err(CliError::Usage(format!(
+            "{}: its token_uri is not Google's: {}. If it is right, name it with --endpoint",
+            shown(path),
+            printable(url)
+        ))),
+    }
 }
 
 /// What an access token is for.

@@ -40,8 +40,8 @@ pub(super) fn is_s3(service: &str) -> bool {
     matches!(service, "s3" | "s3-outposts" | "s3-object-lambda" | "s3express")
 }
 
-/// What counts of a request.
-#[derive(Clone, Debug)]
+/// What counts of a request. Its fields may hold a session's token.
+#[derive(Clone)]
 pub struct Signable<'a> {
     /// The method.
     pub method: &'a str,
@@ -57,8 +57,8 @@ pub struct Signable<'a> {
     pub rules: PathRules,
 }
 
-/// A canonical request.
-#[derive(Clone, Debug)]
+/// A canonical request. It may hold a session's token.
+#[derive(Clone)]
 pub struct Canonical {
     /// The text itself.
     pub text: String,

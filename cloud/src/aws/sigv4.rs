@@ -27,7 +27,7 @@ pub struct Scope {
 }
 
 /// Whose a signature is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Signatory<'a> {
     /// The access key id.
     pub access_key_id: &'a str,
@@ -37,7 +37,7 @@ pub struct Signatory<'a> {
 
 /// A request that lacks its signature. [`mac_input`](Self::mac_input) says what the secret's holder is to MAC; [`finish`](Self::finish) makes the signature
 /// from that.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct UnsignedRequest {
     string_to_sign: String,
     canonical: String,
@@ -93,7 +93,7 @@ impl UnsignedRequest {
 }
 
 /// A URL that lacks its signature: whoever gets it may make the request until it ends.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct UnsignedUrl {
     string_to_sign: String,
     canonical: String,

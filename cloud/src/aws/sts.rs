@@ -1,5 +1,6 @@
 //! AWS Security Token Service (API version 2011-06-15): who one is, and credentials for some time.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,12 +32,18 @@ pub struct Sts<'a> {
 }
 
 /// A code of a device for multi-factor authentication.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Mfa {
     /// The device's serial number or ARN.
     pub serial_number: String,
     /// Six digits.
     pub token_code: String,
+}
+
+impl fmt::Debug for Mfa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mfa").field("serial_number", &self.serial_number).finish_non_exhaustive()
+    }
 }
 
 /// The parameters of GetSessionToken.

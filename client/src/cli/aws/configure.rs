@@ -9,7 +9,7 @@ use super::super::arguments::KeyRef;
 use super::super::error::CliError;
 use super::super::output::{self, note};
 use super::super::shown::{printable, shown};
-use super::profile_file::ProfileFile;
+use super::profile_file::{ProfileFile, must_be_name};
 use super::source::{SecretArgs, Session, SessionArgs, word};
 
 #[derive(Args, Debug)]
@@ -58,9 +58,7 @@ pub(crate) async fn run(mut args: ConfigureArgs) -> Result<(), CliError> {
     let mut file = ProfileFile::open(&path, 0o600)?;
     let before = file.text().to_owned();
     for (name, role) in profiles.into_iter().filter(|(_, role)| is_role || !role) {
-        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@+".contains(&b)) {
-            return Err(CliError::Usage(format!("--profile {}: letters, digits and -_.@+", printable(&name))));
-        }
+        must_be_name(&name)?;
         let section = if name == "default" { name.clone() } else { format!("profile {name}") };
         if let Some((other, _)) = file.settings(&section).iter().find(|(key, _)| OTHER_SOURCES.contains(&key.as_str())) {
             return Err(CliError::Usage(format!(

@@ -12,7 +12,7 @@ use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 use super::super::error::CliError;
-use super::super::shown::shown;
+use super::super::shown::{printable, shown};
 
 /// A file of profiles, locked against others who change it with this program, until dropped.
 pub(super) struct ProfileFile {
@@ -21,6 +21,12 @@ pub(super) struct ProfileFile {
     text: Zeroizing<String>,
     mode: u32,
     _lock: File,
+}
+
+/// What goes between brackets.
+pub(super) fn must_be_name(name: &str) -> Result<(), CliError> {
+    let is_one = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.@+".contains(&b));
+    if is_one { Ok(()) } else { Err(CliError::Usage(format!("--profile {}: letters, digits and -_.@+", printable(name)))) }
 }
 
 impl ProfileFile {

@@ -1,5 +1,6 @@
 //! The long-lived secret in the TPM, and what is made of it: the session of a user, or of a role.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,10 +31,10 @@ pub(crate) struct SecretArgs {
     persistent_handle: Option<u32>,
     /// The key's password. Everybody on this machine can read it: --password-file, $TPM_KEY_AUTH or a prompt are better
     #[arg(long = "keypass", aliases = ["keyPass", "password"], value_name = "PASSWORD", hide_short_help = true, help_heading = "Key")]
-    key_pass: Option<Zeroizing<String>>,
+    key_pass: Option<Shown>,
     /// The parent's password. Everybody on this machine can read it: --parent-password-file or $TPM_PARENT_AUTH are better
     #[arg(long = "parentPass", aliases = ["ownerpassword"], value_name = "PASSWORD", hide_short_help = true, help_heading = "Key")]
-    parent_pass: Option<Zeroizing<String>>,
+    parent_pass: Option<Shown>,
     /// Whether the key lies under the RSA endorsement key, as --parent-template ek-rsa
     #[arg(long = "useEKParent", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new(), conflicts_with = "parent_template", hide_short_help = true, help_heading = "Key")]
     use_ek_parent: Option<bool>,
@@ -113,6 +114,22 @@ pub(crate) struct SessionArgs {
     mfa_code: Option<String>,
 }
 
+/// A password that stood in an argument.
+#[derive(Clone)]
+struct Shown(Zeroizing<String>);
+
+impl From<String> for Shown {
+    fn from(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+}
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shown(..)")
+    }
+}
+
 fn access_key_id(text: &str) -> Result<String, String> {
     let is_one = (16..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if is_one {
@@ -160,14 +177,14 @@ impl SecretArgs {
             tpm.tcti = Some(tcti_of(&path));
         }
         tpm.deadline = self.tpm_timeout.take().or(tpm.deadline);
-        let given = |flag: &str, better: &str, text: Zeroizing<String>| {
+        let given = |flag: &str, better: &str, Shown(text): Shown| {
             note!("ekm-otp-client: warning: {flag}: everybody on this machine can read the password; {better} keeps it to you");
             Password::new(text.as_bytes().to_vec()).map_err(|e| CliError::Usage(format!("{flag}: {e}")))
         };
-        if let Some(text) = self.parent_pass.take().filter(|text| !text.is_empty()) {
+        if let Some(text) = self.parent_pass.take().filter(|shown| !shown.0.is_empty()) {
             tpm.parent_password = Some(given("--parentPass", "$TPM_PARENT_AUTH", text)?);
         }
-        if let Some(text) = self.key_pass.take().filter(|text| !text.is_empty()) {
+        if let Some(text) = self.key_pass.take().filter(|shown| !shown.0.is_empty()) {
             self.key.use_key.password = Some(given("--keypass", "$TPM_KEY_AUTH", text)?);
         }
         Ok(())

@@ -8,9 +8,9 @@ use ekm_otp_cloud::aws::{CredentialSource as _, SessionCredentials};
 
 use super::super::error::CliError;
 use super::super::output::note;
-use super::super::shown::{printable, shown};
+use super::super::shown::shown;
 use super::credentials::{CredentialsArgs, Held};
-use super::profile_file::ProfileFile;
+use super::profile_file::{ProfileFile, must_be_name};
 
 /// How soon it is tried again where AWS cannot be reached.
 const AGAIN: Duration = Duration::from_secs(30);
@@ -28,6 +28,7 @@ pub(crate) struct UpdateArgs {
 }
 
 pub(crate) async fn run(mut args: UpdateArgs) -> Result<(), CliError> {
+    must_be_name(&args.profile)?;
     args.credentials.settle()?;
     let source = args.credentials.open().await?;
     let path = ProfileFile::path("AWS_SHARED_CREDENTIALS_FILE", "credentials")?;
@@ -40,7 +41,7 @@ pub(crate) async fn run(mut args: UpdateArgs) -> Result<(), CliError> {
         }
         file.set(&args.profile, &settings);
         file.write()?;
-        note!("wrote credentials until {} to [{}] of {}", credentials.expiration_text(), printable(&args.profile), shown(&path));
+        note!("wrote credentials until {} to [{}] of {}", credentials.expiration_text(), args.profile, shown(&path));
         Ok(())
     };
     if args.once {

@@ -112,7 +112,7 @@ impl CloudArgs {
     }
 
     async fn ask_google(&self, http: &Http, profile: &PathBuf, key: TpmKey) -> Result<String, CliError> {
-        let mut account = read_profile(profile)?;
+        let mut account = read_profile(profile, self.endpoint.as_deref())?;
         account.token_uri = self.endpoint.clone().or(account.token_uri);
         let key = TpmSigner::new(key).await?;
         let service = TokenService { http, account: &account, key: &key, iam_endpoint: None };
