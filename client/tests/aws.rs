@@ -51,6 +51,16 @@ fn aws_of(bench: &Bench, tcti: &str, sts: &Peer, command: &str, flags: &[&str]) 
     bench.client_with(&[&own[..], flags].concat(), tcti)
 }
 
+/// The next answers: status, code, and Retry-After where there is one.
+fn fail(sts: &Peer, answers: &[(u16, &str, &str)]) {
+    let answer = |(status, code, after): &(u16, &str, &str)| {
+        let body = format!("<ErrorResponse><Error><Code>{code}</Code><Message>as told</Message></Error></ErrorResponse>");
+        let fields = if after.is_empty() { serde_json::json!({}) } else { serde_json::json!({ "Retry-After": after }) };
+        serde_json::json!([status, body, fields])
+    };
+    control(sts, &serde_json::json!({ "fail": answers.iter().map(answer).collect::<Vec<_>>() }).to_string());
+}
+
 #[test]
 fn moto_verifies_what_is_signed_in_the_tpm() {
     let start = Bench::new();
@@ -331,16 +341,16 @@ fn a_hundred_commands_that_share_a_cache_cost_one_call() {
 fn what_passes_is_tried_again_within_the_time_and_told_in_one_line_after_it() {
     let bench = bench(SECRET);
     let sts = sts(&bench, &[]);
-    control(&sts, r#"{"fail": [[500, "InternalFailure", {}], [503, "ServiceUnavailable", {}], [400, "Throttling", {}]]}"#);
+    fail(&sts, &[(500, "InternalFailure", ""), (503, "ServiceUnavailable", ""), (400, "Throttling", "")]);
     json(&aws(&bench, &sts, "process", &[]));
     assert_eq!(sts.told().len(), 4);
 
-    control(&sts, r#"{"fail": [[429, "TooManyRequestsException", {"Retry-After": "1"}]]}"#);
+    fail(&sts, &[(429, "TooManyRequestsException", "1")]);
     let begun = Instant::now();
     json(&aws(&bench, &sts, "process", &[]));
     assert!(begun.elapsed() >= Duration::from_secs(1), "Retry-After is kept to");
 
-    control(&sts, r#"{"fail": [[400, "Throttling", {"Retry-After": "3600"}]]}"#);
+    fail(&sts, &[(400, "Throttling", "3600")]);
     let (code, told) = failed(&aws(&bench, &sts, "process", &["--timeout", "2s"]));
     assert_eq!(code, Some(69));
     assert!(told.contains("STS (localhost)") && told.contains("within 2s") && told.contains("Throttling"), "{told}");
@@ -431,7 +441,7 @@ fn a_clock_that_is_off_is_corrected_once_and_told() {
     }
     // The service says that it is a matter of time, and its own Date says that it is not.
     let sts = sts(&bench, &[]);
-    control(&sts, r#"{"fail": [[403, "RequestExpired", {}], [403, "RequestExpired", {}]]}"#);
+    fail(&sts, &[(403, "RequestExpired", ""), (403, "RequestExpired", "")]);
     let (code, told) = failed(&aws(&bench, &sts, "process", &[]));
     assert_eq!(code, Some(77));
     assert!(told.contains("RequestExpired") && told.contains("clock"), "{told}");

@@ -48,6 +48,18 @@ fn service(bench: &Bench, flags: &[&str]) -> Peer {
     Peer::start("aws/roles_anywhere.py", &[&["--anchor", "root.pem"], flags].concat(), bench.swtpm.dir())
 }
 
+/// The next answers: status, kind, message, and Retry-After where there is one.
+fn fail(service: &Peer, answers: &[(u16, &str, &str, &str)]) {
+    let answer = |(status, kind, message, after): &(u16, &str, &str, &str)| {
+        let mut fields = serde_json::json!({ "x-amzn-ErrorType": kind });
+        if !after.is_empty() {
+            fields["Retry-After"] = (*after).into();
+        }
+        serde_json::json!([status, { "message": message }, fields])
+    };
+    control(service, &serde_json::json!({ "fail": answers.iter().map(answer).collect::<Vec<_>>() }).to_string());
+}
+
 /// The flags that name key, certificate and ARNs.
 fn certified<'a>(url: &'a str, key: &'a str, certificate: &'a str) -> Vec<&'a str> {
     let own = ["--key", key, "--certificate", certificate, "--trust-anchor-arn", ANCHOR, "--profile-arn", PROFILE, "--role-arn", ROLE];
@@ -179,14 +191,14 @@ fn what_passes_is_tried_again_and_what_does_not_is_told_in_one_line() {
     let bench = bench(&["p256"]);
     let service = service(&bench, &[]);
     let call = |flags: &[&str]| process(&bench, &service, "p256.pem", "p256.chain.crt", flags);
-    control(&service, r#"{"fail": [[500, "InternalServerException", "x", {}], [429, "ThrottlingException", "x", {"Retry-After": "1"}]]}"#);
+    fail(&service, &[(500, "InternalServerException", "x", ""), (429, "ThrottlingException", "x", "1")]);
     json(&call(&[]));
     assert_eq!(service.told().len(), 3);
-    control(&service, r#"{"fail": [[429, "ThrottlingException", "slow down", {"Retry-After": "3600"}]]}"#);
+    fail(&service, &[(429, "ThrottlingException", "slow down", "3600")]);
     let (code, told) = failed(&call(&["--timeout", "2s"]));
     assert_eq!(code, Some(69));
     assert!(told.contains("Roles Anywhere (localhost)") && told.contains("slow down"), "{told}");
-    control(&service, r#"{"fail": [[403, "AccessDeniedException", "Trust anchor disabled", {}]]}"#);
+    fail(&service, &[(403, "AccessDeniedException", "Trust anchor disabled", "")]);
     let (code, told) = failed(&call(&[]));
     assert_eq!(code, Some(77));
     assert!(told.contains("Trust anchor disabled") && told.contains("switch the trust anchor"), "{told}");
@@ -262,9 +274,9 @@ found = boto3.Session(region_name='eu-west-1').get_credentials()
 first = found.get_frozen_credentials().access_key
 time.sleep(4.5)
 if found.method == 'iam-role':
-    # boto3 uses an instance's credentials for 12 minutes at least, whatever they say: so for it 8 have passed.
+    # boto3 uses an instance's credentials for 12 minutes at least, whatever they say: so for it 11 have passed.
     now = found._time_fetcher
-    found._time_fetcher = lambda: now() + datetime.timedelta(minutes=8)
+    found._time_fetcher = lambda: now() + datetime.timedelta(minutes=11)
 then = found.get_frozen_credentials().access_key
 assert first != then and all(one.startswith('ASIATESTANYWHERE') for one in (first, then)), (first, then)
 print(found.method)
@@ -342,8 +354,7 @@ fn who_may_not_have_credentials_gets_none() {
 
     // Credentials that have ended, and new ones that cannot be had.
     std::thread::sleep(std::time::Duration::from_millis(1500));
-    let failures = r#"[403, "AccessDeniedException", "Trust anchor disabled", {}]"#;
-    control(&service, &format!("{{\"fail\": [{}]}}", [failures; 9].join(",")));
+    fail(&service, &[(403, "AccessDeniedException", "Trust anchor disabled", ""); 9]);
     let told = ask("GET /container-credentials", &format!("Host: localhost\nAuthorization: {authorization}\n"));
     assert!(told.starts_with("HTTP/1.1 503") && told.contains("Trust anchor disabled") && !told.contains("SecretAccessKey"), "{told}");
 }
@@ -441,7 +452,7 @@ fn the_doctor_asks_roles_anywhere_and_looks_at_the_certificate() {
     assert!(code == Some(0) && told.contains(&format!("Roles Anywhere gives sessions of {ROLE}")), "{told}");
     let (code, told) = doctor("p256.expired.crt");
     assert!(code == Some(77) && told.contains("the certificate expired at"), "{told}");
-    control(&service, r#"{"fail": [[403, "AccessDeniedException", "Trust anchor disabled", {}]]}"#);
+    fail(&service, &[(403, "AccessDeniedException", "Trust anchor disabled", "")]);
     let (code, told) = doctor("p256.chain.crt");
     assert!(code == Some(77) && told.contains("switch the trust anchor"), "{told}");
 }

@@ -5,20 +5,17 @@ Prints its port, then a line of JSON for each request that it took. All names an
 
 Usage: roles_anywhere.py --anchor FILE [--lifetime SECONDS] [--clock SECONDS] [--region REGION] [--tamper WHAT]
 --tamper changes each request before it is looked at, as somebody in between would: body, query, serial, signature, raw, chain, algorithm, certificate.
-POST /control with a JSON object sets what happens next: {"fail": [[STATUS, TYPE, MESSAGE, {FIELD: VALUE}], …], "delay": SECONDS, "clock": SECONDS}.
+What happens next is set as cloud/service.py tells.
 """
 
 import argparse
 import base64
 import datetime
 import hashlib
-import http.server
 import json
+import os
 import re
 import sys
-import threading
-import time
-from email.utils import formatdate
 from urllib.parse import quote
 
 from cryptography import x509
@@ -26,6 +23,9 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "cloud"))
+from service import Refused, control, now, serve  # noqa: E402
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--anchor", required=True)
@@ -35,32 +35,12 @@ parser.add_argument("--region", default="eu-west-1")
 parser.add_argument("--tamper")
 arguments = parser.parse_args()
 anchor = x509.load_pem_x509_certificate(open(arguments.anchor, "rb").read())
-control = {"fail": [], "delay": 0, "clock": arguments.clock}
-lock = threading.Lock()
+control["clock"] = arguments.clock
 sessions = 0
 
 
-def now():
-    return time.time() + control["clock"]
-
-
-class Fields(dict):
-    """Names in any case."""
-
-    def __init__(self, fields):
-        super().__init__((name.lower(), value) for name, value in fields.items())
-
-    def __getitem__(self, name):
-        return super().__getitem__(name.lower())
-
-    def get(self, name, default=None):
-        return super().get(name.lower(), default)
-
-
-class Refused(Exception):
-    def __init__(self, message, status=403, kind="AccessDeniedException", headers=()):
-        super().__init__(message)
-        self.status, self.kind, self.headers = status, kind, dict(headers)
+def refused(message, status=403, kind="AccessDeniedException"):
+    return Refused(status, {"message": message}, {"x-amzn-ErrorType": kind})
 
 
 def issued_by(certificate, issuer):
@@ -76,18 +56,18 @@ def must_lead_to_anchor(leaf, chain):
     at = leaf
     for issuer in [*chain, anchor]:
         if not at.not_valid_before_utc <= moment <= at.not_valid_after_utc:
-            raise Refused("Untrusted certificate. Certificate expired or not yet valid")
+            raise refused("Untrusted certificate. Certificate expired or not yet valid")
         if not issued_by(at, issuer):
-            raise Refused("Untrusted certificate. Insufficient certificate")
+            raise refused("Untrusted certificate. Insufficient certificate")
         at = issuer
     if leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca:
-        raise Refused("Untrusted certificate. The end entity is a CA")
+        raise refused("Untrusted certificate. The end entity is a CA")
 
 
 def canonical(method, path, query, headers, signed, body):
     names = [name.strip().lower() for name in signed]
     if names != sorted(names):
-        raise Refused("signed headers out of order")
+        raise refused("signed headers out of order")
     pairs = sorted(tuple(quote(part, safe="-_.~") for part in pair.partition("=")[::2]) for pair in query.split("&") if pair)
     lines = [method, quote(path, safe="/-_.~"), "&".join(f"{name}={value}" for name, value in pairs)]
     lines += [f"{name}:{' '.join(headers[name].split())}" for name in names]
@@ -102,23 +82,23 @@ def verified(method, target, headers, body):
         headers.get("Authorization", ""),
     )
     if not match:
-        raise Refused("no signature that is understood")
+        raise refused("no signature that is understood")
     algorithm, kind, serial, day, region, service, signed, signature = match.groups()
     signed, signature = signed.split(";"), bytes.fromhex(signature)
     wanted = {"content-type", "host", "x-amz-date", "x-amz-x509"} | ({"x-amz-x509-chain"} if headers.get("X-Amz-X509-Chain") else set())
     if not wanted <= set(signed):
-        raise Refused("not signed: " + " ".join(sorted(wanted - set(signed))))
+        raise refused("not signed: " + " ".join(sorted(wanted - set(signed))))
     if (region, service) != (arguments.region, "rolesanywhere"):
-        raise Refused("signed for another region or service")
+        raise refused("signed for another region or service")
     stamp = headers["X-Amz-Date"]
     if day != stamp[:8] or abs(now() - datetime.datetime.strptime(stamp + "+0000", "%Y%m%dT%H%M%SZ%z").timestamp()) > 300:
-        raise Refused("Signature not within the time: " + stamp)
+        raise refused("Signature not within the time: " + stamp)
     leaf = x509.load_der_x509_certificate(base64.b64decode(headers["X-Amz-X509"], validate=True))
     chain = [x509.load_der_x509_certificate(base64.b64decode(one, validate=True)) for one in headers.get("X-Amz-X509-Chain", "").split(",") if one]
     if len(chain) > 5:
-        raise Refused("too many certificates", 400, "ValidationException")
+        raise refused("too many certificates", 400, "ValidationException")
     if leaf.serial_number != int(serial):
-        raise Refused("the serial number is another one's")
+        raise refused("the serial number is another one's")
     must_lead_to_anchor(leaf, chain)
     path, _, query = target.partition("?")
     text = canonical(method, path, query, headers, signed, body)
@@ -131,19 +111,19 @@ def verified(method, target, headers, body):
         elif kind == "ECDSA" and isinstance(key, ec.EllipticCurvePublicKey):
             key.verify(signature, to_sign, ec.ECDSA(hashes.SHA256()))
         else:
-            raise Refused("the algorithm is not the key's")
+            raise refused("the algorithm is not the key's")
     except (InvalidSignature, ValueError):
-        raise Refused("The signature does not match")
+        raise refused("The signature does not match")
     call = json.loads(body)
     if not 900 <= call["durationSeconds"] <= 43200:
-        raise Refused("durationSeconds", 400, "ValidationException")
+        raise refused("durationSeconds", 400, "ValidationException")
     if call["trustAnchorArn"].endswith(":trust-anchor/disabled"):
-        raise Refused("Trust anchor disabled")
+        raise refused("Trust anchor disabled")
     return call, leaf
 
 
 def tampered(method, target, headers, body):
-    what, headers = arguments.tamper, Fields(headers)
+    what = arguments.tamper
     name, _, rest = headers["Authorization"].partition(" ")
     signature = rest.rpartition("=")[2]
     if what == "body":
@@ -168,61 +148,26 @@ def tampered(method, target, headers, body):
     return method, target, headers, body
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def date_time_string(self, timestamp=None):
-        return formatdate(now() if timestamp is None else timestamp, usegmt=True)
-
-    def do_POST(self):
-        global sessions
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.path == "/control":
-            control.update(json.loads(body))
-            return self.reply(200, {})
-        time.sleep(control["delay"])
-        with lock:
-            try:
-                if control["fail"]:
-                    status, kind, message, headers = control["fail"].pop(0)
-                    print(json.dumps({"failed": kind}), flush=True)
-                    raise Refused(message, status, kind, headers)
-                request = self.command, self.path, Fields(self.headers), body
-                method, target, headers, body = tampered(*request) if arguments.tamper else request
-                if target.partition("?")[0] != "/sessions":
-                    raise Refused("no such operation", 404, "UnknownOperationException")
-                call, leaf = verified(method, target, headers, body)
-                print(json.dumps(call), flush=True)
-                sessions += 1
-                end = datetime.datetime.fromtimestamp(now() + (arguments.lifetime or call["durationSeconds"]), datetime.timezone.utc)
-                name = call.get("roleSessionName", str(leaf.serial_number))
-                credentials = {
-                    "accessKeyId": f"ASIATESTANYWHERE{sessions:04}",
-                    "secretAccessKey": f"test data, secret of session {sessions}",
-                    "sessionToken": f"test/data/anywhere/{sessions}==",
-                    "expiration": end.strftime("%Y-%m-%dT%H:%M:%SZ"),
-                }
-                user = {"arn": f"arn:aws:sts::123456789012:assumed-role/app/{name}", "assumedRoleId": f"AROATEST:{name}"}
-                one = {"assumedRoleUser": user, "credentials": credentials, "packedPolicySize": 1, "roleArn": call["roleArn"]}
-                self.reply(201, {"credentialSet": [one], "subjectArn": "arn:aws:rolesanywhere:eu-west-1:123456789012:subject/s"})
-            except Refused as refused:
-                self.reply(refused.status, {"message": str(refused)}, {"x-amzn-ErrorType": refused.kind, **refused.headers})
-
-    def reply(self, status, answer, headers=None):
-        body = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
+def answer(method, target, fields, body):
+    global sessions
+    request = method, target, fields, body
+    method, target, fields, body = tampered(*request) if arguments.tamper else request
+    if target.partition("?")[0] != "/sessions":
+        raise refused("no such operation", 404, "UnknownOperationException")
+    call, leaf = verified(method, target, fields, body)
+    print(json.dumps(call), flush=True)
+    sessions += 1
+    end = datetime.datetime.fromtimestamp(now() + (arguments.lifetime or call["durationSeconds"]), datetime.timezone.utc)
+    name = call.get("roleSessionName", str(leaf.serial_number))
+    credentials = {
+        "accessKeyId": f"ASIATESTANYWHERE{sessions:04}",
+        "secretAccessKey": f"test data, secret of session {sessions}",
+        "sessionToken": f"test/data/anywhere/{sessions}==",
+        "expiration": end.strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    user = {"arn": f"arn:aws:sts::123456789012:assumed-role/app/{name}", "assumedRoleId": f"AROATEST:{name}"}
+    one = {"assumedRoleUser": user, "credentials": credentials, "packedPolicySize": 1, "roleArn": call["roleArn"]}
+    return 201, {"credentialSet": [one], "subjectArn": "arn:aws:rolesanywhere:eu-west-1:123456789012:subject/s"}
 
 
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-print(server.server_address[1], flush=True)
-threading.Thread(target=lambda: (sys.stdin.read(), server.shutdown()), daemon=True).start()
-server.serve_forever()
+serve(answer)

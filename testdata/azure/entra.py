@@ -3,24 +3,24 @@
 Prints its port, then a line of JSON for each token that it gave. All names and keys are test data.
 
 Usage: entra.py --registered CERTIFICATE… [--certificate FILE --private-key FILE] [--lifetime SECONDS]
-POST /control with a JSON object sets what happens next: {"fail": [[STATUS, BODY, {FIELD: VALUE}], …], "delay": SECONDS, "clock": SECONDS}.
+What happens next is set as cloud/service.py tells.
 """
 
 import argparse
 import base64
-import http.server
 import json
-import ssl
+import os
 import sys
-import threading
 import time
 import urllib.parse
-from email.utils import formatdate
 
 import jwt
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "cloud"))
+from service import Refused, now, serve  # noqa: E402
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--registered", nargs="+", required=True)
@@ -29,23 +29,11 @@ parser.add_argument("--private-key")
 parser.add_argument("--lifetime", type=int, default=3599)
 arguments = parser.parse_args()
 registered = [x509.load_pem_x509_certificate(open(path, "rb").read()) for path in arguments.registered]
-control = {"fail": [], "delay": 0, "clock": 0}
-lock = threading.Lock()
 seen = set()
 
 SCHEME = "https" if arguments.certificate else "http"
 TENANT = "45243fbe-b73f-4f7d-8213-a104a99e428e"
 CLIENT = "cffeaee2-5617-4784-8a4b-b647efd676e1"
-
-
-def now():
-    return int(time.time()) + control["clock"]
-
-
-class Refused(Exception):
-    def __init__(self, status, body, headers=()):
-        super().__init__(status)
-        self.status, self.body, self.headers = status, body, dict(headers)
 
 
 def aadsts(number, text, error="invalid_client", status=401):
@@ -103,65 +91,16 @@ def token(host, path, form):
     return {"token_type": "Bearer", "expires_in": arguments.lifetime, "ext_expires_in": arguments.lifetime, "access_token": f"test-data.token.{time.time_ns()}"}
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def date_time_string(self, timestamp=None):
-        return formatdate(now() if timestamp is None else timestamp, usegmt=True)
-
-    def do_GET(self):
-        base = f"https://{self.headers['Host']}/{TENANT}"
-        if self.path.split("?")[0].endswith("/.well-known/openid-configuration"):
-            return self.reply(
-                200,
-                {
-                    "token_endpoint": f"{base}/oauth2/v2.0/token",
-                    "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
-                    "issuer": f"{base}/v2.0",
-                    "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
-                },
-            )
-        self.reply(404, {})
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.path == "/control":
-            control.update(json.loads(body))
-            return self.reply(200, {})
-        time.sleep(control["delay"])
-        with lock:
-            try:
-                if control["fail"]:
-                    print(json.dumps({"failed": control["fail"][0][0]}), flush=True)
-                    raise Refused(*control["fail"].pop(0))
-                self.reply(200, token(self.headers["Host"], self.path, urllib.parse.parse_qs(body.decode(), strict_parsing=True)))
-            except Refused as refused:
-                self.reply(refused.status, refused.body, refused.headers)
-
-    def reply(self, status, answer, headers=None):
-        body = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
+def answer(method, target, fields, body):
+    if method == "GET" and target.split("?")[0].endswith("/.well-known/openid-configuration"):
+        base = f"{SCHEME}://{fields['Host']}/{TENANT}"
+        return 200, {
+            "token_endpoint": f"{base}/oauth2/v2.0/token",
+            "authorization_endpoint": f"{base}/oauth2/v2.0/authorize",
+            "issuer": f"{base}/v2.0",
+            "device_authorization_endpoint": f"{base}/oauth2/v2.0/devicecode",
+        }
+    return 200, token(fields["Host"], target, urllib.parse.parse_qs(body.decode(), strict_parsing=True))
 
 
-class Server(http.server.ThreadingHTTPServer):
-    def handle_error(self, *_):
-        pass
-
-
-server = Server(("127.0.0.1", 0), Handler)
-if arguments.certificate:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(arguments.certificate, arguments.private_key)
-    server.socket = context.wrap_socket(server.socket, server_side=True)
-print(server.server_address[1], flush=True)
-threading.Thread(target=lambda: (sys.stdin.read(), server.shutdown()), daemon=True).start()
-server.serve_forever()
+serve(answer, arguments.certificate, arguments.private_key)

@@ -3,20 +3,21 @@
 Prints its port, then a line of JSON for each call that it took. All names and keys are test data.
 
 Usage: token_services.py [--public-key FILE] [--jwks FILE] [--key-id ID] [--lifetime SECONDS] [--clock SECONDS]
-POST /control with a JSON object sets what happens next: {"fail": [[STATUS, BODY, {FIELD: VALUE}], …], "delay": SECONDS, "clock": SECONDS}.
+What happens next is set as cloud/service.py tells.
 """
 
 import argparse
-import http.server
 import json
+import os
 import sys
-import threading
 import time
 import urllib.parse
-from email.utils import formatdate
 
 import jwt
 from google.auth import jwt as google_jwt
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "cloud"))
+from service import Refused, control, now, serve  # noqa: E402
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--public-key")
@@ -27,23 +28,12 @@ parser.add_argument("--clock", type=int, default=0)
 arguments = parser.parse_args()
 public = open(arguments.public_key).read() if arguments.public_key else None
 jwks = json.load(open(arguments.jwks)) if arguments.jwks else None
-control = {"fail": [], "delay": 0, "clock": arguments.clock}
-lock = threading.Lock()
+control["clock"] = arguments.clock
 issued = 0
 
 ACCOUNT = "sa@project.iam.gserviceaccount.com"
 TOKEN_URI = "https://oauth2.googleapis.com/token"
 PROVIDER = "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/pool/providers/tpm"
-
-
-def now():
-    return int(time.time()) + control["clock"]
-
-
-class Refused(Exception):
-    def __init__(self, status, body, headers=()):
-        super().__init__(status)
-        self.status, self.body, self.headers = status, body, dict(headers)
 
 
 def oauth(code, description, status=400):
@@ -80,7 +70,7 @@ def fresh(prefix):
 
 
 def id_token(audience, email):
-    return jwt.encode({"aud": audience, "email": email, "iat": now(), "exp": now() + arguments.lifetime, "n": fresh("x")}, "test data " * 4, "HS256")
+    return jwt.encode({"aud": audience, "email": email, "iat": int(now()), "exp": int(now()) + arguments.lifetime, "n": fresh("x")}, "test data " * 4, "HS256")
 
 
 def token(form):
@@ -138,48 +128,14 @@ def exchanged(form):
     return answer, {"subject": claims["sub"], "alg": header["alg"]}
 
 
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def date_time_string(self, timestamp=None):
-        return formatdate(now() if timestamp is None else timestamp, usegmt=True)
-
-    def do_POST(self):
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        if self.path == "/control":
-            control.update(json.loads(body))
-            return self.reply(200, {})
-        time.sleep(control["delay"])
-        with lock:
-            try:
-                if control["fail"]:
-                    print(json.dumps({"failed": control["fail"][0][0]}), flush=True)
-                    raise Refused(*control["fail"].pop(0))
-                if self.path.startswith("/v1/projects/-/serviceAccounts/"):
-                    answer, told = impersonated(self.path, self.headers, body)
-                else:
-                    form = dict(urllib.parse.parse_qsl(body.decode(), strict_parsing=True))
-                    answer, told = {"/token": token, "/sts": exchanged}[self.path](form)
-                print(json.dumps(told), flush=True)
-                self.reply(200, answer)
-            except Refused as refused:
-                self.reply(refused.status, refused.body, refused.headers)
-
-    def reply(self, status, answer, headers=None):
-        body = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
+def answer(method, target, fields, body):
+    if target.startswith("/v1/projects/-/serviceAccounts/"):
+        given, told = impersonated(target, fields, body)
+    else:
+        form = dict(urllib.parse.parse_qsl(body.decode(), strict_parsing=True))
+        given, told = {"/token": token, "/sts": exchanged}[target](form)
+    print(json.dumps(told), flush=True)
+    return 200, given
 
 
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-print(server.server_address[1], flush=True)
-threading.Thread(target=lambda: (sys.stdin.read(), server.shutdown()), daemon=True).start()
-server.serve_forever()
+serve(answer)

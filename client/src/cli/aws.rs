@@ -10,6 +10,7 @@ mod profile_file;
 mod request;
 mod roles_anywhere;
 mod serve;
+mod session;
 mod source;
 mod update;
 mod whoami;

@@ -9,7 +9,8 @@ use ekm_otp_cloud::{Certificates, CloudError, Http, SigningKey};
 use super::super::cloud::read_certificates;
 use super::super::error::CliError;
 use super::super::shown::shown;
-use super::source::{SecretArgs, SessionArgs};
+use super::session::SessionArgs;
+use super::source::SecretArgs;
 
 /// A certificate that stands in for an access key (IAM Roles Anywhere).
 #[derive(Args, Debug)]

@@ -10,7 +10,8 @@ use super::super::error::CliError;
 use super::super::output::{self, note};
 use super::super::shown::{printable, shown};
 use super::profile_file::{ProfileFile, must_be_name};
-use super::source::{SecretArgs, Session, SessionArgs, word};
+use super::session::{Session, SessionArgs, word};
+use super::source::SecretArgs;
 
 #[derive(Args, Debug)]
 pub(crate) struct ConfigureArgs {

@@ -10,7 +10,8 @@ use ekm_otp_cloud::{CloudError, Http, Refreshing};
 use super::super::error::CliError;
 use super::super::output::note;
 use super::certificate::{CertificateArgs, CertifiedKey};
-use super::source::{Secret, SecretArgs, Session, SessionArgs};
+use super::session::{Session, SessionArgs};
+use super::source::{Secret, SecretArgs};
 
 /// Either an access key id, whose secret is the key, or a certificate, whose private key it is.
 #[derive(Args, Debug)]

@@ -8,7 +8,8 @@ use zeroize::Zeroizing;
 use super::super::error::CliError;
 use super::super::output;
 use super::super::shown::printable;
-use super::source::{Secret, SecretArgs, Session, SessionArgs};
+use super::session::{Session, SessionArgs};
+use super::source::{Secret, SecretArgs};
 
 #[derive(Args, Debug)]
 pub(crate) struct WhoamiArgs {
