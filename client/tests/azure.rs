@@ -9,7 +9,9 @@ mod common;
 mod relay;
 
 use std::fs;
+use std::net::TcpListener;
 use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
 
 use common::cloud::{PYTHON, Peer, Running, failed, json, python, testdata};
 use common::{Bench, mode_of, text};
@@ -104,6 +106,11 @@ fn tokens_are_given_for_assertions_of_keys_that_can_do_pss_and_of_those_that_can
     assert!(made["expires_at"].as_str().is_some_and(|end| end.ends_with('Z')), "{made}");
     let expected = serde_json::json!([{"alg": "RS256", "scope": two.replace(',', " "), "life": 600, "again": false, "x5c": 1}]);
     assert_eq!(Value::from(told(&entra)), expected);
+    let registered = ["--certificate", "server.pem", "--private-key", "server.key", "--registered", "rsa.crt"];
+    let other = Peer::start("azure/entra.py", &registered, bench.swtpm.dir());
+    let made = azure(&bench, &other, "token", "rsa", &["--certificate", "rsa.chain.crt", "--x5c"]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    assert_eq!(told(&other)[0]["x5c"], 2, "the chain goes with it");
     let url = entra.url("https");
     let seed =
         ["azure", "token", "--keyfile", "rsa.pem", "--tenant_id", TENANT, "--client_id", CLIENT, "--certificate_path", "rsa.direct.crt"];
@@ -183,8 +190,10 @@ fn what_passes_is_tried_again_and_a_clock_that_is_off_is_corrected_once() {
     let bench = bench();
     let entra = entra(&bench, &[]);
     control(&entra, r#"{"fail": [[500, {}], [429, {}, {"Retry-After": "1"}]]}"#);
+    let began = SystemTime::now();
     let made = azure(&bench, &entra, "token", "rsa", &[]);
     assert!(made.status.success(), "{}", text(&made.stderr));
+    assert!(began.elapsed().is_ok_and(|took| took >= Duration::from_secs(1)), "Retry-After says so");
     let seen = told(&entra);
     assert_eq!((seen.len(), &seen[2]["again"]), (3, &false.into()), "each try has an assertion of its own");
     control(&entra, r#"{"fail": [[503, {}, {"Retry-After": "3600"}]]}"#);
@@ -193,16 +202,88 @@ fn what_passes_is_tried_again_and_a_clock_that_is_off_is_corrected_once() {
     assert!(told.contains("Entra ID (localhost)"), "{told}");
     for clock in [1200, -1200] {
         control(&entra, &format!("{{\"clock\": {clock}}}"));
-        let made = azure(&bench, &entra, "token", "rsa", &[]);
-        assert!(made.status.success(), "{}", text(&made.stderr));
+        let made = azure(&bench, &entra, "token", "rsa", &["--format", "json"]);
+        let end =
+            Command::new("date").args(["-u", "+%s", "-d", json(&made)["expires_at"].as_str().expect("an end")]).output().expect("date");
+        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(text(&end.stdout).trim().parse().expect("a time"));
+        // Who looks at the end looks at this machine's clock, right or not.
+        let left = end.duration_since(SystemTime::now()).unwrap_or_default().as_secs();
+        assert!((3500..3600).contains(&left), "clock {clock}: {left} s left of 3599");
         assert!(text(&made.stderr).contains("the clock of this machine"), "{}", text(&made.stderr));
     }
     control(&entra, r#"{"clock": 0, "delay": 30}"#);
     assert_eq!(failed(&azure(&bench, &entra, "token", "rsa", &["--timeout", "1s"])).0, Some(69));
+    control(&entra, r#"{"delay": 0}"#);
     let relay = Relay::on(&bench.swtpm, |code| if code == CC_SIGN { Act::BreakBefore } else { Act::Pass });
     let _ = entra.told();
     assert_eq!(failed(&azure_of(&bench, &relay.tcti(), &entra, "token", "rsa", &[])).0, Some(69));
     assert!(entra.told().is_empty());
+}
+
+#[test]
+fn a_service_that_is_not_there_or_is_another_is_told_in_one_line_and_so_are_registers_that_have_changed() {
+    let bench = bench();
+    let entra = entra(&bench, &[]);
+    // Nobody listens there any more.
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    let url = format!("https://localhost:{port}");
+    let flags = ["--timeout", "2s", "--scope", STORAGE, "--ca-file", "server.pem", "--authority"];
+    let who = ["azure", "token", "--key", "rsa.pem", "--certificate", "rsa.direct.crt", "--tenant-id", TENANT, "--client-id", CLIENT];
+    let (code, told) = failed(&bench.client(&[&who[..], &flags, &[&url]].concat()));
+    assert_eq!(code, Some(69), "{told}");
+    assert!(told.contains("Entra ID (localhost)"), "{told}");
+    // Who answers is certified by somebody else: nothing is sent, nothing tried again.
+    let url = entra.url("https");
+    let foreign = [&who[..], &["--scope", STORAGE, "--ca-file", "root.pem", "--authority", &url]].concat();
+    let (code, told) = failed(&bench.client(&foreign));
+    assert_eq!(code, Some(77), "{told}");
+    assert!(told.contains("has not proved who it is"), "{told}");
+    // Without TLS, to another machine.
+    let plain = [&who[..], &["--scope", STORAGE, "--authority", "http://login.example.test"]].concat();
+    let (code, told) = failed(&bench.client(&plain));
+    assert_eq!(code, Some(64), "{told}");
+    assert!(told.contains("only https is spoken"), "{told}");
+
+    let made = bench.client(&["key", "create", "--kid", "app", "--kind", "rsa2048", "--pcrs", "sha256:23", "--out", "bound.pem"]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    fs::write(bench.path("bound.pub"), bench.client(&["key", "public", "--key", "bound.pem"]).stdout).expect("writing");
+    let mut certify = Command::new(&*PYTHON);
+    certify.arg("-B").arg(testdata("cloud/certificates.py")).arg("bound.pub").current_dir(bench.swtpm.dir());
+    assert!(certify.status().expect("Python").success());
+    assert!(azure(&bench, &entra, "assertion", "bound", &[]).status.success());
+    bench.swtpm.tool("tpm2_pcrextend", &[&format!("23:sha256={}", "ab".repeat(32))]);
+    let (code, told) = failed(&azure(&bench, &entra, "token", "bound", &[]));
+    assert_eq!(code, Some(77), "{told}");
+    assert!(told.contains("23"), "{told}");
+    assert!(entra.told().is_empty());
+}
+
+#[test]
+fn a_token_is_on_standard_output_alone_and_of_no_scope_is_one_asked() {
+    let bench = bench();
+    let entra = entra(&bench, &[]);
+    let url = entra.url("https");
+    let who = ["azure", "token", "--key", "rsa.pem", "--certificate", "rsa.direct.crt", "--tenant-id", TENANT, "--client-id", CLIENT];
+    let to = ["--authority", &url, "--ca-file", "server.pem"];
+    let mut client = common::client();
+    client.args(who).args(to).args(["--scope", STORAGE]).env("RUST_LOG", "trace").env("TPM2TOOLS_TCTI", bench.swtpm.tcti());
+    let made = client.current_dir(bench.swtpm.dir()).output().expect("the client");
+    assert!(text(&made.stdout).starts_with("test-data.token.") && text(&made.stdout).ends_with('\n'), "{}", text(&made.stderr));
+    assert!(made.stderr.is_empty(), "{}", text(&made.stderr));
+    let (code, told) = (bench.client(&[&who[..], &to].concat()).status.code(), entra.told());
+    assert_eq!((code, told.len()), (Some(64), 1));
+    // A full disk.
+    let full = Command::new(common::CLIENT)
+        .args(who)
+        .args(to)
+        .args(["--scope", STORAGE])
+        .env("TPM2TOOLS_TCTI", bench.swtpm.tcti())
+        .current_dir(bench.swtpm.dir())
+        .stdout(fs::File::create("/dev/full").expect("/dev/full"))
+        .output()
+        .expect("the client");
+    assert_eq!(full.status.code(), Some(1));
+    assert!(text(&full.stderr).contains("cannot write to standard output"), "{}", text(&full.stderr));
 }
 
 #[test]
@@ -301,14 +382,46 @@ print(kind(**options).get_token(sys.argv[2]).token)
         (&["X-IDENTITY-HEADER: wrong"], msi, "401"),
         (&[&shown, "Host: evil.example.test"], msi, "403"),
         (&["Metadata: true"], "/metadata/identity/oauth2/token", "400"),
+        // Identities that are not served here, by each name that libraries have for them.
+        (&[&shown], &format!("{msi}&client_id=00000000-0000-0000-0000-000000000000"), "400"),
+        (&[&shown], &format!("{msi}&object_id={CLIENT}"), "400"),
+        (&[&shown], &format!("{msi}&mi_res_id=/subscriptions/x"), "400"),
+        (&["Metadata: true"], &format!("{imds}&msi_res_id=/subscriptions/x"), "400"),
+        (&[&shown, "X-HTTP-Method-Override: GET", "Content-Type: text/plain"], "/msi/token/", "404"),
     ] {
         let told = curl(fields, path);
         assert!(told.ends_with(status) && !told.contains("access_token"), "{fields:?} {path}: {told}");
     }
+    let served = curl(&[&shown], &format!("{msi}&client_id={CLIENT}"));
+    assert!(served.ends_with("200"), "its own name is known");
+
+    // The slash at a resource's end is part of the audience.
+    let _ = entra.told();
+    assert!(curl(&[&shown], "/msi/token?resource=https%3A%2F%2Fmanagement.azure.com%2F").ends_with("200"));
+    assert_eq!(told(&entra)[0]["scope"], "https://management.azure.com//.default");
+
+    // What Entra refuses is refused: nothing that libraries try again, with a signature each time. What may pass is tried again here first.
     let failure = r#"[401, {"error": "invalid_client", "error_description": "AADSTS7000112: Application is disabled."}]"#;
-    control(&entra, &format!("{{\"fail\": [{failure}]}}"));
+    control(&entra, &format!("{{\"fail\": [{failure}, {failure}, {failure}, {failure}]}}"));
     let told = curl(&[&shown], "/msi/token?resource=https://vault.azure.net");
-    assert!(told.ends_with("503") && told.contains("AADSTS7000112") && !told.contains("access_token"), "{told}");
+    assert!(told.ends_with("400") && told.contains("AADSTS7000112") && !told.contains("access_token"), "{told}");
+    let _ = entra.told();
+    for kind in ["IDENTITY_", "POD"] {
+        let own = variables.iter().filter(|(name, _)| name.contains(kind)).map(|(name, value)| (name.as_str(), value.as_str()));
+        let ran = python(code, &["managed", "https://vault.azure.net/.default"], &own.collect::<Vec<_>>(), bench.swtpm.dir());
+        assert!(!ran.status.success() && text(&ran.stderr).contains("AADSTS7000112"), "{kind}: {}", text(&ran.stderr));
+        assert_eq!(entra.told().len(), 1, "{kind}: Entra is asked once");
+    }
+    control(&entra, r#"{"fail": []}"#);
+
+    // Many at once for what nobody has asked for yet.
+    let many: Vec<_> = std::thread::scope(|scope| {
+        let ask = || curl(&[&shown], "/msi/token?resource=https://graph.microsoft.com");
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(ask)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("an answer")).collect()
+    });
+    assert!(many.iter().all(|answer| answer.ends_with("200")), "{many:?}");
+    assert_eq!(entra.told().len(), 1, "one of them refreshes, the others wait");
 
     let assertion = fs::read_to_string(&file).expect("the file");
     let (code, told) = serving.end();
@@ -321,12 +434,32 @@ print(kind(**options).get_token(sys.argv[2]).token)
 fn only_who_is_told_a_secret_gets_tokens_where_that_is_said() {
     let bench = bench();
     let entra = entra(&bench, &[]);
-    let serving = serving(&bench, &entra, &bench.swtpm.tcti(), &["--no-imds", "--token-file", "token"], 8);
+    // A name that is somebody else's file is a slip: the key would be gone.
+    let key = fs::read(bench.path("rsa.pem")).expect("the key");
+    let slip = ["azure", "serve", "--port", "0", "--key", "rsa.pem", "--certificate", "rsa.direct.crt", "--token-file", "rsa.pem"];
+    let url = entra.url("https");
+    let slip = bench.client(&[&slip[..], &["--tenant-id", TENANT, "--client-id", CLIENT, "--authority", &url]].concat());
+    let (code, told) = failed(&slip);
+    assert!(code == Some(64) && told.contains("rsa.pem exists already"), "{told}");
+    assert_eq!(fs::read(bench.path("rsa.pem")).expect("the key"), key);
+    // What a run that was killed has left is no obstacle.
+    fs::write(bench.path("token"), "eyJ.left-over.x").expect("writing");
+    let mut serving = serving(&bench, &entra, &bench.swtpm.tcti(), &["--no-imds", "--token-file", "token"], 8);
     let endpoint = serving.variable("IDENTITY_ENDPOINT");
     let url = endpoint.replace("/msi/token", "/metadata/identity/oauth2/token?resource=x");
     let ran = Command::new("curl").args(["-s", "-w", "%{http_code}", "-H", "Metadata: true", &url]).output().expect("curl");
     assert!(text(&ran.stdout).ends_with("404"), "{}", text(&ran.stdout));
     assert_eq!(serving.variable("AZURE_FEDERATED_TOKEN_FILE"), bench.path("token").display().to_string());
+
+    // A token that lives an hour, while this machine's clock is 20 minutes behind: it is not held beyond its end.
+    control(&entra, r#"{"clock": 1200}"#);
+    let shown = format!("X-IDENTITY-HEADER: {}", serving.variable("IDENTITY_HEADER"));
+    let ran = Command::new("curl").args(["-s", "-H", &shown, &format!("{endpoint}?resource=x")]).output().expect("curl");
+    let answer: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
+    let left: u64 = answer["expires_in"].as_str().and_then(|left| left.parse().ok()).expect("a number");
+    assert!((3500..=3599).contains(&left), "{left}");
+    assert_eq!(serving.end().0, Some(143));
+    assert!(!bench.path("token").exists());
 }
 
 #[test]

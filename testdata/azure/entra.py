@@ -64,10 +64,12 @@ def verified(assertion, audience):
         claims = jwt.decode(assertion, certificate.public_key(), algorithms=[header["alg"]], audience=audience, issuer=CLIENT, options=options)
     except jwt.InvalidTokenError as e:
         raise aadsts(700027, f"Client assertion failed signature validation: {e}.") from e
+    # Whole seconds: what a clock told, not what a float came to.
+    if any(not isinstance(claims.get(name), int) for name in ("iat", "nbf", "exp")) or not claims["jti"]:
+        raise aadsts(50027, "Invalid JWT token.")
     if claims["sub"] != CLIENT:
         raise aadsts(700016, "Application with identifier was not found in the directory.")
-    begin = claims.get("nbf", claims.get("iat", 0))
-    if not begin - 300 <= now() <= claims["exp"] + 300:
+    if not claims["nbf"] - 300 <= now() <= claims["exp"] + 300:
         raise aadsts(700024, "Client assertion is not within its valid time range.")
     return header, claims
 
@@ -84,7 +86,7 @@ def token(host, path, form):
     if not all(scope.endswith("/.default") for scope in form["scope"][0].split()):
         raise aadsts(1002012, "The provided value for scope is not valid.", "invalid_scope", 400)
     header, claims = verified(form["client_assertion"][0], f"{SCHEME}://{host}/{TENANT}/oauth2/v2.0/token")
-    told = {"alg": header["alg"], "scope": form["scope"][0], "life": claims["exp"] - claims.get("iat", claims.get("nbf", 0))}
+    told = {"alg": header["alg"], "scope": form["scope"][0], "life": claims["exp"] - claims["iat"]}
     told["again"], told["x5c"] = claims["jti"] in seen, len(header.get("x5c", []))
     seen.add(claims["jti"])
     print(json.dumps(told), flush=True)

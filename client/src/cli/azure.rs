@@ -3,10 +3,11 @@
 mod application;
 mod serve;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use ekm_otp_cloud::Clock;
+use ekm_otp_cloud::azure::TokenEndpoint;
 
 use self::application::ApplicationArgs;
 use super::cloud::{Format, HttpArgs, duration, keep_out_of_cores};
@@ -57,10 +58,14 @@ pub(crate) struct TokenArgs {
 pub(crate) async fn run(command: AzureCommand) -> Result<(), CliError> {
     keep_out_of_cores();
     match command {
-        AzureCommand::Assertion(args) => output::line(&args.application.open().await?.assertion(args.lifetime).await?),
+        AzureCommand::Assertion(args) => {
+            let credential = args.application.open().await?;
+            // No service is asked, so the clock here is believed.
+            output::line(&application::assertion(&credential, args.lifetime, SystemTime::now()).await?)
+        }
         AzureCommand::Token(args) => {
-            let (opened, http) = (args.application.open().await?, args.http.http()?);
-            let token = opened.endpoint(&http).token(&args.scope).await;
+            let (credential, http) = (args.application.open().await?, args.http.http()?);
+            let token = TokenEndpoint { http: &http, credential: &credential }.token(&args.scope).await;
             tell_skew(http.clock());
             let token = token?;
             args.format.print("access_token", &token.token, token.expires)

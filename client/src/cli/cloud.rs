@@ -1,7 +1,7 @@
 //! What the commands `aws`, `gcp` and `azure` have in common: which key, how the service is reached, what errors exit with.
 
-use std::fs::DirBuilder;
-use std::io::{ErrorKind, Write as _};
+use std::fs::{DirBuilder, File};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -176,8 +176,16 @@ pub(super) fn runtime_folder(instead: &str) -> Result<PathBuf, CliError> {
 pub(super) struct SharedFile(PathBuf);
 
 impl SharedFile {
-    /// Writes it, over what another run may have left.
+    /// Writes it, over what another run may have left: a token alone. What else is there is not overwritten, and not removed at the end.
     pub(super) fn create(path: &Path, secret: &[u8]) -> Result<Self, CliError> {
+        match std::fs::symlink_metadata(path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(CliError::io("look at", path, &e)),
+            Ok(found) if !found.is_file() || !is_token(path).map_err(|e| CliError::io("read", path, &e))? => {
+                return Err(CliError::io("create", path, &ErrorKind::AlreadyExists.into()));
+            }
+            Ok(_) => {}
+        }
         let file = Self(path.to_owned());
         file.replace(secret)?;
         Ok(file)
@@ -203,6 +211,13 @@ impl Drop for SharedFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
+}
+
+/// Whether a file holds nothing but one token, or nothing yet.
+fn is_token(path: &Path) -> std::io::Result<bool> {
+    let mut start = Vec::new();
+    File::open(path)?.take(MAX_PEM as u64).read_to_end(&mut start)?;
+    Ok(start.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte)))
 }
 
 /// Seconds, or a number with its unit, as Go writes durations.

@@ -1,7 +1,6 @@
 //! What an application shows instead of a secret: a token signed by the key of a certificate that is registered for it ("Microsoft identity platform application
 //! authentication certificate credentials"; RFC 7523 §2.2).
 
-use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -9,12 +8,11 @@ use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use http::Uri;
 use serde_json::{Map, Value};
-use zeroize::Zeroizing;
 
 use crate::CloudError;
 use crate::certificate::Certificates;
 use crate::jwt::UnsignedJwt;
-use crate::key::{KeyError, PublicKeyKind, SignatureAlgorithm, SigningKey};
+use crate::key::SignatureAlgorithm;
 
 /// Where an application signs in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,16 +35,21 @@ impl Default for Authority {
 impl FromStr for Authority {
     type Err = CloudError;
 
-    /// `public`, `usgov`, `china`, or a URL.
+    /// `public`, `usgov`, `china`, or a URL, whose `https://` may be left out, as Microsoft's libraries have it.
     fn from_str(text: &str) -> Result<Self, CloudError> {
         let url = match text {
             "public" => return Ok(Self::default()),
-            "usgov" => "https://login.microsoftonline.us",
-            "china" => "https://login.chinacloudapi.cn",
-            url => url.trim_end_matches('/'),
+            "usgov" => "https://login.microsoftonline.us".to_owned(),
+            "china" => "https://login.chinacloudapi.cn".to_owned(),
+            url if url.contains("://") => url.trim_end_matches('/').to_owned(),
+            host => format!("https://{}", host.trim_end_matches('/')),
         };
-        let is_url = url.parse::<Uri>().is_ok_and(|url| url.scheme().is_some() && url.host().is_some() && url.query().is_none());
-        if is_url { Ok(Self(url.to_owned())) } else { Err(CloudError::Usage(format!("{text:?}: public, usgov, china, or a URL"))) }
+        let parsed = url.parse::<Uri>().ok().filter(|_| !url.contains(['?', '#', '@']));
+        // A word without a dot is a name that is not known, or known by another spelling.
+        let is_url = parsed
+            .filter(|url| url.scheme().is_some())
+            .is_some_and(|url| url.host().is_some_and(|host| text.contains("://") || host.contains('.')));
+        if is_url { Ok(Self(url)) } else { Err(CloudError::Usage(format!("{text:?}: public, usgov, china, or a URL"))) }
     }
 }
 
@@ -156,42 +159,29 @@ impl Assertion<'_> {
         claims.extend(times.map(|(name, time)| (name.to_owned(), time.into())));
         Ok(UnsignedJwt::new(algorithm, header, &claims))
     }
+}
 
-    /// The assertion, signed as told, or as the key can: with PS256 where it does, else with RS256. One signature, or two where the key's PSS has another
-    /// length of salt than Entra takes, which shows only then.
-    ///
-    /// # Errors
-    /// As [`CloudError`] tells: where the certificate is not the key's, too.
-    pub async fn sign(
-        &self,
-        key: &dyn SigningKey,
-        algorithm: Option<AssertionAlgorithm>,
-        now: SystemTime,
-    ) -> Result<Zeroizing<String>, CloudError> {
-        let usage = |text: &dyn fmt::Display| CloudError::Usage(text.to_string());
-        if key.public_key().kind() != PublicKeyKind::Rsa {
-            return Err(usage(&"Entra takes RSA keys only: this one is an ECC key"));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn national_clouds_go_by_name_by_host_or_by_url() {
+        let read = |text: &str| text.parse::<Authority>().map(|authority| authority.as_str().to_owned()).ok();
+        for (text, url) in [
+            ("public", "https://login.microsoftonline.com"),
+            ("usgov", "https://login.microsoftonline.us"),
+            ("login.microsoftonline.us", "https://login.microsoftonline.us"),
+            ("china", "https://login.chinacloudapi.cn"),
+            ("https://login.partner.microsoftonline.cn/", "https://login.partner.microsoftonline.cn"),
+            ("https://stack.example.test:8443/adfs", "https://stack.example.test:8443/adfs"),
+        ] {
+            assert_eq!(read(text).as_deref(), Some(url), "{text}");
         }
-        self.certificates.leaf.must_certify(key.public_key()).map_err(|e| usage(&e))?;
-        let mut random = [0; 16];
-        getrandom::fill(&mut random).map_err(|e| usage(&e))?;
-        let id = BASE64_URL_SAFE_NO_PAD.encode(random);
-        let signed = async |algorithm| self.unsigned(algorithm, &id, now)?.sign(key).await;
-        let (pss, ssa) = (key.allows(SignatureAlgorithm::RsaPssSha256), key.allows(SignatureAlgorithm::RsaSsaSha256));
-        match algorithm {
-            Some(AssertionAlgorithm::Ps256) if !pss => {
-                Err(usage(&"the key cannot sign with RSASSA-PSS (PS256): it was made for another scheme"))
-            }
-            Some(AssertionAlgorithm::Rs256) if !ssa => {
-                Err(usage(&"the key cannot sign with RSASSA-PKCS1-v1_5 (RS256): it was made for another scheme"))
-            }
-            Some(algorithm) => signed(algorithm).await,
-            None if pss => match signed(AssertionAlgorithm::Ps256).await {
-                Err(CloudError::Key(KeyError::Unverified)) if ssa => signed(AssertionAlgorithm::Rs256).await,
-                other => other,
-            },
-            None if ssa => signed(AssertionAlgorithm::Rs256).await,
-            None => Err(usage(&"the key signs neither with PS256 nor with RS256")),
+        for faulty in
+            ["", "usgvo", "https://", "https://a.example.test/?b", "https://a.example.test/#b", "https://b@a.example.test", "a b.c"]
+        {
+            assert_eq!(read(faulty), None, "{faulty}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What Microsoft's libraries ask for a managed identity: the endpoint of App Service ("REST endpoint reference", api-version 2019-08-01) and the instance metadata service of a virtual
 //! machine ("How to use managed identities … to acquire an access token").
 //!
-//! A failure is never an answer that could be taken for a token: libraries try again.
+//! A failure is never an answer that could be taken for a token. Libraries try again where that may help.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -12,12 +12,10 @@ use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::assertion::{Application, AssertionAlgorithm};
+use super::credential::CertificateCredential;
 use super::tokens::TokenEndpoint;
-use crate::certificate::Certificates;
 use crate::form::{pairs, value};
 use crate::http::one_line;
-use crate::key::SigningKey;
 use crate::loopback::{Handler, respond_json};
 use crate::{BearerToken, CloudError, Http, RefreshingEach};
 
@@ -29,14 +27,13 @@ const METADATA: HeaderName = HeaderName::from_static("metadata");
 /// Libraries want new tokens from 5 minutes before the end on.
 const MARGIN: Duration = Duration::from_secs(600);
 
+/// How a caller names an identity other than by client id (msal, `ManagedIdentity`; "REST endpoint reference"): none of them is known here.
+const OTHER_NAMES: [&str; 4] = ["object_id", "principal_id", "msi_res_id", "mi_res_id"];
+
 /// Answers as a managed identity's endpoints do.
 pub struct Metadata {
     http: Http,
-    application: Application,
-    certificates: Certificates,
-    key: Arc<dyn SigningKey>,
-    algorithm: Option<AssertionAlgorithm>,
-    with_chain: bool,
+    credential: Arc<CertificateCredential>,
     /// What App Service's endpoint is shown.
     secret: Zeroizing<String>,
     /// Whether the instance metadata service is answered, which nothing is shown.
@@ -45,32 +42,16 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// Tokens of this application. `secret` is what App Service's endpoint is shown; with `imds` everybody is answered.
+    /// Tokens of this application. `secret` is what App Service's endpoint is shown; with `with_imds` everybody is answered.
     #[must_use]
-    pub fn new(of: TokenEndpoint<'_>, key: Arc<dyn SigningKey>, secret: Zeroizing<String>, with_imds: bool) -> Self {
-        Self {
-            http: of.http.clone(),
-            application: of.application.clone(),
-            certificates: of.certificates.clone(),
-            key,
-            algorithm: of.algorithm,
-            with_chain: of.with_chain,
-            secret,
-            with_imds,
-            kept: RefreshingEach::new(MARGIN),
-        }
+    pub fn new(http: Http, credential: Arc<CertificateCredential>, secret: Zeroizing<String>, with_imds: bool) -> Self {
+        Self { http, credential, secret, with_imds, kept: RefreshingEach::new(MARGIN) }
     }
 
     async fn token(&self, resource: &str) -> Result<Arc<BearerToken>, CloudError> {
-        let endpoint = TokenEndpoint {
-            http: &self.http,
-            application: &self.application,
-            certificates: &self.certificates,
-            key: &*self.key,
-            algorithm: self.algorithm,
-            with_chain: self.with_chain,
-        };
-        let scopes = [format!("{}/.default", resource.trim_end_matches('/'))];
+        let endpoint = TokenEndpoint { http: &self.http, credential: &self.credential };
+        // A slash at the resource's end is doubled: Entra takes away `/.default`, and the rest is the token's audience ("Trailing slash and /.default").
+        let scopes = [format!("{resource}/.default")];
         self.kept.get(resource, || endpoint.token(&scopes)).await
     }
 
@@ -80,12 +61,11 @@ impl Metadata {
         let Some(resource) = one("resource") else {
             return refused(StatusCode::BAD_REQUEST, "invalid_request", "resource is missing");
         };
-        if let Some(other) = one("client_id").filter(|id| *id != self.application.client_id()) {
-            return refused(
-                StatusCode::BAD_REQUEST,
-                "invalid_request",
-                &format!("Identity not found: {} is not served here", one_line(other)),
-            );
+        let client_id = self.credential.application().client_id();
+        let others = OTHER_NAMES.into_iter().filter_map(one);
+        if let Some(other) = one("client_id").filter(|id| !id.eq_ignore_ascii_case(client_id)).into_iter().chain(others).next() {
+            let told = format!("Identity not found: {} is not served here, {client_id} is", one_line(other));
+            return refused(StatusCode::BAD_REQUEST, "invalid_request", &told);
         }
         match self.token(resource).await {
             Ok(token) => {
@@ -95,7 +75,7 @@ impl Metadata {
                     StatusCode::OK,
                     &json!({
                         "access_token": *token.token,
-                        "client_id": self.application.client_id(),
+                        "client_id": client_id,
                         "expires_in": left.to_string(),
                         "expires_on": end.to_string(),
                         "resource": resource,
@@ -105,7 +85,12 @@ impl Metadata {
             }
             Err(error) => {
                 tracing::warn!(%error, "no token");
-                refused(StatusCode::SERVICE_UNAVAILABLE, "unavailable", &one_line(&error.to_string()))
+                let (status, code) = match error {
+                    // To ask again is of no use: libraries do so for half a minute where they are told 503, each time with a signature.
+                    CloudError::Refused { .. } | CloudError::Usage(_) => (StatusCode::BAD_REQUEST, "invalid_client"),
+                    _ => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+                };
+                refused(status, code, &one_line(&error.to_string()))
             }
         }
     }
@@ -132,7 +117,7 @@ impl Handler for Metadata {
 
 impl std::fmt::Debug for Metadata {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Metadata").field("application", &self.application).finish_non_exhaustive()
+        f.debug_struct("Metadata").field("credential", &self.credential).finish_non_exhaustive()
     }
 }
 
@@ -141,5 +126,5 @@ fn not_found() -> Response<Bytes> {
 }
 
 fn refused(status: StatusCode, code: &str, description: &str) -> Response<Bytes> {
-    respond_json(status, &json!({ "error": code, "error_description": description, "message": description }))
+    respond_json(status, &json!({ "statusCode": status.as_u16(), "error": code, "error_description": description, "message": description }))
 }

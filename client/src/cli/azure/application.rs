@@ -1,12 +1,11 @@
 //! Which application of Entra ID, and the key of its certificate.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use clap::{Args, ValueEnum};
-use ekm_otp_cloud::azure::{Application, Assertion, AssertionAlgorithm, Authority, TokenEndpoint};
-use ekm_otp_cloud::{Certificates, CloudError, Http, SigningKey};
+use ekm_otp_cloud::CloudError;
+use ekm_otp_cloud::azure::{Application, AssertionAlgorithm, Authority, CertificateCredential};
 use zeroize::Zeroizing;
 
 use super::super::cloud::{CloudKeyArgs, read_certificates};
@@ -49,40 +48,25 @@ fn authority(text: &str) -> Result<Authority, String> {
     text.parse().map_err(|e: CloudError| e.to_string())
 }
 
-/// An application whose key is at hand.
-pub(super) struct Opened {
-    pub(super) application: Application,
-    certificates: Certificates,
-    pub(super) key: Arc<dyn SigningKey>,
-    algorithm: Option<AssertionAlgorithm>,
-    with_chain: bool,
-}
-
 impl ApplicationArgs {
     /// Opens the TPM, and asks for a password where one is wanted.
-    pub(super) async fn open(&self) -> Result<Opened, CliError> {
+    pub(super) async fn open(&self) -> Result<CertificateCredential, CliError> {
         let application = Application::new(self.authority.clone(), &self.tenant_id, &self.client_id)?;
         let certificates = read_certificates(&self.certificate, None)?;
         let algorithm = self.alg.map(|alg| match alg {
             AlgorithmArg::Ps256 => AssertionAlgorithm::Ps256,
             AlgorithmArg::Rs256 => AssertionAlgorithm::Rs256,
         });
-        Ok(Opened { application, certificates, key: self.key.signing_key().await?.into(), algorithm, with_chain: self.x5c })
+        Ok(CertificateCredential::new(application, certificates, self.key.signing_key().await?, algorithm, self.x5c)?)
     }
 }
 
-impl Opened {
-    pub(super) fn endpoint<'a>(&'a self, http: &'a Http) -> TokenEndpoint<'a> {
-        let Self { application, certificates, key, algorithm, with_chain } = self;
-        TokenEndpoint { http, application, certificates, key: &**key, algorithm: *algorithm, with_chain: *with_chain }
-    }
-
-    pub(super) async fn assertion(&self, lifetime: Duration) -> Result<Zeroizing<String>, CliError> {
-        // No service is asked, so the clock here is believed.
-        let now = SystemTime::now();
-        self.certificates.leaf.must_be_valid(now).map_err(|e| CliError::Usage(e.to_string()))?;
-        let Self { application, certificates, .. } = self;
-        let assertion = Assertion { application, certificates, lifetime, with_chain: self.with_chain };
-        Ok(assertion.sign(&*self.key, self.algorithm, now).await?)
-    }
+/// An assertion that is not sent to Entra from here, issued at `now`: whether the certificate is valid is looked at first, since nobody else tells.
+pub(super) async fn assertion(
+    credential: &CertificateCredential,
+    lifetime: Duration,
+    now: SystemTime,
+) -> Result<Zeroizing<String>, CliError> {
+    credential.certificates().leaf.must_be_valid(now).map_err(|e| CliError::Usage(e.to_string()))?;
+    Ok(credential.assertion(lifetime, now).await?)
 }

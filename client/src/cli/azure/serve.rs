@@ -3,26 +3,33 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use clap::Args;
 use ekm_otp_cloud::Loopback;
-use ekm_otp_cloud::azure::{IDENTITY_PATH, Metadata};
+use ekm_otp_cloud::azure::{Application, IDENTITY_PATH, Metadata};
 use zeroize::Zeroizing;
 
 use super::super::cloud::{HttpArgs, SharedFile, runtime_folder};
 use super::super::error::CliError;
 use super::super::output::{self, note};
 use super::super::shown::shown;
-use super::application::{ApplicationArgs, Opened};
+use super::application::{ApplicationArgs, assertion};
 
-/// How long the assertion in the workload identity's file lives, and when a new one takes its place: libraries read it anew every 10 minutes.
-const FILE_LIFETIME: Duration = Duration::from_secs(3600);
-const FILE_EVERY: Duration = Duration::from_secs(1200);
-/// How soon it is tried again where the TPM does not answer.
-const AGAIN: Duration = Duration::from_secs(30);
+/// When the assertion in the workload identity's file is written anew.
+#[derive(Clone, Copy)]
+struct Pace {
+    /// How long one lives.
+    lifetime: Duration,
+    /// When a new one takes its place. Libraries read it anew every 10 minutes.
+    every: Duration,
+    /// How often that is looked at, and how soon it is tried again where the TPM does not answer.
+    look: Duration,
+}
+
+const PACE: Pace = Pace { lifetime: Duration::from_secs(3600), every: Duration::from_secs(1200), look: Duration::from_secs(30) };
 
 #[derive(Args, Debug)]
 pub(crate) struct ServeArgs {
@@ -42,32 +49,32 @@ pub(crate) struct ServeArgs {
 }
 
 pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
-    let (opened, http) = (args.application.open().await?, args.http.http()?);
+    let (credential, http) = (Arc::new(args.application.open().await?), args.http.http()?);
     let loopback = Loopback::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.port), &["169.254.169.254"], None).await?;
     let path = match &args.token_file {
         Some(path) => std::path::absolute(path).map_err(|e| CliError::io("find", path, &e))?,
         None => runtime_folder("--token-file")?.join(format!("azure-serve-{}.token", loopback.address().port())),
     };
+    // What Entra's answers told of the clock holds for the file, too.
+    let make = async || assertion(&credential, PACE.lifetime, http.clock().now()).await;
     // What is wrong with key or certificate is told now, not to the first library.
-    let file = SharedFile::create(&path, opened.assertion(FILE_LIFETIME).await?.as_bytes())?;
+    let file = SharedFile::create(&path, make().await?.as_bytes())?;
     let mut random = Zeroizing::new([0; 32]);
     getrandom::fill(&mut *random).map_err(|e| CliError::Other(format!("the operating system gives no randomness: {e}")))?;
     let secret = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(*random));
     let url = format!("http://{}", loopback.address());
-    output::line(&variables(&args, &opened, &url, &secret, &path))?;
+    output::line(&variables(&args, credential.application(), &url, &secret, &path))?;
     note!("(IDENTITY_HEADER is a secret: whoever shows it gets tokens)");
-    let opened = Arc::new(opened);
-    let metadata = Metadata::new(opened.endpoint(&http), Arc::clone(&opened.key), secret, !args.no_imds);
+    let metadata = Metadata::new(http.clone(), Arc::clone(&credential), secret, !args.no_imds);
     let serving = loopback.serve(Arc::new(metadata));
     tokio::select! {
         never = serving => match never {},
-        error = keep_fresh(&opened, &file) => Err(error),
+        error = keep_fresh(make, &file, PACE) => Err(error),
     }
 }
 
 /// What libraries look for: any one of the kinds.
-fn variables(args: &ServeArgs, opened: &Opened, url: &str, secret: &str, path: &Path) -> String {
-    let application = &opened.application;
+fn variables(args: &ServeArgs, application: &Application, url: &str, secret: &str, path: &Path) -> String {
     let mut lines = vec![
         "# as a workload identity".to_owned(),
         format!("export AZURE_TENANT_ID={}", application.tenant()),
@@ -85,19 +92,57 @@ fn variables(args: &ServeArgs, opened: &Opened, url: &str, secret: &str, path: &
     lines.join("\n")
 }
 
-/// Writes a new assertion before the old one ends. Fails when the old one has.
-async fn keep_fresh(opened: &Opened, file: &SharedFile) -> CliError {
-    let mut written = std::time::Instant::now();
+/// Writes a new assertion before the old one ends, by the clock that goes on while the machine sleeps. Fails when the old one has ended.
+async fn keep_fresh(make: impl AsyncFn() -> Result<Zeroizing<String>, CliError>, file: &SharedFile, pace: Pace) -> CliError {
+    let mut written = SystemTime::now();
     loop {
-        tokio::time::sleep(FILE_EVERY.saturating_sub(written.elapsed()).max(AGAIN)).await;
-        let made = match opened.assertion(FILE_LIFETIME).await {
+        tokio::time::sleep(pace.look).await;
+        // What was issued by a clock that has been set back since is not valid yet.
+        let age = SystemTime::now().duration_since(written).unwrap_or(pace.every);
+        if age < pace.every {
+            continue;
+        }
+        let made = match make().await {
             Ok(assertion) => file.replace(assertion.as_bytes()),
             Err(error) => Err(error),
         };
         match made {
-            Ok(()) => written = std::time::Instant::now(),
-            Err(error) if written.elapsed() >= FILE_LIFETIME => return error,
+            Ok(()) => written = SystemTime::now(),
+            Err(error) if age >= pace.lifetime => return error,
             Err(error) => note!("ekm-otp-client: warning: {error}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_file_holds_a_new_assertion_before_the_old_one_ends_and_the_server_ends_with_the_last() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("token");
+        let file = SharedFile::create(&path, b"0").expect("a file");
+        let pace = Pace { lifetime: Duration::from_millis(200), every: Duration::from_millis(20), look: Duration::from_millis(5) };
+        let (made, seen) = (Cell::new(0), Cell::new(0));
+        let make = async || {
+            seen.set(std::fs::read_to_string(&path).expect("the file").parse().expect("a number"));
+            made.set(made.get() + 1);
+            // One failure is none yet.
+            if made.get() == 2 || made.get() > 4 {
+                Err(CliError::Unavailable("test".into()))
+            } else {
+                Ok(Zeroizing::new(made.get().to_string()))
+            }
+        };
+        let began = SystemTime::now();
+        let error = keep_fresh(make, &file, pace).await;
+        assert!(matches!(error, CliError::Unavailable(_)), "{error}");
+        assert!(made.get() > 5 && seen.get() == 4, "made {}, the last that was written is {}", made.get(), seen.get());
+        assert!(began.elapsed().is_ok_and(|age| age >= Duration::from_millis(3 * 20 + 200)));
+        drop(file);
+        assert!(!path.exists());
     }
 }

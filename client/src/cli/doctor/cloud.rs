@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use clap::Args;
 use ekm_otp_client::cloud::{TpmMac, TpmSigner};
 use ekm_otp_cloud::aws::{CreateSession, RolesAnywhere, RolesAnywhereEndpoint, Signatory, Sts, StsEndpoint};
-use ekm_otp_cloud::azure::{Application, Authority, TokenEndpoint};
+use ekm_otp_cloud::azure::{Application, Authority, CertificateCredential, TokenEndpoint};
 use ekm_otp_cloud::gcp::{CLOUD_PLATFORM, Grant, TokenService};
 use ekm_otp_cloud::{CloudError, Http, PublicKey};
 use ekm_otp_tpm::TpmKey;
@@ -159,10 +159,9 @@ impl CloudArgs {
         let authority: Authority = self.endpoint.as_deref().unwrap_or("public").parse().map_err(|e: CloudError| CliError::from(e))?;
         let client_id = self.client_id.as_deref().unwrap_or_default();
         let application = Application::new(authority, tenant, client_id)?;
-        let endpoint =
-            TokenEndpoint { http, application: &application, certificates: &certificates, key: &key, algorithm: None, with_chain: false };
+        let credential = CertificateCredential::new(application, certificates, Box::new(key), None, false)?;
         // Microsoft Graph is in every tenant.
-        endpoint.token(&["https://graph.microsoft.com/.default".to_owned()]).await?;
+        TokenEndpoint { http, credential: &credential }.token(&["https://graph.microsoft.com/.default".to_owned()]).await?;
         Ok(format!("Entra ID gives tokens to {client_id}"))
     }
 }
