@@ -13,7 +13,7 @@ use std::net::TcpListener;
 use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 
-use common::cloud::{PYTHON, Peer, Running, failed, json, python, testdata};
+use common::cloud::{PYTHON, Peer, Running, failed, json, left_until, python, testdata};
 use common::{Bench, mode_of, text};
 use ekm_otp_swtpm::Tap;
 use relay::{Act, CC_SIGN, Relay};
@@ -203,11 +203,8 @@ fn what_passes_is_tried_again_and_a_clock_that_is_off_is_corrected_once() {
     for clock in [1200, -1200] {
         control(&entra, &format!("{{\"clock\": {clock}}}"));
         let made = azure(&bench, &entra, "token", "rsa", &["--format", "json"]);
-        let end =
-            Command::new("date").args(["-u", "+%s", "-d", json(&made)["expires_at"].as_str().expect("an end")]).output().expect("date");
-        let end = SystemTime::UNIX_EPOCH + Duration::from_secs(text(&end.stdout).trim().parse().expect("a time"));
         // Who looks at the end looks at this machine's clock, right or not.
-        let left = end.duration_since(SystemTime::now()).unwrap_or_default().as_secs();
+        let left = left_until(&json(&made)["expires_at"]);
         assert!((3500..3600).contains(&left), "clock {clock}: {left} s left of 3599");
         assert!(text(&made.stderr).contains("the clock of this machine"), "{}", text(&made.stderr));
     }

@@ -276,6 +276,14 @@ impl Clock {
         if behind < 0 { now - by } else { now + by }
     }
 
+    /// A time that a service told, by the system's clock: what looks at when a token ends looks at that, right or not.
+    #[must_use]
+    pub fn here(&self, told: SystemTime) -> SystemTime {
+        let behind = self.behind.load(Ordering::Relaxed);
+        let by = Duration::from_secs(behind.unsigned_abs());
+        if behind < 0 { told.checked_add(by) } else { told.checked_sub(by) }.unwrap_or(told)
+    }
+
     /// Corrects it by an answer's Date (RFC 9110 §6.6.1). Says whether that changed anything: then what was dated by it may be asked once more.
     pub fn correct(&self, answer: &Answer) -> bool {
         let date = answer.headers.get(header::DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());

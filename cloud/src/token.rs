@@ -12,7 +12,7 @@ use crate::refresh::Expires;
 pub struct BearerToken {
     /// What goes after `Bearer`.
     pub token: Zeroizing<String>,
-    /// When it ends.
+    /// When it ends, by this machine's clock.
     pub expires: SystemTime,
 }
 

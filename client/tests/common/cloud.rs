@@ -148,6 +148,15 @@ pub fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).expect("JSON and nothing else")
 }
 
+/// Seconds from now on, by this machine's clock, to a time as RFC 3339 has it.
+pub fn left_until(time: &Value) -> i64 {
+    let seconds = |of: &str| -> i64 {
+        let told = Command::new("date").args(["-u", "+%s", "-d", of]).output().expect("date");
+        text(&told.stdout).trim().parse().expect("a time")
+    };
+    seconds(time.as_str().expect("a text")) - seconds("now")
+}
+
 /// Exit code, and what was told, which is one line.
 pub fn failed(output: &Output) -> (Option<i32>, String) {
     assert!(!output.status.success() && output.stdout.is_empty(), "{}", text(&output.stdout));

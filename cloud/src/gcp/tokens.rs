@@ -16,7 +16,7 @@ use crate::form::form;
 use crate::http::one_line;
 use crate::jwt::UnsignedJwt;
 use crate::key::{SignatureAlgorithm, SigningKey};
-use crate::{Answer, BearerToken, CloudError, Http};
+use crate::{Answer, BearerToken, Clock, CloudError, Http};
 
 /// Whatever the account may.
 pub const CLOUD_PLATFORM: &str = "https://www.googleapis.com/auth/cloud-platform";
@@ -151,9 +151,10 @@ impl TokenService<'_> {
             let assertion = unsigned(self.account, &claims).sign(self.key).await?;
             let body = form(&[("grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer"), ("assertion", &assertion)]);
             let request = Request::post(url.clone()).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+            let asked = SystemTime::now();
             let Some(answer) = tries.send(request.body(Bytes::from(body)).map_err(usage)?).await? else { continue };
             if answer.status == StatusCode::OK {
-                return token(&answer, grant, now).map_err(|why| wrong(tries.service(), why));
+                return token(&answer, grant, asked, self.http.clock()).map_err(|why| wrong(tries.service(), why));
             }
             let (code, message) = refusal(&answer);
             if !is_corrected && code == "invalid_grant" && self.http.clock().correct(&answer) {
@@ -195,7 +196,7 @@ impl TokenService<'_> {
                 Request::post(url.clone()).header(header::CONTENT_TYPE, "application/json").header(header::AUTHORIZATION, authorization);
             let Some(answer) = tries.send(request.body(Bytes::from(body.to_string())).map_err(usage)?).await? else { continue };
             if answer.status == StatusCode::OK {
-                return impersonated(&answer, grant).map_err(|why| wrong(tries.service(), why));
+                return impersonated(&answer, grant, self.http.clock()).map_err(|why| wrong(tries.service(), why));
             }
             if !is_corrected && answer.status == StatusCode::UNAUTHORIZED && self.http.clock().correct(&answer) {
                 is_corrected = true;
@@ -221,7 +222,7 @@ fn wrong(service: &str, why: &'static str) -> CloudError {
 }
 
 /// Why it is none is not told in the parser's words: it holds a token.
-fn token(answer: &Answer, grant: &Grant, asked: SystemTime) -> Result<BearerToken, &'static str> {
+fn token(answer: &Answer, grant: &Grant, asked: SystemTime, clock: &Clock) -> Result<BearerToken, &'static str> {
     #[derive(Deserialize)]
     struct Tokens {
         access_token: Option<Zeroizing<String>>,
@@ -235,11 +236,11 @@ fn token(answer: &Answer, grant: &Grant, asked: SystemTime) -> Result<BearerToke
             // From when it was asked for: it may have been on its way for some time.
             Ok(BearerToken { token: tokens.access_token.ok_or("access_token is missing")?, expires: asked + Duration::from_secs(lifetime) })
         }
-        Grant::Id(_) => id_token(tokens.id_token.ok_or("id_token is missing")?),
+        Grant::Id(_) => id_token(tokens.id_token.ok_or("id_token is missing")?, clock),
     }
 }
 
-fn impersonated(answer: &Answer, grant: &Grant) -> Result<BearerToken, &'static str> {
+fn impersonated(answer: &Answer, grant: &Grant, clock: &Clock) -> Result<BearerToken, &'static str> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Tokens {
@@ -252,21 +253,22 @@ fn impersonated(answer: &Answer, grant: &Grant) -> Result<BearerToken, &'static 
     match grant {
         Grant::Access(_) => Ok(BearerToken {
             token: tokens.access_token.ok_or("accessToken is missing")?,
-            expires: tokens.expire_time.ok_or("expireTime is missing")?.into(),
+            expires: clock.here(tokens.expire_time.ok_or("expireTime is missing")?.into()),
         }),
-        Grant::Id(_) => id_token(tokens.token.ok_or("token is missing")?),
+        Grant::Id(_) => id_token(tokens.token.ok_or("token is missing")?, clock),
     }
 }
 
 /// An ID token says itself when it ends.
-fn id_token(token: Zeroizing<String>) -> Result<BearerToken, &'static str> {
+fn id_token(token: Zeroizing<String>, clock: &Clock) -> Result<BearerToken, &'static str> {
     #[derive(Deserialize)]
     struct Claims {
         exp: u64,
     }
     let payload = token.split('.').nth(1).and_then(|payload| BASE64_URL_SAFE_NO_PAD.decode(payload).ok()).unwrap_or_default();
     let claims: Claims = serde_json::from_slice(&payload).map_err(|_| "the ID token does not say when it ends")?;
-    Ok(BearerToken { token, expires: UNIX_EPOCH + Duration::from_secs(claims.exp) })
+    let end = UNIX_EPOCH.checked_add(Duration::from_secs(claims.exp)).ok_or("the ID token ends at no time of a calendar")?;
+    Ok(BearerToken { token, expires: clock.here(end) })
 }
 
 /// Code and message: RFC 6749 §5.2, or Google's APIs.
