@@ -13,7 +13,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Command, Output, Stdio};
 
-use common::cloud::{PYTHON, Peer, Running, control, failed, json, python, testdata};
+use common::cloud::{PYTHON, Peer, Running, control, failed, json, left_until, python, testdata};
 use common::{Bench, mode_of, text, write_private};
 use ekm_otp_swtpm::Tap;
 use relay::{Act, CC_SIGN, Relay};
@@ -206,7 +206,8 @@ fn what_passes_is_tried_again_and_what_does_not_is_told_in_one_line() {
     assert_eq!(failed(&call(&["--timeout", "1s"])).0, Some(69));
     control(&service, r#"{"delay": 0, "clock": 1200}"#);
     let made = call(&[]);
-    json(&made);
+    let left = left_until(&json(&made)["Expiration"]);
+    assert!((3500..=3605).contains(&left), "{left} s left of an hour, by the clock that SDKs look at");
     assert!(text(&made.stderr).contains("behind the service's"), "{}", text(&made.stderr));
 
     let relay = Relay::on(&bench.swtpm, |code| if code == CC_SIGN { Act::BreakBefore } else { Act::Pass });

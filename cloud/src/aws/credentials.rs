@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::refresh::Expires;
-use crate::utc;
+use crate::{Clock, utc};
 
 /// Credentials that end.
 #[derive(Clone, Serialize, Deserialize)]
@@ -20,12 +20,18 @@ pub struct SessionCredentials {
     pub secret_access_key: Zeroizing<String>,
     /// What says that the secret is for this session.
     pub session_token: Zeroizing<String>,
-    /// When they end.
+    /// When they end, by this machine's clock.
     #[serde(with = "time::serde::rfc3339")]
     pub expiration: OffsetDateTime,
 }
 
 impl SessionCredentials {
+    /// With the end that the service told by this machine's clock, right or not, which all look at that compare it.
+    pub(super) fn here(mut self, clock: &Clock) -> Self {
+        self.expiration = clock.here(self.expiration.into()).into();
+        self
+    }
+
     /// As `credential_process` prints them (AWS SDKs and Tools Reference Guide, "Process credential provider"): version 1, the end in UTC.
     #[must_use]
     pub fn to_process_json(&self) -> Zeroizing<String> {

@@ -153,7 +153,7 @@ impl Sts<'_> {
             #[serde(rename = "GetSessionTokenResult")]
             result: Credentials,
         }
-        Ok(self.call::<Answer>("GetSessionToken", call.parameters()).await?.result.credentials)
+        Ok(self.call::<Answer>("GetSessionToken", call.parameters()).await?.result.credentials.here(self.http.clock()))
     }
 
     /// Credentials of a role, for some time.
@@ -166,7 +166,7 @@ impl Sts<'_> {
             #[serde(rename = "AssumeRoleResult")]
             result: Credentials,
         }
-        Ok(self.call::<Answer>("AssumeRole", call.parameters()).await?.result.credentials)
+        Ok(self.call::<Answer>("AssumeRole", call.parameters()).await?.result.credentials.here(self.http.clock()))
     }
 
     async fn call<T: DeserializeOwned>(&self, action: &str, parameters: Parameters) -> Result<T, CloudError> {
