@@ -51,6 +51,22 @@ fn bench() -> Bench {
     bench
 }
 
+/// A key in `bound.pem` that is bound to register 23, with certificates.
+fn bound(bench: &Bench) {
+    let made = bench.client(&["key", "create", "--kid", "app", "--kind", "rsa2048", "--pcrs", "sha256:23", "--out", "bound.pem"]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    fs::write(bench.path("bound.pub"), bench.client(&["key", "public", "--key", "bound.pem"]).stdout).expect("writing");
+    let mut certify = Command::new(&*PYTHON);
+    certify.arg("-B").arg(testdata("cloud/certificates.py")).arg("bound.pub").current_dir(bench.swtpm.dir());
+    assert!(certify.status().expect("Python").success());
+}
+
+/// Where nobody listens any more.
+fn nobody() -> String {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
+    format!("https://localhost:{port}")
+}
+
 fn entra(bench: &Bench, flags: &[&str]) -> Peer {
     let own = ["--certificate", "server.pem", "--private-key", "server.key"];
     let registered = ["--registered", "rsa.direct.crt", "ssa.direct.crt", "rsa.expired.crt"];
@@ -221,9 +237,7 @@ fn what_passes_is_tried_again_and_a_clock_that_is_off_is_corrected_once() {
 fn a_service_that_is_not_there_or_is_another_is_told_in_one_line_and_so_are_registers_that_have_changed() {
     let bench = bench();
     let entra = entra(&bench, &[]);
-    // Nobody listens there any more.
-    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port").port();
-    let url = format!("https://localhost:{port}");
+    let url = nobody();
     let flags = ["--timeout", "2s", "--scope", STORAGE, "--ca-file", "server.pem", "--authority"];
     let who = ["azure", "token", "--key", "rsa.pem", "--certificate", "rsa.direct.crt", "--tenant-id", TENANT, "--client-id", CLIENT];
     let (code, told) = failed(&bench.client(&[&who[..], &flags, &[&url]].concat()));
@@ -241,12 +255,7 @@ fn a_service_that_is_not_there_or_is_another_is_told_in_one_line_and_so_are_regi
     assert_eq!(code, Some(64), "{told}");
     assert!(told.contains("only https is spoken"), "{told}");
 
-    let made = bench.client(&["key", "create", "--kid", "app", "--kind", "rsa2048", "--pcrs", "sha256:23", "--out", "bound.pem"]);
-    assert!(made.status.success(), "{}", text(&made.stderr));
-    fs::write(bench.path("bound.pub"), bench.client(&["key", "public", "--key", "bound.pem"]).stdout).expect("writing");
-    let mut certify = Command::new(&*PYTHON);
-    certify.arg("-B").arg(testdata("cloud/certificates.py")).arg("bound.pub").current_dir(bench.swtpm.dir());
-    assert!(certify.status().expect("Python").success());
+    bound(&bench);
     assert!(azure(&bench, &entra, "assertion", "bound", &[]).status.success());
     bench.swtpm.tool("tpm2_pcrextend", &[&format!("23:sha256={}", "ab".repeat(32))]);
     let (code, told) = failed(&azure(&bench, &entra, "token", "bound", &[]));
@@ -464,15 +473,37 @@ fn the_doctor_asks_entra_and_looks_at_the_certificate() {
     let bench = bench();
     let entra = entra(&bench, &[]);
     let url = entra.url("https");
-    let doctor = |certificate: &str| {
-        let own = ["doctor", "--azure", TENANT, "--client-id", CLIENT, "--key", "rsa.pem", "--ca", "server.pem", "--endpoint", &url];
-        let told = bench.client(&[&own[..], &["--certificate", certificate]].concat());
+    let doctor_at = |url: &str, key: &str, flags: &[&str]| {
+        let own = ["doctor", "--azure", TENANT, "--key", key, "--ca", "server.pem", "--endpoint", url, "--timeout", "2"];
+        let client: &[&str] = if flags.contains(&"--client-id") { &[] } else { &["--client-id", CLIENT] };
+        let told = bench.client(&[&own[..], client, flags].concat());
         (told.status.code(), text(&told.stdout))
     };
+    let doctor = |certificate: &str| doctor_at(&url, "rsa.pem", &["--certificate", certificate]);
     let (code, told) = doctor("rsa.direct.crt");
     assert!(code == Some(0) && told.contains(&format!("Entra ID gives tokens to {CLIENT}")), "{told}");
     let (code, told) = doctor("rsa.expired.crt");
     assert!(code == Some(77) && told.contains("the certificate expired at") && told.contains("AADSTS7000222"), "{told}");
     let (code, told) = doctor("ssa.direct.crt");
     assert!(code == Some(1) && told.contains("certifies another key"), "{told}");
+    let (code, told) = doctor("rsa.crt");
+    assert!(code == Some(77) && told.contains("AADSTS700027") && told.contains("not registered"), "{told}");
+    let foreign = ["--certificate", "rsa.direct.crt", "--client-id", "00000000-0000-0000-0000-000000000000"];
+    let (code, told) = doctor_at(&url, "rsa.pem", &foreign);
+    assert!(code == Some(77) && told.contains("AADSTS700016") && told.contains("no such application"), "{told}");
+    control(&entra, r#"{"clock": -1200}"#);
+    let (code, told) = doctor("rsa.direct.crt");
+    assert!(code == Some(0) && told.contains("the clock of this machine is") && told.contains("s ahead of"), "{told}");
+    control(&entra, r#"{"clock": 0}"#);
+    let (code, told) = doctor_at(&nobody(), "rsa.pem", &["--certificate", "rsa.direct.crt"]);
+    assert!(code == Some(69) && told.contains("Entra ID (localhost)"), "{told}");
+    let (code, told) = doctor_at(&url, "rsa.pem", &["--certificate", "none.crt"]);
+    assert!(code == Some(69) && told.contains("none.crt"), "{told}");
+
+    bound(&bench);
+    let (code, told) = doctor_at(&url, "bound.pem", &["--certificate", "bound.direct.crt"]);
+    assert!(code == Some(77) && told.contains("AADSTS700027"), "the key works, its certificate is not registered: {told}");
+    bench.swtpm.tool("tpm2_pcrextend", &[&format!("23:sha256={}", "ab".repeat(32))]);
+    let (code, told) = doctor_at(&url, "bound.pem", &["--certificate", "bound.direct.crt"]);
+    assert!(code == Some(77) && told.contains("sha256:23") && told.contains("not asked: the key cannot be used"), "{told}");
 }
