@@ -61,6 +61,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    output::keep_out_of_cores();
     let cli = match Cli::try_parse_from(arguments()) {
         Ok(cli) => cli,
         Err(e) => return output::of_clap(&e),
@@ -85,9 +86,17 @@ fn arguments() -> Vec<OsString> {
 }
 
 impl Cli {
-    /// Whether the lines of the TPM's C library are wanted: by the variable that it has for that, or by `get -vv`.
+    /// Whether the lines of the TPM's C library are wanted: by the variable that it has for that, or by `get -vv`. Its trace shows what it encrypts and decrypts, so
+    /// never where that is a secret of some worth.
     fn wants_library_log(&self) -> bool {
-        std::env::var_os("TSS2_LOG").is_some() || matches!(&self.command, Command::Get(args) if args.verbose > 1)
+        let is_secret = match &self.command {
+            Command::Get(_) => false,
+            Command::Key(command) => {
+                matches!(**command, keys::KeyCommand::Create(_) | keys::KeyCommand::Import(_) | keys::KeyCommand::Passwd(_))
+            }
+            _ => true,
+        };
+        !is_secret && std::env::var_os("TSS2_LOG").is_some() || matches!(&self.command, Command::Get(args) if args.verbose > 1)
     }
 }
 

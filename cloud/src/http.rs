@@ -19,6 +19,8 @@ const MAX_CREDENTIALS: usize = 1024 * 1024;
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 /// Below this, clocks count as equal: answers take their time, and fields tell whole seconds.
 const LEAST_SKEW: Duration = Duration::from_secs(30);
+/// Above this, the clock is not corrected: a signature of another day is good for that day.
+const MOST_SKEW: Duration = Duration::from_secs(24 * 3600);
 
 /// How a service is reached.
 #[derive(Clone, Debug)]
@@ -183,7 +185,7 @@ impl Tries<'_> {
 
     async fn wait_after(&mut self, why: String, at_least: Option<Duration>) -> Result<(), CloudError> {
         let wait = self.waits.next().unwrap_or_default().max(at_least.unwrap_or_default());
-        if Instant::now() + wait >= self.end {
+        if wait >= self.end.saturating_duration_since(Instant::now()) {
             return Err(CloudError::Deadline { service: self.service.clone(), within: self.http.within, last: why });
         }
         tokio::time::sleep(wait).await;
@@ -204,7 +206,7 @@ fn must_be_protected(uri: &Uri) -> Result<(), CloudError> {
     match uri.scheme_str() {
         Some("https") => Ok(()),
         Some("http") if is_here => Ok(()),
-        _ => Err(CloudError::Usage(format!("{uri}: only https is spoken, but for http to this machine (localhost, 127.0.0.1, [::1])"))),
+        _ => Err(CloudError::Usage(format!("{host}: only https is spoken, but for http to this machine (localhost, 127.0.0.1, [::1])"))),
     }
 }
 
@@ -295,6 +297,10 @@ impl Clock {
             (_, Ok(ahead)) => -seconds(ahead),
             _ => 0,
         };
+        // Whoever answers chooses the date that is signed next: not one that is far away.
+        if behind.unsigned_abs() > MOST_SKEW.as_secs() {
+            return false;
+        }
         let before = self.behind.load(Ordering::Relaxed);
         let is_new = (behind - before).unsigned_abs() > LEAST_SKEW.as_secs();
         if is_new {

@@ -17,7 +17,6 @@ mod whoami;
 
 use clap::Subcommand;
 
-use super::cloud::keep_out_of_cores;
 use super::error::CliError;
 
 pub(crate) use dropin::{arguments as drop_in_arguments, is_called as is_drop_in};
@@ -65,7 +64,6 @@ pub(crate) enum AwsCommand {
 }
 
 pub(crate) async fn run(command: AwsCommand) -> Result<(), CliError> {
-    keep_out_of_cores();
     match command {
         AwsCommand::Process(args) => process::run(*args).await,
         AwsCommand::Whoami(args) => whoami::run(*args).await,

@@ -10,7 +10,7 @@ use ekm_otp_cloud::Clock;
 use ekm_otp_cloud::azure::TokenEndpoint;
 
 use self::application::ApplicationArgs;
-use super::cloud::{Format, HttpArgs, duration, keep_out_of_cores};
+use super::cloud::{Format, HttpArgs, duration};
 use super::error::CliError;
 use super::output::{self, note};
 
@@ -56,7 +56,6 @@ pub(crate) struct TokenArgs {
 }
 
 pub(crate) async fn run(command: AzureCommand) -> Result<(), CliError> {
-    keep_out_of_cores();
     match command {
         AzureCommand::Assertion(args) => {
             let credential = args.application.open().await?;

@@ -2,7 +2,7 @@
 
 use std::fs::{DirBuilder, File};
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -15,6 +15,7 @@ use ekm_otp_cloud::{
 use ekm_otp_files::pem;
 use ekm_otp_tpm::TpmError;
 use tempfile::NamedTempFile;
+use zeroize::Zeroizing;
 
 use super::arguments::{KeyRef, UseKeyArgs, key_ref};
 use super::error::CliError;
@@ -24,12 +25,6 @@ use super::shown::shown;
 
 /// A private key in a PEM file is not longer.
 const MAX_PEM: usize = 64 * 1024;
-
-/// What comes from a cloud lies in this process's memory: it is written into no core file, and no other process of this user reads it (prctl(2),
-/// PR_SET_DUMPABLE). Where the system refuses, it does not matter to the work.
-pub(crate) fn keep_out_of_cores() {
-    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-}
 
 /// The key in the TPM.
 #[derive(Args, Debug)]
@@ -55,7 +50,7 @@ impl CloudKeyArgs {
                 Ok(Box::new(TpmSigner::new(tpm.load(source)).await?))
             }
             (None, Some(path)) => {
-                let file = read_private(path, "a private key", MAX_PEM)?;
+                let file = read_blocking(path, "a private key", MAX_PEM).await?;
                 Ok(Box::new(SoftwareSigner::from_pem(&file).map_err(|e| CliError::Usage(format!("{}: {e}", shown(path))))?))
             }
             (None, None) => Err(no_key()),
@@ -71,16 +66,23 @@ impl CloudKeyArgs {
                 Ok(Box::new(TpmMac(tpm.load(source))))
             }
             (None, Some(path)) => {
-                let mut secret = read_private(path, "a secret", 1024)?;
+                let mut secret = read_blocking(path, "a secret", 1024).await?;
                 while secret.last().is_some_and(|b| b"\r\n".contains(b)) {
                     secret.pop();
                 }
-                let secret = zeroize::Zeroizing::new([prefix.as_bytes(), &secret].concat());
+                let secret = Zeroizing::new([prefix.as_bytes(), &secret].concat());
                 Ok(Box::new(SoftwareMac::new(secret)))
             }
             (None, None) => Err(no_key()),
         }
     }
+}
+
+/// Standard input or a FIFO may never end: a signal must still be heard.
+async fn read_blocking(path: &Path, holds: &'static str, limit: usize) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    let path = path.to_owned();
+    let reading = tokio::task::spawn_blocking(move || read_private(&path, holds, limit));
+    reading.await.unwrap_or_else(|e| Err(CliError::Other(format!("reading the key failed: {e}"))))
 }
 
 fn no_key() -> CliError {
@@ -167,9 +169,14 @@ pub(super) fn runtime_folder(instead: &str) -> Result<PathBuf, CliError> {
     })?;
     let folder = Path::new(&runtime).join("ekm-otp");
     match DirBuilder::new().mode(0o700).create(&folder) {
-        Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(CliError::io("create", &folder, &e)),
-        _ => Ok(folder),
+        Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(CliError::io("create", &folder, &e)),
+        _ => {}
     }
+    let found = std::fs::symlink_metadata(&folder).map_err(|e| CliError::io("look at", &folder, &e))?;
+    if !found.is_dir() || found.uid() != rustix::process::geteuid().as_raw() || found.mode() & 0o077 != 0 {
+        return Err(CliError::NotPermitted(format!("{} is not this user's alone: $XDG_RUNTIME_DIR must be", shown(&folder))));
+    }
+    Ok(folder)
 }
 
 /// A file with a secret that another program of this user reads. Removed at the end.
@@ -218,6 +225,11 @@ fn is_token(path: &Path) -> std::io::Result<bool> {
     let mut start = Vec::new();
     File::open(path)?.take(MAX_PEM as u64).read_to_end(&mut start)?;
     Ok(start.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte)))
+}
+
+/// A time that services count in seconds.
+pub(super) fn whole_seconds(text: &str) -> Result<Duration, String> {
+    duration(text).and_then(|time| if time.subsec_millis() == 0 { Ok(time) } else { Err("whole seconds".to_owned()) })
 }
 
 /// Seconds, or a number with its unit, as Go writes durations.

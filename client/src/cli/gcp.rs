@@ -12,7 +12,7 @@ use ekm_otp_cloud::gcp::{
 };
 use ekm_otp_cloud::{BearerToken, Loopback};
 
-use super::cloud::{CloudKeyArgs, Format, HttpArgs, duration, keep_out_of_cores};
+use super::cloud::{CloudKeyArgs, Format, HttpArgs, duration};
 use super::error::CliError;
 use super::output::{self, note};
 use super::shown::{printable, shown};
@@ -235,7 +235,6 @@ pub(crate) struct MetadataServerArgs {
 }
 
 pub(crate) async fn run(command: GcpCommand) -> Result<(), CliError> {
-    keep_out_of_cores();
     match command {
         GcpCommand::Jwt(args) => jwt(*args).await,
         GcpCommand::Token(args) => {

@@ -19,6 +19,12 @@ pub(crate) use note;
 /// Where standard error leads, once descriptor 2 leads nowhere.
 static NOTES: OnceLock<File> = OnceLock::new();
 
+/// What a command holds is written into no core file, and no other process of this user reads it (prctl(2), PR_SET_DUMPABLE). Where the system refuses, that does not
+/// matter to the work.
+pub(crate) fn keep_out_of_cores() {
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+}
+
 /// In one piece: other processes may write there, too.
 pub(crate) fn show_note(text: Arguments<'_>) {
     let line = format!("{text}\n");

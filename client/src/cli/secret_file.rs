@@ -70,7 +70,8 @@ pub(crate) async fn aws_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, CliErr
         let bytes = read_private(&path, "a secret access key", 4096)?;
         let shown = if path == Path::new("-") { "standard input".to_owned() } else { shown(&path) };
         let word = one_word(&bytes, &shown)?;
-        let is_one = word.len() >= 16 && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"/+=".contains(&b));
+        let is_alone = bytes.trim_ascii().iter().all(|b| !b.is_ascii_whitespace());
+        let is_one = is_alone && word.len() >= 16 && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"/+=".contains(&b));
         if !is_one {
             return Err(CliError::Usage(format!(
                 "{shown}: a secret access key is one word of letters, digits, / and +, and stands alone in its file (of the console's CSV file it \
@@ -80,6 +81,9 @@ pub(crate) async fn aws_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, CliErr
         if word.starts_with(AWS_PREFIX) && word.len() > AWS_SECRET_LEN {
             note!("ekm-otp-client: warning: {shown} begins with {AWS_PREFIX} already: it is not put before it once more");
             return Ok(Zeroizing::new(word.as_bytes().to_vec()));
+        }
+        if word.len() != AWS_SECRET_LEN {
+            note!("ekm-otp-client: warning: {shown} has {} characters; a secret access key has {AWS_SECRET_LEN}", word.len());
         }
         Ok(Zeroizing::new([AWS_PREFIX.as_bytes(), word.as_bytes()].concat()))
     });

@@ -3,12 +3,13 @@
 
 use std::time::SystemTime;
 
-use percent_encoding::{AsciiSet, percent_decode, utf8_percent_encode};
+use percent_encoding::{AsciiSet, percent_decode, percent_encode, utf8_percent_encode};
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
 use time::macros::format_description;
 
 use crate::form::{ENCODED, pairs};
+use crate::utc::calendar;
 
 /// In a path the slashes stay.
 const ENCODED_IN_PATH: &AsciiSet = &ENCODED.remove(b'/');
@@ -104,7 +105,7 @@ fn canonical_path(path: &str, rules: PathRules) -> String {
 
 /// A segment of a path, with nothing encoded but what must be, and that once.
 pub(super) fn encoded_once(segment: &str) -> String {
-    utf8_percent_encode(&percent_decode(segment.as_bytes()).decode_utf8_lossy(), ENCODED).to_string()
+    percent_encode(&percent_decode(segment.as_bytes()).collect::<Vec<u8>>(), ENCODED).to_string()
 }
 
 /// RFC 3986 §5.2.4, with doubled slashes made one.
@@ -151,7 +152,8 @@ impl AmzDate {
     #[must_use]
     pub fn new(time: SystemTime) -> Self {
         let format = format_description!("[year][month][day]T[hour][minute][second]Z");
-        Self(OffsetDateTime::from(time).format(format).unwrap_or_else(|_| unreachable!("a time has all of these")))
+        let time = calendar(time).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+        Self(time.format(format).unwrap_or_else(|_| unreachable!("a time has all of these")))
     }
 
     /// The whole.

@@ -1,14 +1,17 @@
 //! What AWS hands out for some time, and what its SDKs read.
 
 use std::fmt;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use zeroize::Zeroizing;
 
 use crate::refresh::Expires;
-use crate::{Clock, utc};
+use crate::{Clock, CloudError, utc};
+
+/// The longest that AWS gives (GetSessionToken), and a margin for clocks.
+const MAX_LIFETIME: Duration = Duration::from_secs(37 * 3600);
 
 /// Credentials that end.
 #[derive(Clone, Serialize, Deserialize)]
@@ -26,10 +29,18 @@ pub struct SessionCredentials {
 }
 
 impl SessionCredentials {
-    /// With the end that the service told by this machine's clock, right or not, which all look at that compare it.
-    pub(super) fn here(mut self, clock: &Clock) -> Self {
-        self.expiration = clock.here(self.expiration.into()).into();
-        self
+    /// What a service sent, if it is of use: not empty, and good for some time. Its end is told by this machine's clock, right or not, which all look at that compare it.
+    pub(super) fn checked(mut self, clock: &Clock, service: &str) -> Result<Self, CloudError> {
+        let wrong = |why: &str| CloudError::Answer { service: service.to_owned(), wanted: "credentials", why: why.to_owned() };
+        if self.access_key_id.is_empty() || self.secret_access_key.is_empty() || self.session_token.is_empty() {
+            return Err(wrong("one of their three parts is empty"));
+        }
+        let (end, now) = (SystemTime::from(self.expiration), clock.now());
+        if end <= now || end > now + MAX_LIFETIME {
+            return Err(wrong("they have ended, or end in more than 36 hours"));
+        }
+        self.expiration = clock.here(end).into();
+        Ok(self)
     }
 
     /// As `credential_process` prints them (AWS SDKs and Tools Reference Guide, "Process credential provider"): version 1, the end in UTC.

@@ -1,19 +1,18 @@
 //! What to do about AWS's refusals ("Common errors", AWS STS API Reference).
 
 /// Whether a refusal may come of a clock that is off: the signature is dated.
-pub(super) fn is_of_time(code: &str) -> bool {
-    matches!(
-        code,
-        "SignatureDoesNotMatch" | "RequestExpired" | "RequestTimeTooSkewed" | "InvalidSignatureException" | "AccessDeniedException"
-    )
+pub(super) fn is_of_time(code: &str, message: &str) -> bool {
+    let is_said = message.contains("expired") || message.contains("not yet current");
+    matches!(code, "RequestExpired" | "RequestTimeTooSkewed")
+        || matches!(code, "SignatureDoesNotMatch" | "InvalidSignatureException") && is_said
 }
 
 /// What to do, where that is known.
 pub(super) fn of(code: &str, message: &str) -> Option<String> {
-    let is_time =
-        message.contains("expired") || message.contains("not yet current") || matches!(code, "RequestExpired" | "RequestTimeTooSkewed");
+    let is_time = is_of_time(code, message);
     Some(
         match code {
+            _ if message.contains("valid region") => "it is signed for another region than the endpoint's: name that with --aws-region",
             "SignatureDoesNotMatch" | "InvalidSignatureException" if !is_time => {
                 "the key holds another secret than this access key's, or holds it without the prefix AWS4 that signing wants \
                  (`key import --aws-secret-file` adds it)"

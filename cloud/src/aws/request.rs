@@ -38,6 +38,10 @@ pub async fn sign_request(
     };
     let unsigned = UnsignedRequest::new(signable, signatory, scope.clone(), now);
     let day_key = key.mac(unsigned.mac_input()).await?;
+    // S3 wants it said that there is nothing.
+    if body.is_empty() && [Method::POST, Method::PUT, Method::PATCH].contains(&head.method) {
+        head.headers.insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
     for (name, value) in unsigned.finish(day_key) {
         head.headers.insert(HeaderName::from_static(name), sensitive(&value)?);
     }
@@ -89,6 +93,9 @@ fn without_userinfo(authority: &Authority) -> &str {
 /// changed here; and of the ways to write the same thing, it is the one that the service writes it in, too.
 fn as_sent(uri: &Uri, service: &str) -> Result<Uri, CloudError> {
     let unusable = |e: &dyn std::fmt::Display| CloudError::Usage(format!("{uri}: {e}"));
+    if is_s3(service) && uri.path().split('/').any(is_dots) {
+        return Err(unusable(&"`.` and `..` between slashes would be taken away on the way, and name another object"));
+    }
     let mut url = reqwest::Url::parse(&uri.to_string()).map_err(|e| unusable(&e))?;
     if is_s3(service) {
         // S3 decodes a key and encodes it once, whatever it looked like.
@@ -98,6 +105,10 @@ fn as_sent(uri: &Uri, service: &str) -> Result<Uri, CloudError> {
     let sent: Uri = url.as_str().parse().map_err(|e| unusable(&e))?;
     let query = canonical_query(&pairs(sent.query().unwrap_or_default()));
     with_query(sent, &query)
+}
+
+fn is_dots(segment: &str) -> bool {
+    matches!(segment.to_ascii_lowercase().replace("%2e", ".").as_str(), "." | "..")
 }
 
 fn with_query(uri: Uri, query: &str) -> Result<Uri, CloudError> {
@@ -133,6 +144,8 @@ mod tests {
         assert_eq!(sent("https://a.test/{id}/a+b:c", "execute-api"), "https://a.test/%7Bid%7D/a+b:c");
         // What S3 makes of the key `a+b:c/(d)/e f`, and of one with a slash that is its own.
         assert_eq!(sent("https://b.s3.test/a+b:c/(d)/e%20f", "s3"), "https://b.s3.test/a%2Bb%3Ac/%28d%29/e%20f");
+        assert_eq!(sent("https://b.s3.test/%FF", "s3"), "https://b.s3.test/%FF");
+        assert!(as_sent(&Uri::from_static("https://b.s3.test/a/%2E./c"), "s3").is_err(), "another object");
         assert_eq!(sent("https://b.s3.test/a%2Fb//c", "s3"), "https://b.s3.test/a%2Fb//c");
     }
 }

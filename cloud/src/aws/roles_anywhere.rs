@@ -247,7 +247,7 @@ impl RolesAnywhere<'_> {
                     wanted: "credentials in JSON",
                     why: why.to_owned(),
                 };
-                return credentials(&answer).map(|credentials| credentials.here(self.http.clock())).map_err(wrong);
+                return credentials(&answer).map_err(wrong)?.checked(self.http.clock(), "Roles Anywhere");
             }
             // A clock that is off looks like a certificate that is not valid yet or any more.
             let valid = self.certificates.leaf.must_be_valid(now);

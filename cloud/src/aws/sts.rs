@@ -153,7 +153,7 @@ impl Sts<'_> {
             #[serde(rename = "GetSessionTokenResult")]
             result: Credentials,
         }
-        Ok(self.call::<Answer>("GetSessionToken", call.parameters()).await?.result.credentials.here(self.http.clock()))
+        self.call::<Answer>("GetSessionToken", call.parameters()).await?.result.credentials.checked(self.http.clock(), "STS")
     }
 
     /// Credentials of a role, for some time.
@@ -166,7 +166,7 @@ impl Sts<'_> {
             #[serde(rename = "AssumeRoleResult")]
             result: Credentials,
         }
-        Ok(self.call::<Answer>("AssumeRole", call.parameters()).await?.result.credentials.here(self.http.clock()))
+        self.call::<Answer>("AssumeRole", call.parameters()).await?.result.credentials.checked(self.http.clock(), "STS")
     }
 
     async fn call<T: DeserializeOwned>(&self, action: &str, parameters: Parameters) -> Result<T, CloudError> {
@@ -197,7 +197,7 @@ impl Sts<'_> {
                 continue;
             }
             // Dated by a clock that is off: once more, with the service's.
-            if !is_corrected && hints::is_of_time(&code) && self.http.clock().correct(&answer) {
+            if !is_corrected && hints::is_of_time(&code, &message) && self.http.clock().correct(&answer) {
                 is_corrected = true;
                 continue;
             }
@@ -246,6 +246,8 @@ fn refusal(answer: &Answer) -> (String, String) {
     let response = read::<ErrorResponse>(&answer.body).ok();
     match response.and_then(|response| response.error.or(response.errors.map(|errors| errors.error))) {
         Some(error) => (one_line(&error.code), one_line(&error.message)),
+        // What is no refusal may hold secrets.
+        None if !answer.status.is_client_error() => (answer.status.to_string(), "that is neither an answer nor a refusal".into()),
         None => (answer.status.to_string(), one_line(&String::from_utf8_lossy(&answer.body))),
     }
 }

@@ -50,7 +50,21 @@ impl Cache {
         if let Some(kept) = self.read().filter(|kept| is_good_for(MARGIN, kept)) {
             return Ok(kept);
         }
-        let _lock = self.lock(within).await?;
+        let _lock = match self.lock(within).await {
+            Ok(lock) => Some(lock),
+            // What is kept goes on as long as it is good; and what cannot be kept can still be made.
+            Err(why) => match self.read().filter(|kept| is_good_for(Duration::ZERO, kept)) {
+                Some(kept) => {
+                    note!("ekm-otp-client: warning: {why}. The credentials that are kept go on until {}", kept.expiration_text());
+                    return Ok(kept);
+                }
+                None if matches!(why, CliError::Unavailable(_)) => return Err(why),
+                None => {
+                    note!("ekm-otp-client: warning: the credentials are not kept: {why}");
+                    None
+                }
+            },
+        };
         // Another process may have made them meanwhile.
         let kept = self.read();
         if let Some(kept) = kept.as_ref().filter(|kept| is_good_for(MARGIN, kept)) {
@@ -90,7 +104,8 @@ impl Cache {
 
     /// Held until dropped. A file of its own: the other is replaced.
     async fn lock(&self, within: Duration) -> Result<File, CliError> {
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&self.lock);
+        let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).custom_flags(no_link).open(&self.lock);
         let lock = lock.map_err(|e| CliError::io("open", &self.lock, &e))?;
         let end = Instant::now() + within;
         while let Err(e) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {

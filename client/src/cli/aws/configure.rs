@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{BufRead as _, IsTerminal as _};
 
 use clap::Args;
+use zeroize::Zeroizing;
 
 use super::super::arguments::KeyRef;
 use super::super::error::CliError;
@@ -56,8 +57,9 @@ pub(crate) async fn run(mut args: ConfigureArgs) -> Result<(), CliError> {
         }
     };
     let path = ProfileFile::path("AWS_CONFIG_FILE", "config")?;
-    let mut file = ProfileFile::open(&path, 0o600)?;
-    let before = file.text().to_owned();
+    let mut file = ProfileFile::open(&path).await?;
+    let before = Zeroizing::new(file.text().to_owned());
+    let mut change = Vec::new();
     for (name, role) in profiles.into_iter().filter(|(_, role)| is_role || !role) {
         must_be_name(&name)?;
         let section = if name == "default" { name.clone() } else { format!("profile {name}") };
@@ -71,15 +73,18 @@ pub(crate) async fn run(mut args: ConfigureArgs) -> Result<(), CliError> {
         let region = args.secret.region();
         let region = region.as_deref().map(|region| ("region", region));
         let settings: Vec<_> = [("credential_process", process.as_str())].into_iter().chain(region).collect();
+        // Nothing else of the file is shown: it may hold secrets.
+        change.push(format!("[{section}]"));
+        change.extend(settings.iter().map(|(key, value)| format!("{key} = {value}")));
         file.set(&section, &settings);
     }
-    if file.text() == before {
+    if file.text() == before.as_str() {
         note!("{} is so already", shown(&path));
         return Ok(());
     }
     note!("{}:", shown(&path));
-    for line in changes(&before, file.text()) {
-        note!("{}", printable(&line));
+    for line in change {
+        note!("+ {}", printable(&line));
     }
     if !args.yes && !is_wanted().await? {
         return Err(CliError::Usage("nothing was written".into()));
@@ -109,16 +114,6 @@ impl ConfigureArgs {
 
 fn os_word(text: OsString) -> Result<String, CliError> {
     word(&text.into_string().map_err(|text| CliError::Usage(format!("{} is no text in UTF-8", text.display())))?)
-}
-
-/// The lines that go and those that come.
-fn changes(before: &str, after: &str) -> Vec<String> {
-    let (old, new): (Vec<_>, Vec<_>) = (before.lines().collect(), after.lines().collect());
-    let same = old.iter().zip(&new).take_while(|(old, new)| old == new).count();
-    let rest = old.len().min(new.len()) - same;
-    let tail = old.iter().rev().zip(new.iter().rev()).take(rest).take_while(|(old, new)| old == new).count();
-    let gone = old[same..old.len() - tail].iter().map(|line| format!("- {line}"));
-    gone.chain(new[same..new.len() - tail].iter().map(|line| format!("+ {line}"))).collect()
 }
 
 async fn is_wanted() -> Result<bool, CliError> {

@@ -109,6 +109,11 @@ impl Held {
         Self { source, held: Refreshing::new(margin), margin }
     }
 
+    /// As [`Source::tell_skew`].
+    pub(super) fn tell_skew(&self) {
+        self.source.tell_skew();
+    }
+
     /// How long before their end credentials are made anew.
     pub(super) fn margin(&self) -> Duration {
         self.margin

@@ -43,7 +43,9 @@ pub(crate) async fn run(mut args: ServeArgs) -> Result<(), CliError> {
     let held = Held::new(source, args.credentials.session.duration);
     let loopback = Loopback::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.port), &[], Some(args.hop_limit.into())).await?;
     // What is wrong with key, role or certificate is told now, not to the first SDK.
-    held.get().await?;
+    let first = held.get().await;
+    held.tell_skew();
+    first?;
     let (file, token) = args.token(loopback.address().port())?;
     let url = format!("http://{}", loopback.address());
     let mut lines = vec![

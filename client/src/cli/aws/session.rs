@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 use ekm_otp_cloud::aws::{AssumeRole, GetSessionToken, Mfa};
 
-use super::super::cloud::duration;
+use super::super::cloud::whole_seconds;
 use super::super::error::CliError;
 use super::super::shown::{printable, shown};
 
@@ -31,7 +31,7 @@ pub(crate) struct SessionArgs {
     #[arg(long, aliases = ["role_session_name", "role-session-name", "session_name"], value_name = "NAME")]
     aws_session_name: Option<String>,
     /// How long the credentials last: 15 minutes to 12 hours for a role, to 36 hours for a user
-    #[arg(long, aliases = ["duration_seconds", "duration-seconds", "session-duration"], value_name = "TIME", default_value = "3600", value_parser = duration)]
+    #[arg(long, aliases = ["duration_seconds", "duration-seconds", "session-duration"], value_name = "TIME", default_value = "3600", value_parser = whole_seconds)]
     pub(super) duration: Duration,
     /// A session tag; several by several flags, or with commas between
     #[arg(long, value_name = "KEY=VALUE", value_delimiter = ',', value_parser = tag)]
@@ -74,6 +74,9 @@ pub(super) enum Session {
 impl SessionArgs {
     /// The flags that ask for this again, in a profile.
     pub(super) fn words(&self, role: bool) -> Result<Vec<String>, CliError> {
+        if self.mfa_serial.is_some() {
+            return Err(CliError::Usage("--mfa-code: a code is good once, and goes into no profile".into()));
+        }
         let mut words = vec![format!("--duration {}", self.duration.as_secs())];
         if !role {
             return Ok(words);
@@ -89,9 +92,6 @@ impl SessionArgs {
         words.extend(self.source_identity.iter().map(|name| flag("source-identity", name)).collect::<Result<Vec<_>, _>>()?);
         if let Some(file) = &self.session_policy_file {
             words.push(flag("session-policy-file", &path(file)?.to_string_lossy())?);
-        }
-        if self.mfa_serial.is_some() {
-            return Err(CliError::Usage("--mfa-code: a code is good once, and goes into no profile".into()));
         }
         Ok(words)
     }

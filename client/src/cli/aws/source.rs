@@ -26,10 +26,10 @@ pub(crate) struct SecretArgs {
     #[arg(long = "persistentHandle", value_name = "HANDLE", value_parser = persistent_handle, conflicts_with_all = ["key", "software_key"], help_heading = "Key")]
     persistent_handle: Option<u32>,
     /// The key's password. Everybody on this machine can read it: --password-file, $TPM_KEY_AUTH or a prompt are better
-    #[arg(long = "keypass", aliases = ["keyPass", "password"], value_name = "PASSWORD", hide_short_help = true, help_heading = "Key")]
+    #[arg(long = "keypass", aliases = ["keyPass", "password"], value_name = "PASSWORD", allow_hyphen_values = true, hide_short_help = true, help_heading = "Key")]
     key_pass: Option<Shown>,
     /// The parent's password. Everybody on this machine can read it: --parent-password-file or $TPM_PARENT_AUTH are better
-    #[arg(long = "parentPass", aliases = ["ownerpassword"], value_name = "PASSWORD", hide_short_help = true, help_heading = "Key")]
+    #[arg(long = "parentPass", aliases = ["ownerpassword"], value_name = "PASSWORD", allow_hyphen_values = true, hide_short_help = true, help_heading = "Key")]
     parent_pass: Option<Shown>,
     /// Whether the key lies under the RSA endorsement key, as --parent-template ek-rsa
     #[arg(long = "useEKParent", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new(), conflicts_with = "parent_template", hide_short_help = true, help_heading = "Key")]
@@ -37,7 +37,7 @@ pub(crate) struct SecretArgs {
     /// The TPM's device or HOST:PORT, as --tcti device:PATH or swtpm:host=HOST,port=PORT
     #[arg(long, value_name = "PATH", conflicts_with = "tcti", hide_short_help = true, help_heading = "TPM")]
     tpm_path: Option<String>,
-    /// How long the TPM may take for each answer [default: 30s]
+    /// How long the TPM may take for each answer [default: as --timeout]
     #[arg(long, value_name = "TIME", value_parser = duration, hide_short_help = true, help_heading = "TPM")]
     tpm_timeout: Option<Duration>,
     #[command(flatten)]
@@ -101,6 +101,12 @@ fn tcti_of(path: &str) -> String {
     }
 }
 
+/// The region in the name of a regional STS.
+fn region_of(url: &str) -> Option<&str> {
+    let host = url.strip_prefix("https://")?.split(['/', ':']).next()?;
+    host.strip_prefix("sts.").or(host.strip_prefix("sts-fips."))?.split(".amazonaws.").next().filter(|region| region.contains('-'))
+}
+
 /// An STS, and the key that its requests are signed with.
 pub(super) struct Secret {
     pub(super) http: Http,
@@ -122,7 +128,7 @@ impl SecretArgs {
         if let Some(path) = self.tpm_path.take() {
             tpm.tcti = Some(tcti_of(&path));
         }
-        tpm.deadline = self.tpm_timeout.take().or(tpm.deadline);
+        tpm.deadline = Some(self.tpm_timeout.take().unwrap_or(self.http.timeout));
         let given = |flag: &str, better: &str, Shown(text): Shown| {
             note!("ekm-otp-client: warning: {flag}: everybody on this machine can read the password; {better} keeps it to you");
             Password::new(text.as_bytes().to_vec()).map_err(|e| CliError::Usage(format!("{flag}: {e}")))
@@ -160,7 +166,7 @@ impl SecretArgs {
         let region = self.region();
         let url = self.endpoint.clone().or_else(|| std::env::var("AWS_ENDPOINT_URL_STS").ok().filter(|url| !url.is_empty()));
         let endpoint = match (url.filter(|_| self.sts_endpoint.is_none()), self.sts_endpoint, region) {
-            (Some(url), _, region) => StsEndpoint::at(&url, region.as_deref().unwrap_or("us-east-1"))?,
+            (Some(url), _, region) => StsEndpoint::at(&url, region.as_deref().or(region_of(&url)).unwrap_or("us-east-1"))?,
             (None, Some(WhichSts::Global), _) | (None, None, None) => StsEndpoint::global(),
             (None, which, Some(region)) => StsEndpoint::regional(&region, which == Some(WhichSts::Fips))?,
             (None, Some(_), None) => return Err(CliError::Usage("--sts-endpoint: this takes a region: name one with --aws-region".into())),

@@ -32,8 +32,8 @@ pub(crate) async fn run(mut args: UpdateArgs) -> Result<(), CliError> {
     args.credentials.settle()?;
     let source = args.credentials.open().await?;
     let path = ProfileFile::path("AWS_SHARED_CREDENTIALS_FILE", "credentials")?;
-    let write = |credentials: &SessionCredentials| {
-        let mut file = ProfileFile::open(&path, 0o600)?;
+    let write = async |credentials: &SessionCredentials| -> Result<(), CliError> {
+        let mut file = ProfileFile::open(&path).await?;
         let (id, secret, token) = (&credentials.access_key_id, &credentials.secret_access_key, &credentials.session_token);
         let settings = [("aws_access_key_id", id.as_str()), ("aws_secret_access_key", secret), ("aws_session_token", token)];
         if settings.iter().any(|(_, value)| value.contains(char::is_control)) {
@@ -47,7 +47,7 @@ pub(crate) async fn run(mut args: UpdateArgs) -> Result<(), CliError> {
     if args.once {
         let credentials = source.make().await;
         source.tell_skew();
-        return write(&credentials?);
+        return write(&credentials?).await;
     }
     let held = Held::new(source, args.credentials.session.duration);
     let margin = held.margin();
@@ -55,7 +55,8 @@ pub(crate) async fn run(mut args: UpdateArgs) -> Result<(), CliError> {
     loop {
         match held.get().await {
             Ok(credentials) if written != Some(credentials.expires()) => {
-                write(&credentials)?;
+                held.tell_skew();
+                write(&credentials).await?;
                 written = Some(credentials.expires());
             }
             Ok(_) => {}

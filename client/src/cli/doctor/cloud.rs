@@ -101,7 +101,11 @@ impl CloudArgs {
     }
 
     async fn ask_sts(&self, http: &Http, access_key_id: &str, key: TpmKey) -> Result<String, CliError> {
-        let endpoint = match (&self.endpoint, &self.aws_region) {
+        // As `aws process` finds them.
+        let set = |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+        let url = self.endpoint.clone().or_else(|| set(&["AWS_ENDPOINT_URL_STS"]));
+        let region = self.aws_region.clone().or_else(|| set(&["AWS_REGION", "AWS_DEFAULT_REGION"]));
+        let endpoint = match (&url, &region) {
             (Some(url), region) => StsEndpoint::at(url, region.as_deref().unwrap_or("us-east-1"))?,
             (None, Some(region)) => StsEndpoint::regional(region, false)?,
             (None, None) => StsEndpoint::global(),
