@@ -64,10 +64,10 @@ class TheProgram(unittest.TestCase):
     def test_one_that_hangs_is_asked_to_end_before_it_is_killed(self):
         began = time.monotonic()
         soft = script("soft", "trap 'echo ended > soft.ended; exit 143' TERM\nsleep 60 & wait\n")
-        self.assertEqual(self.fails(soft, 0.5), (69, "ekm-otp-client has not answered within 0.5 s"))
+        self.assertEqual(self.fails(soft, 2), (69, "ekm-otp-client has not answered within 2 s"))
         self.assertEqual(pathlib.Path("soft.ended").read_text(), "ended\n")
         deaf = script("deaf", "trap '' TERM\necho $$ > deaf.pid\nwhile :; do sleep 0.1; done\n")
-        self.assertEqual(self.fails(deaf, 0.5)[0], 69)
+        self.assertEqual(self.fails(deaf, 2)[0], 69)
         with self.assertRaises(ProcessLookupError):
             os.kill(int(pathlib.Path("deaf.pid").read_text()), 0)
         self.assertLess(time.monotonic() - began, 30)
@@ -199,7 +199,7 @@ class Azure(unittest.TestCase):
     def test_what_it_waited_for_is_told_by_the_program(self):
         self.control(delay=30)
         with self.assertRaisesRegex(ClientAuthenticationError, "Entra ID"):
-            self.credentials(timeout=5).get_token(STORAGE)
+            self.credentials(timeout=10).get_token(STORAGE)
 
 
 class ThePackage(unittest.TestCase):
