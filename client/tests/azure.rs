@@ -438,7 +438,7 @@ print(kind(**options).get_token(sys.argv[2]).token)
 
 #[test]
 fn only_who_is_told_a_secret_gets_tokens_where_that_is_said() {
-    let bench = bench();
+    let mut bench = bench();
     let entra = entra(&bench, &[]);
     // A name that is somebody else's file is a slip: the key would be gone.
     let key = fs::read(bench.path("rsa.pem")).expect("the key");
@@ -464,6 +464,19 @@ fn only_who_is_told_a_secret_gets_tokens_where_that_is_said() {
     let answer: Value = serde_json::from_slice(&ran.stdout).expect("JSON");
     let left: u64 = answer["expires_in"].as_str().and_then(|left| left.parse().ok()).expect("a number");
     assert!((3500..=3599).contains(&left), "{left}");
+
+    // Without its TPM there is no token, and no error that could be taken for one; with it, there is again.
+    let ask = |resource: &str| {
+        let url = format!("{endpoint}?resource={resource}");
+        text(&Command::new("curl").args(["-s", "-w", "%{http_code}", "-H", &shown, &url]).output().expect("curl").stdout)
+    };
+    bench.swtpm.kill();
+    let told = ask("y");
+    assert!(told.ends_with("503") && !told.contains("access_token"), "{told}");
+    assert!(ask("x").ends_with("200"), "what is held is good");
+    bench.swtpm.restart();
+    let told = ask("y");
+    assert!(told.ends_with("200"), "{told}");
     assert_eq!(serving.end().0, Some(143));
     assert!(!bench.path("token").exists());
 }

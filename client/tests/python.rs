@@ -7,7 +7,7 @@ mod common;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use common::cloud::{PYTHON, Peer, testdata};
 use common::{Bench, CLIENT, text, write_private};
@@ -47,17 +47,16 @@ impl Python {
         self.bench.path(name)
     }
 
+    fn command(&self, code: &str, variables: &[(&str, &str)]) -> Command {
+        let mut python = Command::new(&*PYTHON);
+        python.args(["-B", "-c", code]).env("PYTHONPATH", self.path("site")).env("EKM_OTP_CLIENT", CLIENT);
+        python.env_remove("XDG_RUNTIME_DIR").env("TPM2TOOLS_TCTI", self.bench.swtpm.tcti()).envs(variables.iter().copied());
+        python.current_dir(self.bench.swtpm.dir()).stdin(Stdio::null());
+        python
+    }
+
     fn run(&self, code: &str, variables: &[(&str, &str)]) -> Output {
-        Command::new(&*PYTHON)
-            .args(["-B", "-c", code])
-            .env("PYTHONPATH", self.path("site"))
-            .env("EKM_OTP_CLIENT", CLIENT)
-            .env_remove("XDG_RUNTIME_DIR")
-            .env("TPM2TOOLS_TCTI", self.bench.swtpm.tcti())
-            .envs(variables.iter().copied())
-            .current_dir(self.bench.swtpm.dir())
-            .output()
-            .expect("Python")
+        self.command(code, variables).output().expect("Python")
     }
 
     /// An example of the README, up to where it uses a service's own library, which is not here; with other values, and with more after it.
@@ -238,4 +237,17 @@ print(ask(keyfile='--help', password='passwd'))
     assert!(told[3].starts_with("69 ") && told[3].contains("cannot be run"), "{told:?}");
     assert!(told[4].starts_with("64 ") || told[4].starts_with("69 "), "a name that begins with dashes is no flag: {told:?}");
     assert!(!fs::read_to_string(python.path("arguments")).expect("the arguments").contains("passwd"));
+}
+
+#[test]
+fn the_package_s_own_tests_pass() {
+    let python = Python::new();
+    let entra = Peer::start("azure/entra.py", &["--registered", "rsa.direct.crt"], python.bench.swtpm.dir());
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../python/tests").display().to_string();
+    let code = "import sys, unittest; unittest.main(module=None, argv=['unittest', 'discover', '-s', sys.argv[1]])";
+    let mut ran = python.command(code, &[("ENTRA", &entra.url("http"))]);
+    let ran = ran.arg(tests).output().expect("Python");
+    let told = text(&ran.stderr);
+    let number = told.split("\nRan ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u32>().ok());
+    assert!(ran.status.success() && number.is_some_and(|number| number >= 15), "{told}");
 }

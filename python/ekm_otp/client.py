@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from ekm_otp.policy import PolicyEval
 
@@ -37,6 +37,10 @@ class Key:
     ):
         if not keyfile:
             raise ValueError("keyfile is missing: a key file (TSS2 PEM), or handle:0x81…")
+        if timeout <= 0:
+            raise ValueError("timeout is in seconds, and more than none")
+        if policy_impl is not None and not isinstance(policy_impl, PolicyEval):
+            raise TypeError("policy_impl is a PolicyEval, such as ekm_otp.policy.PCRPolicy")
         self._tcti, self._keyfile, self._policy = tcti, keyfile, policy_impl
         self._ownerpassword, self._password = ownerpassword, password
         self._binary, self._timeout, self._arguments = binary, timeout, arguments
@@ -60,32 +64,52 @@ class Key:
                 with open(path, "w", encoding="utf-8") as file:
                     json.dump(self._policy.policy, file)
                 words += ["--policy", path]
-            try:
-                # A program without a terminal asks nobody for a password.
-                ran = subprocess.run(
-                    words,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    timeout=self._timeout,
-                    start_new_session=True,
-                )
-            except subprocess.TimeoutExpired:
-                raise ClientError(f"ekm-otp-client has not answered within {self._timeout} s", 69) from None
-            except OSError as e:
-                raise ClientError(f"{binary} cannot be run: {e.strerror}", 69) from None
-        if ran.returncode != 0:
-            told = ran.stderr.decode(errors="replace").strip().splitlines()
-            raise ClientError(told[-1] if told else f"ekm-otp-client ended with {ran.returncode}", ran.returncode)
+            code, output, told = self._ended(words, environment)
+        if code != 0:
+            lines = told.decode(errors="replace").strip().splitlines()
+            raise ClientError(lines[-1] if lines else f"ekm-otp-client ended with {code}", code)
         # What is wrong with it is not shown: it holds a secret.
         try:
-            answer = json.loads(ran.stdout)
+            answer = json.loads(output)
         except ValueError:
             answer = None
         if not isinstance(answer, dict):
             raise ClientError("ekm-otp-client printed something else than one JSON object", 1)
         return answer
+
+
+    def _ended(self, words: List[str], environment: Dict[str, str]) -> Tuple[int, bytes, bytes]:
+        """Exit code, standard output and standard error of the program, which has its time."""
+        pipes = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            # Without a terminal it asks nobody for a password.
+            child = subprocess.Popen(words, env=environment, start_new_session=True, **pipes)
+        except OSError as e:
+            raise ClientError(f"{words[0]} cannot be run: {e.strerror}", 69) from None
+        with child:
+            try:
+                output, told = child.communicate(timeout=self._timeout)
+            except subprocess.TimeoutExpired:
+                self._end(child)
+                raise ClientError(f"ekm-otp-client has not answered within {self._timeout:g} s", 69) from None
+            except BaseException:
+                self._end(child)
+                raise
+        return child.returncode, output, told
+
+    @staticmethod
+    def _end(child: "subprocess.Popen[bytes]") -> None:
+        # By this signal it first takes out of the TPM what it has loaded.
+        child.terminate()
+        try:
+            child.wait(timeout=2)
+        except subprocess.TimeoutExpired:
+            child.kill()
+
+
+def network_time(timeout: float) -> str:
+    """What of `timeout` the cloud may take, so that the program itself says what it waited for: the rest is the TPM's."""
+    return f"{max(1, int(timeout * 800))}ms"
 
 
 def flags(**values: Any) -> List[str]:

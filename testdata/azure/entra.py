@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "cloud"))
-from service import Refused, now, serve  # noqa: E402
+from service import Refused, control, now, serve  # noqa: E402
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--registered", nargs="+", required=True)
@@ -28,6 +28,7 @@ parser.add_argument("--certificate")
 parser.add_argument("--private-key")
 parser.add_argument("--lifetime", type=int, default=3599)
 arguments = parser.parse_args()
+control["lifetime"] = arguments.lifetime
 registered = [x509.load_pem_x509_certificate(open(path, "rb").read()) for path in arguments.registered]
 seen = set()
 
@@ -90,7 +91,7 @@ def token(host, path, form):
     told["again"], told["x5c"] = claims["jti"] in seen, len(header.get("x5c", []))
     seen.add(claims["jti"])
     print(json.dumps(told), flush=True)
-    return {"token_type": "Bearer", "expires_in": arguments.lifetime, "ext_expires_in": arguments.lifetime, "access_token": f"test-data.token.{time.time_ns()}"}
+    return {"token_type": "Bearer", "expires_in": control["lifetime"], "ext_expires_in": control["lifetime"], "access_token": f"test-data.token.{time.time_ns()}"}
 
 
 def answer(method, target, fields, body):

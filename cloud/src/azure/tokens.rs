@@ -121,6 +121,7 @@ fn hint(code: &str) -> Option<&'static str> {
         "AADSTS90002" | "AADSTS900023" => "there is no such tenant: look at --tenant-id, and at --authority for a national cloud",
         "AADSTS50049" | "AADSTS900382" | "AADSTS900432" => "the tenant is in another cloud: look at --authority (public, usgov, china)",
         "AADSTS70011" | "AADSTS1002012" => "a scope is a resource and /.default, such as https://storage.azure.com/.default",
+        "AADSTS28000" => "a token is for one resource: ask for one of each",
         "AADSTS500011" => "there is no such resource in this tenant: look at --scope",
         "AADSTS501051" => "the resource gives tokens only to those who have a role in it: assign one to the application",
         "AADSTS53003" => "a conditional access policy forbids it (workload identities: location, risk)",

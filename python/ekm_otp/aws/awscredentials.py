@@ -3,7 +3,7 @@
 from typing import Optional
 
 from ekm_otp.aws.session import TPMSession
-from ekm_otp.client import Key, flags
+from ekm_otp.client import Key, flags, network_time
 from ekm_otp.policy import PolicyEval
 
 
@@ -43,6 +43,7 @@ class AWSCredentials(TPMSession):
             role_arn=role_arn,
             aws_session_name=session_name,
             endpoint=endpoint,
+            timeout=network_time(timeout),
         )
         key = Key(tcti, keyfile, ownerpassword, password, policy_impl, binary, timeout, arguments)
         super().__init__(key, ["aws", "process"], region, "tpm-roles-anywhere")

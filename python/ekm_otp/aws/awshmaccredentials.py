@@ -3,7 +3,7 @@
 from typing import Dict, Optional, Union
 
 from ekm_otp.aws.session import TPMSession
-from ekm_otp.client import Key, flags
+from ekm_otp.client import Key, flags, network_time
 from ekm_otp.policy import PolicyEval
 
 
@@ -43,6 +43,7 @@ class AWSHMACCredentials(TPMSession):
             aws_arn=assume_role_arn,
             aws_session_name=role_session_name,
             endpoint=endpoint,
+            timeout=network_time(timeout),
         )
         # As text, too, as a command line gives it.
         if str(get_session_token).lower() in ("true", "1", "yes"):

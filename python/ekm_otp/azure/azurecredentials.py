@@ -8,7 +8,7 @@ from typing import Any, Dict, Optional, Tuple
 from azure.core.credentials import AccessToken, AccessTokenInfo
 from azure.core.exceptions import ClientAuthenticationError
 
-from ekm_otp.client import ClientError, Key, flags
+from ekm_otp.client import ClientError, Key, flags, network_time
 from ekm_otp.policy import PolicyEval
 
 
@@ -37,23 +37,38 @@ class AzureCredentials:
         timeout: float = 30,
     ):
         arguments = flags(
-            tenant_id=tenant_id, client_id=client_id, certificate=certificate_path, authority=authority, ca_file=ca_file, format="json"
+            tenant_id=tenant_id,
+            client_id=client_id,
+            certificate=certificate_path,
+            authority=authority,
+            ca_file=ca_file,
+            timeout=network_time(timeout),
+            format="json",
         )
+        self._tenant_id = tenant_id
         self._key = Key(tcti, keyfile, ownerpassword, password, policy_impl, binary, timeout, arguments)
         self._held: Dict[Tuple[str, ...], AccessToken] = {}
         self._lock = threading.Lock()
 
-    def get_token(self, *scopes: str, **_: Any) -> AccessToken:
-        """A token for these scopes: one that is held, or a new one, made by one thread at a time."""
+    def get_token(self, *scopes: str, claims: Optional[str] = None, tenant_id: Optional[str] = None, **_: Any) -> AccessToken:
+        """A token for these scopes: one that is held, or a new one, made by one thread at a time.
+
+        With `claims`, which a service asks for that takes the held one no longer, always a new one. `tenant_id` is the application's, or none.
+        """
         if not scopes:
             raise ValueError("get_token wants a scope, such as https://storage.azure.com/.default")
+        if _is_id(tenant_id) and _is_id(self._tenant_id) and tenant_id.lower() != self._tenant_id.lower():
+            raise ClientAuthenticationError(message=f"tokens are of the tenant {self._tenant_id}, and one of {tenant_id} is asked for")
         with self._lock:
             held = self._held.get(scopes)
-            if held and held.expires_on - self._MARGIN > time.time():
+            if held and not claims and held.expires_on - self._MARGIN > time.time():
                 return held
             try:
                 made = self._key.run(["azure", "token", f"--scope={','.join(scopes)}"])
             except ClientError as e:
+                # It is good until its end.
+                if held and not claims and held.expires_on > time.time():
+                    return held
                 raise ClientAuthenticationError(message=str(e)) from e
             end = datetime.datetime.strptime(made["expires_at"] + "+0000", "%Y-%m-%dT%H:%M:%SZ%z")
             self._held[scopes] = AccessToken(made["access_token"], int(end.timestamp()))
@@ -61,7 +76,7 @@ class AzureCredentials:
 
     def get_token_info(self, *scopes: str, options: Optional[Any] = None) -> AccessTokenInfo:
         """The same, as newer clients ask for it."""
-        token = self.get_token(*scopes)
+        token = self.get_token(*scopes, **(options or {}))
         return AccessTokenInfo(token.token, token.expires_on)
 
     def close(self) -> None:
@@ -74,3 +89,8 @@ class AzureCredentials:
 
     def __exit__(self, *_: Any) -> None:
         self.close()
+
+
+def _is_id(tenant: Optional[str]) -> bool:
+    """Tenants go by id, or by a domain."""
+    return bool(tenant) and "." not in tenant and tenant.count("-") == 4

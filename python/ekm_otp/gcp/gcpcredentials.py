@@ -62,9 +62,10 @@ class GCPCredentials(credentials.Scoped, credentials.CredentialsWithQuotaProject
 
     def refresh(self, request: object) -> None:
         """One signature by the TPM; no service is asked."""
+        before = self.token
         with self._lock:
-            # Another thread may have made one meanwhile.
-            if self.valid and self.expiry and self.expiry - _now() > datetime.timedelta(minutes=10):
+            # Another thread has made one meanwhile.
+            if self.token is not before and self.valid:
                 return
             try:
                 made = self._key.run(["gcp", "jwt"])
@@ -73,7 +74,3 @@ class GCPCredentials(credentials.Scoped, credentials.CredentialsWithQuotaProject
             self.token = made["access_token"]
             # google-auth keeps times in UTC without saying so.
             self.expiry = datetime.datetime.strptime(made["expires_at"], "%Y-%m-%dT%H:%M:%SZ")
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc).replace(tzinfo=None)
