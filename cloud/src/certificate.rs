@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use ekm_otp_files::pem::{self, PemError};
 use openssl::bn::BigNum;
+use openssl::x509::X509;
 use sha2::{Digest as _, Sha256};
 use x509_cert::der::{Decode as _, Encode as _};
 
@@ -46,17 +47,17 @@ impl Certificates {
         Self::sorted(self.leaf, [self.chain, more].concat())
     }
 
-    /// In the order in which one issues the other. Roots are left out: whoever verifies has them, or does not believe them.
+    /// In the order in which one issues the other. Roots are left out: whoever verifies has them, or does not believe them. So are the others of a CA
+    /// that has several certificates, for a key that it had before or will have: of two for the same key the first is taken.
     fn sorted(leaf: Certificate, mut others: Vec<Certificate>) -> Result<Self, CertificateError> {
         others.retain(|certificate| certificate.issuer() != certificate.subject() && certificate.der != leaf.der);
         let mut chain: Vec<Certificate> = Vec::new();
         loop {
-            let issuer = chain.last().unwrap_or(&leaf).issuer();
-            let Some(next) = others.iter().position(|other| other.subject() == issuer) else { break };
-            chain.push(others.swap_remove(next));
+            let last = chain.last().unwrap_or(&leaf);
+            let Some(next) = others.iter().position(|other| last.is_issued_by(other)) else { break };
+            chain.push(others.remove(next));
         }
-        // The same certificate twice is none too many.
-        others.retain(|other| chain.iter().all(|known| known.der != other.der));
+        others.retain(|other| chain.iter().all(|known| known.subject() != other.subject()));
         match others.first() {
             Some(stray) => Err(CertificateError::Stray(stray.subject())),
             None => Ok(Self { leaf, chain }),
@@ -105,6 +106,12 @@ impl Certificate {
             [0, rest @ ..] if !rest.is_empty() => rest,
             bytes => bytes,
         }
+    }
+
+    /// Whether it names the other's subject, and is signed by the other's key.
+    fn is_issued_by(&self, issuer: &Self) -> bool {
+        let is_signed = || X509::from_der(&self.der)?.verify(&*X509::from_der(&issuer.der)?.public_key()?);
+        self.issuer() == issuer.subject() && is_signed().unwrap_or(false)
     }
 
     /// Whether it certifies this key.
@@ -192,4 +199,36 @@ pub enum CertificateError {
     /// It was valid until this time.
     #[error("the certificate expired at {0}: have a new one issued for the same key")]
     Expired(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+
+    use super::*;
+
+    fn parameters(name: &str, is_ca: bool) -> CertificateParams {
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        parameters.is_ca = if is_ca { IsCa::Ca(BasicConstraints::Unconstrained) } else { IsCa::NoCa };
+        parameters
+    }
+
+    #[test]
+    fn of_a_ca_with_two_keys_the_certificate_of_the_one_that_signed_is_taken() {
+        let key = || KeyPair::generate().expect("a key");
+        let (root_key, old_key, new_key) = (key(), key(), key());
+        let root = Issuer::new(parameters("root", true), root_key);
+        let issued = |key: &KeyPair| parameters("intermediate", true).signed_by(key, &root).expect("a certificate").pem();
+        let (old, new) = (issued(&old_key), issued(&new_key));
+        let leaf = parameters("leaf", false).signed_by(&key(), &Issuer::new(parameters("intermediate", true), new_key)).expect("it").pem();
+        let der = |pem: &str| Certificate::read_all(pem.as_bytes()).expect("a certificate").remove(0).der;
+        for file in [[leaf.as_str(), &old, &new].concat(), [leaf.as_str(), &new, &old, &new].concat()] {
+            let read = Certificates::read(file.as_bytes()).expect("certificates");
+            assert_eq!((read.leaf.der, read.chain.iter().map(|one| one.der.clone()).collect::<Vec<_>>()), (der(&leaf), vec![der(&new)]));
+        }
+        // Of the other key alone nothing leads from the leaf.
+        let stray = Certificates::read([leaf.as_str(), &old].concat().as_bytes());
+        assert_eq!(stray.map(|read| read.chain.len()), Err(CertificateError::Stray("CN=intermediate".into())));
+    }
 }

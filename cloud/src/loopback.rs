@@ -157,3 +157,60 @@ pub enum LoopbackError {
         error: io::Error,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt as _;
+    use tokio::sync::{Notify, mpsc};
+
+    use super::*;
+
+    /// Tells that it began, waits, and tells how it went: to its end, or dropped before.
+    struct Slow {
+        begun: mpsc::UnboundedSender<()>,
+        go_on: Notify,
+        ended: mpsc::UnboundedSender<bool>,
+    }
+
+    struct Ending<'a>(&'a mpsc::UnboundedSender<bool>, bool);
+
+    impl Drop for Ending<'_> {
+        fn drop(&mut self) {
+            let _ = self.0.send(self.1);
+        }
+    }
+
+    impl Handler for Slow {
+        async fn handle(&self, _: Request<Bytes>) -> Response<Bytes> {
+            let mut ending = Ending(&self.ended, false);
+            let _ = self.begun.send(());
+            self.go_on.notified().await;
+            ending.1 = true;
+            Response::new(Bytes::new())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_begun_for_who_has_given_up_goes_on_to_its_end() {
+        let ((begun, mut has_begun), (ended, mut has_ended)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+        let slow = Arc::new(Slow { begun, go_on: Notify::new(), ended });
+        let loopback = Loopback::bind(([127, 0, 0, 1], 0).into(), &[], None).await.expect("a port");
+        let address = loopback.address();
+        let asking = async {
+            let mut stream = tokio::net::TcpStream::connect(address).await.expect("a connection");
+            stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("writing");
+            has_begun.recv().await.expect("the request");
+            drop(stream);
+            // What hears that nobody waits has heard it by then: all runs in this thread.
+            for _ in 0..100 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            slow.go_on.notify_one();
+            has_ended.recv().await
+        };
+        tokio::select! {
+            ended = asking => assert_eq!(ended, Some(true)),
+            never = loopback.serve(Arc::clone(&slow)) => match never {},
+        }
+    }
+}

@@ -1,6 +1,8 @@
 //! IAM Roles Anywhere: session credentials for whoever holds the private key of a certificate ("CreateSession", IAM Roles Anywhere User Guide). Signed as
 //! Signature Version 4 is, but by that key.
 
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
@@ -22,6 +24,11 @@ use crate::{Answer, CloudError, Http};
 
 /// The certificates that go with a request are at most this many, the key's own not counted.
 const MAX_CHAIN: usize = 5;
+/// How long a session lasts, in seconds.
+const DURATIONS: RangeInclusive<u64> = 900..=43200;
+/// Properties of the instance ("InstanceProperty", IAM Roles Anywhere API Reference): so many, names and values of so many characters.
+const MAX_PROPERTIES: usize = 50;
+const PROPERTY: RangeInclusive<usize> = 1..=200;
 
 /// A Roles Anywhere, and who asks it.
 #[derive(Clone, Copy)]
@@ -83,6 +90,8 @@ pub struct CreateSession {
     pub duration: Duration,
     /// The session's name, where the profile accepts one; else it is the certificate's serial number.
     pub role_session_name: Option<String>,
+    /// What this machine tells of itself, name and value: shown with the certificate's subject, and wanted by some profiles. They are no session tags.
+    pub instance_properties: BTreeMap<String, String>,
 }
 
 impl CreateSession {
@@ -104,6 +113,21 @@ impl CreateSession {
         Ok(anchor.region.to_owned())
     }
 
+    /// Whether it can be had at all.
+    ///
+    /// # Errors
+    /// [`CloudError::Usage`] where duration or properties are out of bounds.
+    pub fn must_be_possible(&self) -> Result<(), CloudError> {
+        if !DURATIONS.contains(&self.duration.as_secs()) {
+            return Err(CloudError::Usage("a session of Roles Anywhere lasts 900 to 43200 seconds (15 minutes to 12 hours)".into()));
+        }
+        let texts = self.instance_properties.iter().flat_map(|(name, value)| [name, value]);
+        if self.instance_properties.len() > MAX_PROPERTIES || texts.into_iter().any(|text| !PROPERTY.contains(&text.chars().count())) {
+            return Err(CloudError::Usage("an instance has at most 50 properties, names and values of 1 to 200 characters".into()));
+        }
+        Ok(())
+    }
+
     fn body(&self) -> Bytes {
         let mut body = Map::new();
         body.insert("durationSeconds".into(), self.duration.as_secs().into());
@@ -111,6 +135,10 @@ impl CreateSession {
         body.extend(texts.map(|(name, text)| (name.to_owned(), Value::from(text.as_str()))));
         if let Some(name) = &self.role_session_name {
             body.insert("roleSessionName".into(), name.as_str().into());
+        }
+        if !self.instance_properties.is_empty() {
+            let properties = self.instance_properties.iter().map(|(name, value)| (name.clone(), Value::from(value.as_str())));
+            body.insert("instanceProperties".into(), Value::Object(properties.collect()));
         }
         Bytes::from(Value::Object(body).to_string())
     }
@@ -146,7 +174,7 @@ impl UnsignedCreateSession {
     /// Dated `now`, to be signed by the key of `certificates`.
     ///
     /// # Errors
-    /// [`CloudError::Usage`] where the certificates cannot be sent.
+    /// [`CloudError::Usage`] where the certificates cannot be sent, or the call cannot be answered.
     pub fn new(
         call: &CreateSession,
         endpoint: &RolesAnywhereEndpoint,
@@ -155,6 +183,7 @@ impl UnsignedCreateSession {
         now: SystemTime,
     ) -> Result<Self, CloudError> {
         let usage = |e: &dyn std::fmt::Display| CloudError::Usage(e.to_string());
+        call.must_be_possible()?;
         let (algorithm, name) = match kind {
             PublicKeyKind::Rsa => (SignatureAlgorithm::RsaSsaSha256, "AWS4-X509-RSA-SHA256"),
             // With SHA-256 for P-384, too.
@@ -241,7 +270,8 @@ impl RolesAnywhere<'_> {
             }
             let signature = sign(self.key, algorithm, message).await?;
             let Some(answer) = tries.send(unsigned.finish(&signature)?).await? else { continue };
-            if answer.status == StatusCode::CREATED {
+            // It is 201. Of no success is its content told: it may hold credentials.
+            if answer.status.is_success() {
                 let wrong = |why: &str| CloudError::Answer {
                     service: tries.service().to_owned(),
                     wanted: "credentials in JSON",

@@ -1,5 +1,6 @@
 //! The key of a certificate in the TPM, and what Roles Anywhere makes of it: the session of a role.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,8 +9,8 @@ use ekm_otp_cloud::{Certificates, CloudError, Http, SigningKey};
 
 use super::super::cloud::read_certificates;
 use super::super::error::CliError;
-use super::super::shown::shown;
-use super::session::SessionArgs;
+use super::super::shown::{printable, shown};
+use super::session::{SessionArgs, tag};
 use super::source::SecretArgs;
 
 /// A certificate that stands in for an access key (IAM Roles Anywhere).
@@ -28,6 +29,9 @@ pub(crate) struct CertificateArgs {
     /// The profile, which names the roles that may be had
     #[arg(long, alias = "profile_arn", value_name = "ARN", requires = "certificate")]
     profile_arn: Option<String>,
+    /// What this machine tells of itself, for profiles that want it; several by several flags. AWS shows it with the certificate's subject
+    #[arg(long = "instance-property", value_name = "NAME=VALUE", value_parser = tag, requires = "certificate")]
+    instance_properties: Vec<(String, String)>,
 }
 
 /// A certificate, its key, and what is asked for.
@@ -50,8 +54,10 @@ impl CertificateArgs {
             role_arn: session.aws_arn.clone().unwrap_or_default(),
             duration: session.duration,
             role_session_name: session.session_name(),
+            instance_properties: self.properties()?,
         };
         session.only_for_sts()?;
+        call.must_be_possible()?;
         let from_arn = call.region()?;
         let region = secret.aws_region.clone().filter(|region| !region.is_empty()).unwrap_or(from_arn);
         let from_environment = || std::env::var("AWS_ENDPOINT_URL_ROLESANYWHERE").ok().filter(|url| !url.is_empty());
@@ -62,6 +68,18 @@ impl CertificateArgs {
         let (http, key) = (secret.http.http()?, secret.key.signing_key().await?);
         certificates.leaf.must_certify(key.public_key()).map_err(|e| CliError::Usage(format!("{}: {e}", shown(certificate))))?;
         Ok(Some(CertifiedKey { http, endpoint, certificates, key, call }))
+    }
+}
+
+impl CertificateArgs {
+    fn properties(&self) -> Result<BTreeMap<String, String>, CliError> {
+        let mut properties = BTreeMap::new();
+        for (name, value) in &self.instance_properties {
+            if properties.insert(name.clone(), value.clone()).is_some() {
+                return Err(CliError::Usage(format!("--instance-property {}: twice", printable(name))));
+            }
+        }
+        Ok(properties)
     }
 }
 

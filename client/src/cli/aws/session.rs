@@ -59,8 +59,8 @@ pub(crate) struct SessionArgs {
     mfa_code: Option<String>,
 }
 
-fn tag(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| "a tag is KEY=VALUE".to_owned())?;
+pub(super) fn tag(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').filter(|(key, _)| !key.is_empty()).ok_or_else(|| "it is NAME=VALUE".to_owned())?;
     Ok((key.to_owned(), value.to_owned()))
 }
 

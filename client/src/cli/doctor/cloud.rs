@@ -147,6 +147,7 @@ impl CloudArgs {
             role_arn: text(&self.role_arn),
             duration: Duration::from_secs(900),
             role_session_name: None,
+            instance_properties: std::collections::BTreeMap::new(),
         };
         let region = self.aws_region.clone().map_or_else(|| call.region(), Ok)?;
         let endpoint = match &self.endpoint {
