@@ -122,7 +122,8 @@ fn every_parameter_reaches_the_service_under_the_helpers_and_the_seeds_names() {
     let bench = bench(&["p256"]);
     let service = service(&bench, &[]);
     let url = service.url("http");
-    json(&process(&bench, &service, "p256.pem", "p256.chain.crt", &["--session-duration", "900", "--role-session-name", "me"]));
+    let own = ["--session-duration", "900", "--role-session-name", "me", "--instance-property", "rack=7"];
+    json(&process(&bench, &service, "p256.pem", "p256.chain.crt", &own));
     let seed = [
         "aws",
         "roles-anywhere",
@@ -147,7 +148,8 @@ fn every_parameter_reaches_the_service_under_the_helpers_and_the_seeds_names() {
         &url,
     ];
     json(&bench.client(&seed));
-    let told: Vec<Value> = service.told().iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let mut told: Vec<Value> = service.told().iter().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(told[0].as_object_mut().and_then(|call| call.remove("instanceProperties")), Some(serde_json::json!({"rack": "7"})));
     let call = |seconds: u64, name: &str| {
         serde_json::json!({
             "durationSeconds": seconds, "profileArn": PROFILE, "roleArn": ROLE, "trustAnchorArn": ANCHOR, "roleSessionName": name,

@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// More at once are not answered until others have ended.
 const CONNECTIONS: usize = 64;
@@ -80,30 +80,45 @@ impl Loopback {
                     continue;
                 }
             };
-            let (handler, hosts) = (Arc::clone(&handler), Arc::clone(&hosts));
+            let (handler, hosts, place) = (Arc::clone(&handler), Arc::clone(&hosts), Arc::new(place));
             connections.spawn(async move {
-                let service = service_fn(|request| answer(&*handler, &hosts, request));
+                let service = service_fn(|request| answer(&handler, &hosts, &place, request));
                 let mut http = hyper::server::conn::http1::Builder::new();
                 http.timer(TokioTimer::new()).header_read_timeout(HEAD_WITHIN).max_headers(64);
                 let _ = http.serve_connection(TokioIo::new(stream), service).await;
-                drop(place);
             });
         }
     }
 }
 
-async fn answer<H: Handler>(handler: &H, hosts: &[String], request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+async fn answer<H: Handler>(
+    handler: &Arc<H>,
+    hosts: &[String],
+    place: &Arc<OwnedSemaphorePermit>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
     Ok(match refused(request.headers(), hosts) {
         Some(status) => plain(status),
         None => {
             let (head, body) = request.into_parts();
             match tokio::time::timeout(BODY_WITHIN, Limited::new(body, MAX_BODY).collect()).await {
-                Ok(Ok(body)) => handler.handle(Request::from_parts(head, body.to_bytes())).await.map(Full::new),
+                Ok(Ok(body)) => to_its_end(handler, place, Request::from_parts(head, body.to_bytes())).await,
                 Ok(Err(_)) => plain(StatusCode::PAYLOAD_TOO_LARGE),
                 Err(_) => plain(StatusCode::REQUEST_TIMEOUT),
             }
         }
     })
+}
+
+/// SDKs give up after a second and ask again. What was begun for them goes on, or a service that takes longer would never be heard to its end.
+async fn to_its_end<H: Handler>(handler: &Arc<H>, place: &Arc<OwnedSemaphorePermit>, request: Request<Bytes>) -> Response<Full<Bytes>> {
+    let (handler, place) = (Arc::clone(handler), Arc::clone(place));
+    let answering = tokio::spawn(async move {
+        let response = handler.handle(request).await;
+        drop(place);
+        response
+    });
+    answering.await.map_or_else(|_| plain(StatusCode::INTERNAL_SERVER_ERROR), |response| response.map(Full::new))
 }
 
 fn refused(headers: &HeaderMap, hosts: &[String]) -> Option<StatusCode> {
