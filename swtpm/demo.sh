@@ -113,7 +113,7 @@ say "(a) A request that succeeds"
 get "$honest" client1.pem /whoami > body 2> first || { cat first >&2; die "the request failed"; }
 indent < first; indent < body
 grep -q "server proof: verified, before the request was sent" first || die "the server's proof was not verified"
-await server.log closed
+await server.log otp=
 first=$(otp < first)
 echo "client's password: $first" | indent
 echo "server's password: $(otp < server.log)" | indent
