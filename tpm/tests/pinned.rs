@@ -305,3 +305,20 @@ async fn a_signature_is_not_right_because_somebody_in_the_bus_says_so() {
     assert!(pinned.verify(scheme, algorithm, &[7; 32], &signature).await.expect("an answer"));
     assert!(!pinned.verify(scheme, algorithm, &[8; 32], &signature).await.expect("an answer"));
 }
+
+#[tokio::test]
+async fn the_rsa_endorsement_key_is_pinned_as_well_as_the_ecc_one() {
+    let (swtpm, other) = (tpm(), tpm());
+    swtpm.tool("tpm2_createek", &["-Q", "-G", "rsa", "-c", "ek.ctx"]);
+    swtpm.tool("tpm2_readpublic", &["-Q", "-c", "ek.ctx", "-n", "ek.name"]);
+    swtpm.tool("tpm2_flushcontext", &["-t"]);
+    let name = std::fs::read(swtpm.dir().join("ek.name")).expect("a name");
+    let honest = open(&swtpm.tcti(), None);
+    let file = honest.create_hmac_key(NewKey::new(KeyKind::HmacSha256), Zeroizing::new(SECRET.to_vec())).await.expect("a key");
+    let (key, unpinned) = (open(&swtpm.tcti(), Some(&name)).load(file.clone()), honest.load(file));
+    for _ in 0..2 {
+        assert_eq!(key.hmac(b"message").await.expect("a MAC"), unpinned.hmac(b"message").await.expect("a MAC"));
+    }
+    let refused = open(&other.tcti(), Some(&name)).create_key(NewKey::new(KeyKind::EccP256)).await;
+    assert!(matches!(refused, Err(TpmError::SessionKey { .. })), "{refused:?}");
+}

@@ -28,8 +28,8 @@ pub(crate) struct TpmArgs {
     /// File with the password of a persistent parent; - is standard input [or: $TPM_PARENT_AUTH]
     #[arg(long, value_name = "FILE")]
     parent_password_file: Option<PathBuf>,
-    /// Salt sessions with the TPM's endorsement key, and only if that has this name, as `key ek-name` prints it: then nobody on the bus can
-    /// pretend to be the TPM
+    /// Salt sessions with the TPM's endorsement key, and only if that has this name, as `key ek-name` prints it (the RSA one's is taken, too):
+    /// then nobody on the bus can pretend to be the TPM
     #[arg(long, aliases = ["tpm-session-encrypt-with-name"], value_name = "HEX", value_parser = name)]
     session_key_name: Option<Name>,
     /// The password of a persistent parent, where a command has a flag of its own for it.

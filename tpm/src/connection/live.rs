@@ -12,10 +12,10 @@ use super::kept::Kept;
 use super::loaded::{Loaded, Slot};
 use super::tcti::Kind;
 use super::{Settings, Tcti};
-use crate::TpmError;
 use crate::error::Protected;
 use crate::object::name::name_of;
 use crate::object::pcr::one_register;
+use crate::{PrimaryAlgorithm, TpmError};
 
 /// The authorisation for objects without an auth value, where nothing that travels needs hiding.
 pub(crate) const EMPTY_PASSWORD: Option<AuthSession> = Some(AuthSession::Password);
@@ -26,6 +26,8 @@ pub(crate) struct Live {
     pub(super) kept: Option<Kept>,
     pub(super) session: Option<AuthSession>,
     pub(super) policy_session: Option<PolicySession>,
+    /// The endorsement key's that sessions are salted with: RSA once a pinned name was found to be that one's.
+    pub(super) salt_algorithm: PrimaryAlgorithm,
     pub(super) keys: HashMap<Slot, Loaded>,
     /// Whether the connection broke where that is not the error to be told.
     pub(crate) is_broken: bool,
@@ -48,6 +50,7 @@ impl Live {
             kept: Kept::of(tcti, settings),
             session: None,
             policy_session: None,
+            salt_algorithm: PrimaryAlgorithm::Ecc,
             keys: HashMap::new(),
             is_broken: false,
         };

@@ -39,9 +39,26 @@ impl Live {
         self.flush(handle.into()).map(|()| name)
     }
 
-    /// The endorsement key (TCG EK Credential Profile, template L-2: ECC P-256) and its name. The one that is pinned, or an error.
+    /// The endorsement key and its name. Where one is pinned, that one, be it the ECC or the RSA one, or an error.
     fn endorsement_key(&mut self) -> Result<(KeyHandle, Vec<u8>), TpmError> {
-        let wanted = template::endorsement_key(PrimaryAlgorithm::Ecc);
+        let (handle, name) = self.created_endorsement_key(self.salt_algorithm)?;
+        let Some(pinned) = self.settings.session_key_name.clone().filter(|pinned| *pinned != name) else { return Ok((handle, name)) };
+        self.flush(handle.into())?;
+        if self.salt_algorithm == PrimaryAlgorithm::Ecc {
+            // go-tpm's tools and tpm2_createek without a flag speak of the RSA one.
+            let (handle, rsa_name) = self.created_endorsement_key(PrimaryAlgorithm::Rsa)?;
+            if rsa_name == pinned {
+                self.salt_algorithm = PrimaryAlgorithm::Rsa;
+                return Ok((handle, rsa_name));
+            }
+            self.flush(handle.into())?;
+        }
+        Err(TpmError::SessionKey { found: hex(&name) })
+    }
+
+    /// Made by the template of TCG's EK Credential Profile: L-2 (ECC P-256) or L-1 (RSA 2048).
+    fn created_endorsement_key(&mut self, algorithm: PrimaryAlgorithm) -> Result<(KeyHandle, Vec<u8>), TpmError> {
+        let wanted = template::endorsement_key(algorithm);
         let wanted = wanted.map_err(|e| TpmError::of("describing the endorsement key", e))?;
         let created = self
             .context
@@ -49,16 +66,9 @@ impl Live {
         let created = created
             .map_err(|e| TpmError::of("TPM2_CreatePrimary for the endorsement key", e))
             .map_err(|e| self.explain(Protected::Endorsement, false, false, e))?;
-        let checked = match name_of(&created.out_public) {
-            Some(name) if self.settings.session_key_name.as_ref().is_some_and(|pinned| *pinned != name) => {
-                Err(TpmError::SessionKey { found: hex(&name) })
-            }
-            Some(name) if template::is_made_by(&created.out_public, &wanted) => Ok(name),
-            _ => Err(TpmError::Contradiction("the endorsement key")),
-        };
-        match checked {
-            Ok(name) => Ok((created.key_handle, name)),
-            Err(error) => self.flush(created.key_handle.into()).and(Err(error)),
+        match name_of(&created.out_public) {
+            Some(name) if template::is_made_by(&created.out_public, &wanted) => Ok((created.key_handle, name)),
+            _ => self.flush(created.key_handle.into()).and(Err(TpmError::Contradiction("the endorsement key"))),
         }
     }
 

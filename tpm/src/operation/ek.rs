@@ -5,8 +5,8 @@ use crate::object::name::hex;
 use crate::{TpmError, TpmHandle};
 
 impl TpmHandle {
-    /// The name of the TPM's endorsement key (template L-2, ECC P-256), in hexadecimal digits: to be pinned with
-    /// [`Settings::session_key_name`](crate::Settings::session_key_name).
+    /// The name of the TPM's endorsement key (template L-2, ECC P-256; the RSA one's where that is pinned), in hexadecimal digits: to be pinned
+    /// with [`Settings::session_key_name`](crate::Settings::session_key_name).
     ///
     /// # Errors
     /// As [`TpmError`] tells.
