@@ -15,7 +15,7 @@ use ekm_otp_cloud::{BearerToken, Loopback};
 use super::cloud::{CloudKeyArgs, Format, HttpArgs, duration};
 use super::error::CliError;
 use super::output::{self, note};
-use super::shown::{printable, shown};
+use super::shown::{printable, quoted, shown};
 
 /// A profile is a service account's file without its key.
 const MAX_PROFILE: u64 = 64 * 1024;
@@ -318,7 +318,7 @@ async fn serve(args: MetadataServerArgs) -> Result<(), CliError> {
     // The second is where Google's Python library looks whether there is one at all.
     let address = loopback.address();
     let mut lines = vec![format!("export GCE_METADATA_HOST={address}"), format!("export GCE_METADATA_IP={address}")];
-    lines.extend(project.map(|project| format!("export GOOGLE_CLOUD_PROJECT={project}")));
+    lines.extend(project.map(|project| format!("export GOOGLE_CLOUD_PROJECT={}", quoted(&project))));
     output::line(&lines.join("\n"))?;
     match loopback.serve(Arc::new(metadata)).await {}
 }

@@ -14,3 +14,23 @@ pub(crate) fn shown(path: &Path) -> String {
         _ => printable(&path.to_string_lossy()),
     }
 }
+
+/// A word of a shell's, which takes nothing in it apart (POSIX, XCU 2.2.2).
+#[cfg(feature = "cloud")]
+pub(crate) fn quoted(text: &str) -> String {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/=,@+".contains(&b);
+    if !text.is_empty() && text.bytes().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+#[cfg(all(test, feature = "cloud"))]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn a_shell_reads_what_was_meant() {
+        for text in ["plain/a-b_c.d", "", "a b", "it's", "$(id)", "`id`", "a\\b", "\"", "a;b&c|d", "~", "*", "ä"] {
+            let shell = std::process::Command::new("sh").arg("-c").arg(format!("printf %s {}", quoted(text))).output().expect("sh");
+            assert_eq!(String::from_utf8_lossy(&shell.stdout), text);
+        }
+    }
+}

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use super::super::cloud::{HttpArgs, SharedFile, runtime_folder};
 use super::super::error::CliError;
 use super::super::output::{self, note};
-use super::super::shown::shown;
+use super::super::shown::{quoted, shown};
 use super::application::{ApplicationArgs, assertion};
 
 /// When the assertion in the workload identity's file is written anew.
@@ -77,10 +77,10 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
 fn variables(args: &ServeArgs, application: &Application, url: &str, secret: &str, path: &Path) -> String {
     let mut lines = vec![
         "# as a workload identity".to_owned(),
-        format!("export AZURE_TENANT_ID={}", application.tenant()),
-        format!("export AZURE_CLIENT_ID={}", application.client_id()),
-        format!("export AZURE_AUTHORITY_HOST={}", application.authority().as_str()),
-        format!("export AZURE_FEDERATED_TOKEN_FILE={}", shown(path)),
+        format!("export AZURE_TENANT_ID={}", quoted(application.tenant())),
+        format!("export AZURE_CLIENT_ID={}", quoted(application.client_id())),
+        format!("export AZURE_AUTHORITY_HOST={}", quoted(application.authority().as_str())),
+        format!("export AZURE_FEDERATED_TOKEN_FILE={}", quoted(&shown(path))),
         "# or as a managed identity".to_owned(),
         format!("export IDENTITY_ENDPOINT={url}{IDENTITY_PATH}"),
         format!("export IDENTITY_HEADER={secret}"),
