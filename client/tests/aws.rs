@@ -710,6 +710,12 @@ fn configure_writes_profiles_that_work_and_shows_them_first() {
     fs::write(home.join(".aws/config"), "[profile old]\nrole_arn = x\n").expect("writing");
     let refused = configure(&["--key", "aws.pem", "--profile", "old", "--yes"]);
     assert!(text(&refused.stderr).contains("[profile old] has role_arn"), "{}", text(&refused.stderr));
+    // The AWS CLI would take these, and nobody would see that the TPM is not asked.
+    fs::write(home.join(".aws/credentials"), "[old]\nAWS_Access_Key_Id: x\n[tpm]\nregion = x\n").expect("writing");
+    let refused = configure(&["--key", "aws.pem", "--profile", "old", "--yes"]);
+    let told = text(&refused.stderr);
+    assert!(told.contains("[old] has aws_access_key_id, which goes before the TPM"), "{told}");
+    assert!(configure(&["--key", "aws.pem", "--profile", "tpm", "--yes"]).status.success());
     // Some SDKs give the line to a shell.
     for name in ["$(id)", "a;b", "a'b", "a\nb"] {
         let refused = configure(&["--key", name, "--yes"]);
@@ -765,6 +771,7 @@ fn a_key_under_the_endorsement_key_works_as_with_the_go_original() {
     let swtpm = &bench.swtpm;
     fs::write(bench.path("hmac.key"), format!("AWS4{SECRET}")).expect("writing");
     swtpm.tool("tpm2_createek", &["-Q", "-c", "ek.ctx", "-G", "rsa", "-u", "ek.pub"]);
+    swtpm.tool("tpm2_readpublic", &["-Q", "-c", "ek.ctx", "-n", "ek.name"]);
     swtpm.tool("tpm2_flushcontext", &["-t"]);
     swtpm.tool("tpm2_startauthsession", &["--policy-session", "-S", "session.ctx"]);
     swtpm.tool("tpm2_policysecret", &["-Q", "-S", "session.ctx", "-c", "e"]);
@@ -783,6 +790,8 @@ fn a_key_under_the_endorsement_key_works_as_with_the_go_original() {
     };
     json(&process(&["--useEKParent"]));
     json(&process(&["-useEKParent=true"]));
+    let name: String = fs::read(bench.path("ek.name")).expect("a name").iter().map(|byte| format!("{byte:02x}")).collect();
+    json(&process(&["--useEKParent", &format!("--tpm-session-encrypt-with-name={name}")]));
     let (code, told) = failed(&process(&["--useEKParent=false"]));
     assert_eq!(code, Some(64));
     assert!(told.contains("ek-rsa"), "{told}");

@@ -325,7 +325,7 @@ fn who_may_not_have_credentials_gets_none() {
     let bench = bench(&["p256"]);
     let service = service(&bench, &["--lifetime", "2"]);
     let url = service.url("http");
-    let serving = serving(&bench, &bench.swtpm.tcti(), &certified(&url, "p256.pem", "p256.chain.crt"), 3);
+    let mut serving = serving(&bench, &bench.swtpm.tcti(), &certified(&url, "p256.pem", "p256.chain.crt"), 3);
     let address = serving.variable("AWS_EC2_METADATA_SERVICE_ENDPOINT");
     let file = serving.variable("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE");
     let authorization = fs::read_to_string(file).expect("the token");
@@ -356,10 +356,67 @@ fn who_may_not_have_credentials_gets_none() {
     assert!(ask(role, &fields).starts_with("HTTP/1.1 401"));
 
     // Credentials that have ended, and new ones that cannot be had.
-    std::thread::sleep(std::time::Duration::from_millis(1500));
     fail(&service, &[(403, "AccessDeniedException", "Trust anchor disabled", ""); 9]);
+    std::thread::sleep(std::time::Duration::from_millis(2500));
     let told = ask("GET /container-credentials", &format!("Host: localhost\nAuthorization: {authorization}\n"));
     assert!(told.starts_with("HTTP/1.1 503") && told.contains("Trust anchor disabled") && !told.contains("SecretAccessKey"), "{told}");
+    // Whoever runs it is told, too, and once.
+    let (_, told) = serving.end();
+    assert_eq!(
+        told.lines().filter(|line| line.contains("no new credentials: ") && line.contains("Trust anchor disabled")).count(),
+        1,
+        "{told}"
+    );
+}
+
+#[test]
+fn new_credentials_are_there_before_an_sdk_asks() {
+    let bench = bench(&["p256"]);
+    let service = service(&bench, &["--lifetime", "4"]);
+    let url = service.url("http");
+    let serving = serving(&bench, &bench.swtpm.tcti(), &certified(&url, "p256.pem", "p256.chain.crt"), 3);
+    let mut looks = 0..300;
+    let mut made = 0;
+    while made < 3 {
+        assert!(looks.next().is_some(), "nobody asked, and {made} were made");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        made += service.told().len();
+    }
+    drop(serving);
+}
+
+#[test]
+fn a_profile_of_roles_anywhere_is_written_and_works() {
+    let bench = bench(&["p256"]);
+    let service = service(&bench, &[]);
+    let (url, home) = (service.url("http"), bench.path("home"));
+    fs::create_dir(&home).expect("a folder");
+    let tcti = bench.swtpm.tcti();
+    let own = certified(&url, "p256.pem", "p256.crt");
+    let configure = |flags: &[&str]| {
+        let mut client = common::client();
+        client.args(["aws", "configure", "--yes", "--tcti", &tcti, "--intermediates", "intermediate.pem"]).args(&own).args(flags);
+        client.current_dir(bench.swtpm.dir()).env("HOME", &home).env("AWS_REGION", "us-west-2").output().expect("the client")
+    };
+    let more = ["--aws-session-name", "me", "--instance-property", "rack=a 1", "--duration", "15m"];
+    let made = configure(&more);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let file = fs::read_to_string(home.join(".aws/config")).expect("the file");
+    assert!(file.starts_with("[profile rolesanywhere]\n") && file.contains("\nregion = eu-west-1\n"), "{file}");
+    let code = "import boto3; print(boto3.Session(profile_name='rolesanywhere').get_credentials().get_frozen_credentials().access_key)";
+    let ran = python(code, &[], &[("HOME", home.to_str().expect("UTF-8"))], bench.swtpm.dir());
+    assert!(text(&ran.stdout).starts_with("ASIATESTANYWHERE"), "{}", text(&ran.stderr));
+    let told = service.told().join("\n");
+    assert!(told.contains("a 1") && told.contains("\"me\"") && told.contains("900"), "{told}");
+    // What could not work is not written.
+    for (flags, why) in [
+        (&["--aws-access-key-id", "AKIATESTTESTTESTTEST"][..], "one or the other"),
+        (&["--external-id", "x"], "Roles Anywhere does not take this"),
+        (&["--password-file", "-"], "standard input"),
+    ] {
+        let (code, told) = failed(&configure(flags));
+        assert!(code == Some(64) && told.contains(why), "{told}");
+    }
 }
 
 #[test]
@@ -404,6 +461,21 @@ fn the_credentials_file_gets_a_profile_and_new_credentials_before_the_old_end() 
                     aws_session_token = test/data/anywhere/1==\n\n[other]\naws_access_key_id = kept\n";
     assert_eq!((now.as_str(), mode_of(&file)), (expected, 0o600));
     assert!(!text(&made.stderr).contains("secret of session"), "{}", text(&made.stderr));
+
+    // As long as it runs, new ones before the old end; what goes wrong meanwhile is told and tried again.
+    let short = self::service(&bench, &["--lifetime", "4"]);
+    let (url, other) = (short.url("http"), bench.path("other"));
+    let mut update = common::client();
+    update.args(["aws", "update", "--profile", "app"]).args(certified(&url, "p256.pem", "p256.chain.crt"));
+    update.current_dir(bench.swtpm.dir()).env("TPM2TOOLS_TCTI", bench.swtpm.tcti()).env("AWS_SHARED_CREDENTIALS_FILE", &other);
+    let mut running = Running::start(&mut update, 0);
+    let mut tries = 0..300;
+    while !fs::read_to_string(&other).is_ok_and(|now| now.contains("ASIATESTANYWHERE0003")) {
+        assert!(tries.next().is_some(), "no third credentials");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    let (code, told) = running.end();
+    assert!(code == Some(143) && told.lines().filter(|line| line.contains("wrote credentials until")).count() >= 3, "{told}");
 
     // Many at once: each profile is there at the end. A TPM without a resource manager is for one process at a time, so they use another key.
     software_key(&bench, "soft", "P-256");

@@ -17,39 +17,78 @@ pub trait Expires {
 /// Credentials in this process's memory.
 #[derive(Debug)]
 pub struct Refreshing<T> {
-    held: Mutex<Option<Arc<T>>>,
+    held: std::sync::Mutex<Option<Held<T>>>,
+    /// Whoever makes new ones.
+    making: Mutex<()>,
     margin: Duration,
 }
 
+#[derive(Debug)]
+struct Held<T> {
+    credentials: Arc<T>,
+    /// From then on new ones are wanted.
+    due: SystemTime,
+}
+
 impl<T: Expires> Refreshing<T> {
-    /// Made anew from `margin` before their end on.
+    /// Credentials that are good for that long are handed out while others are made.
+    const WHILE: Duration = Duration::from_secs(60);
+
+    /// Made anew from `margin` before their end on; in the last quarter of their time where that is shorter.
     #[must_use]
     pub fn new(margin: Duration) -> Self {
-        Self { held: Mutex::new(None), margin }
+        Self { held: std::sync::Mutex::default(), making: Mutex::default(), margin }
     }
 
-    /// Those that are held, or new ones. Who asks meanwhile waits for the one that makes them. Where that fails, those that are held go on
-    /// as long as they are good, and not longer.
+    /// Those that are held, or new ones. One who asks makes them, and the others wait, unless those that are held are good for a while. Where it fails,
+    /// those that are held go on as long as they are good, and not longer.
     ///
     /// # Errors
     /// What `make` says, where nothing that is good is held.
     pub async fn get<F: Future<Output = Result<T, CloudError>>>(&self, make: impl FnOnce() -> F) -> Result<Arc<T>, CloudError> {
-        let mut held = self.held.lock().await;
-        let now = SystemTime::now();
-        let is_good_for = |margin: Duration| held.as_ref().filter(|held| held.expires() > now + margin);
-        if let Some(held) = is_good_for(self.margin) {
-            return Ok(Arc::clone(held));
+        let is_good = |within: Duration| move |held: &Held<T>| held.credentials.expires() > SystemTime::now() + within;
+        if self.making.try_lock().is_err()
+            && let Some(held) = self.held(is_good(Self::WHILE))
+        {
+            return Ok(held);
         }
-        match make().await {
-            Ok(new) => Ok(Arc::clone(held.insert(Arc::new(new)))),
-            Err(error) => match held.as_ref().filter(|held| held.expires() > SystemTime::now()) {
+        match self.renew(make).await {
+            Ok(credentials) => Ok(credentials),
+            Err(error) => match self.held(is_good(Duration::ZERO)) {
                 Some(held) => {
                     tracing::warn!(%error, "credentials cannot be made anew; those that are held go on until they end");
-                    Ok(Arc::clone(held))
+                    Ok(held)
                 }
                 None => Err(error),
             },
         }
+    }
+
+    /// The same, where it matters whether new ones can be had.
+    ///
+    /// # Errors
+    /// What `make` says, where new ones are wanted.
+    pub async fn renew<F: Future<Output = Result<T, CloudError>>>(&self, make: impl FnOnce() -> F) -> Result<Arc<T>, CloudError> {
+        let _making = self.making.lock().await;
+        if let Some(held) = self.held(|held| held.due > SystemTime::now()) {
+            return Ok(held);
+        }
+        let credentials = Arc::new(make().await?);
+        let (now, end) = (SystemTime::now(), credentials.expires());
+        let margin = self.margin.min(end.duration_since(now).unwrap_or_default() / 4);
+        let due = end.checked_sub(margin).unwrap_or(now);
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Held { credentials: Arc::clone(&credentials), due });
+        Ok(credentials)
+    }
+
+    /// When new ones are wanted. `None` where none are held.
+    pub fn due(&self) -> Option<SystemTime> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|held| held.due)
+    }
+
+    fn held(&self, is_wanted: impl FnOnce(&Held<T>) -> bool) -> Option<Arc<T>> {
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.as_ref().filter(|held| is_wanted(held)).map(|held| Arc::clone(&held.credentials))
     }
 }
 
@@ -129,15 +168,54 @@ mod tests {
         assert_eq!(made.load(Ordering::Relaxed), 1);
     }
 
+    /// What was made when its end was farther away.
+    fn hold(refreshing: &Refreshing<Until>, end: SystemTime) {
+        *refreshing.held.lock().expect("the lock") = Some(Held { credentials: Arc::new(Until(end)), due: SystemTime::now() });
+    }
+
     #[tokio::test]
     async fn within_the_margin_they_are_made_anew_and_a_failure_leaves_those_that_are_good() {
         let refreshing = Refreshing::new(Duration::from_secs(600));
         let soon = in_seconds(300);
-        assert!(refreshing.get(|| async move { Ok(Until(soon)) }).await.is_ok());
+        hold(&refreshing, soon);
+        assert!(refreshing.renew(|| async { failed() }).await.is_err());
         let held = refreshing.get(|| async { failed() }).await.expect("good for five minutes");
         assert_eq!(held.0, soon);
         let later = in_seconds(3600);
         assert_eq!(refreshing.get(|| async move { Ok(Until(later)) }).await.expect("new ones").0, later);
+        let due = refreshing.due().expect("they are held");
+        assert_eq!(later.duration_since(due).expect("before their end"), Duration::from_secs(600));
+    }
+
+    #[tokio::test]
+    async fn credentials_that_last_for_less_than_the_margin_are_not_made_at_each_question() {
+        let refreshing = Refreshing::new(Duration::from_secs(1200));
+        let end = in_seconds(900);
+        for n in 0..3 {
+            let got = refreshing.get(|| async move { if n == 0 { Ok(Until(end)) } else { failed() } }).await.expect("the first ones");
+            assert_eq!(got.0, end);
+        }
+        assert!(refreshing.due().is_some_and(|due| due > in_seconds(600)));
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_new_ones_while_the_old_are_good_for_a_while() {
+        let refreshing = Refreshing::new(Duration::from_secs(600));
+        for (left, waits) in [(300, false), (30, true)] {
+            hold(&refreshing, in_seconds(left));
+            let (go, gone) = tokio::sync::oneshot::channel::<()>();
+            let renew = refreshing.renew(|| async move {
+                let _ = gone.await;
+                Ok(Until(in_seconds(3600)))
+            });
+            let other = async {
+                let get = tokio::time::timeout(Duration::from_millis(50), refreshing.get(|| async { failed() })).await;
+                assert_eq!(get.is_err(), waits, "{left} s left");
+                let _ = go.send(());
+            };
+            let (renewed, ()) = tokio::join!(renew, other);
+            assert!(renewed.is_ok());
+        }
     }
 
     #[tokio::test]

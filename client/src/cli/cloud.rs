@@ -148,9 +148,9 @@ pub(crate) fn http(ca: Option<&Path>, within: Duration) -> Result<Http, CliError
 }
 
 /// Reads certificate and chain.
-pub(crate) fn read_certificates(certificate: &PathBuf, intermediates: Option<&PathBuf>) -> Result<Certificates, CliError> {
-    let read = |path: &PathBuf| std::fs::read(path).map_err(|e| CliError::io("read", path, &e));
-    let wrong = |path: &PathBuf, e: CertificateError| CliError::Usage(format!("{}: {e}", shown(path)));
+pub(crate) fn read_certificates(certificate: &Path, intermediates: Option<&Path>) -> Result<Certificates, CliError> {
+    let read = |path: &Path| std::fs::read(path).map_err(|e| CliError::io("read", path, &e));
+    let wrong = |path: &Path, e: CertificateError| CliError::Usage(format!("{}: {e}", shown(path)));
     let certificates = Certificates::read(&read(certificate)?).map_err(|e| wrong(certificate, e))?;
     match intermediates {
         None => Ok(certificates),

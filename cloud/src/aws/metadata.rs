@@ -39,6 +39,12 @@ pub trait CredentialSource: Send + Sync + 'static {
     fn get(&self) -> impl Future<Output = Result<Arc<SessionCredentials>, CloudError>> + Send;
 }
 
+impl<S: CredentialSource> CredentialSource for Arc<S> {
+    fn get(&self) -> impl Future<Output = Result<Arc<SessionCredentials>, CloudError>> + Send {
+        S::get(self)
+    }
+}
+
 /// Answers as the instance metadata service does, and as a container's credential provider.
 pub struct Metadata<S> {
     source: S,

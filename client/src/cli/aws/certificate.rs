@@ -1,7 +1,7 @@
 //! The key of a certificate in the TPM, and what Roles Anywhere makes of it: the session of a role.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ekm_otp_cloud::aws::{CreateSession, RolesAnywhere, RolesAnywhereEndpoint, SessionCredentials};
@@ -10,7 +10,7 @@ use ekm_otp_cloud::{Certificates, CloudError, Http, SigningKey};
 use super::super::cloud::read_certificates;
 use super::super::error::CliError;
 use super::super::shown::{printable, shown};
-use super::session::{SessionArgs, tag};
+use super::session::{SessionArgs, os_word, tag, word};
 use super::source::SecretArgs;
 
 /// A certificate that stands in for an access key (IAM Roles Anywhere).
@@ -44,10 +44,8 @@ pub(super) struct CertifiedKey {
 }
 
 impl CertificateArgs {
-    /// `None` where no certificate is named. Opens the TPM, and asks for a password where one is wanted.
-    pub(super) async fn open(&self, secret: &SecretArgs, session: &SessionArgs) -> Result<Option<CertifiedKey>, CliError> {
-        let Some(certificate) = &self.certificate else { return Ok(None) };
-        let certificates = read_certificates(certificate, self.intermediates.as_ref())?;
+    /// What is asked for. Nothing is opened.
+    fn call(&self, session: &SessionArgs) -> Result<CreateSession, CliError> {
         let call = CreateSession {
             trust_anchor_arn: self.trust_anchor_arn.clone().unwrap_or_default(),
             profile_arn: self.profile_arn.clone().unwrap_or_default(),
@@ -58,8 +56,40 @@ impl CertificateArgs {
         };
         session.only_for_sts()?;
         call.must_be_possible()?;
-        let from_arn = call.region()?;
-        let region = secret.aws_region.clone().filter(|region| !region.is_empty()).unwrap_or(from_arn);
+        Ok(call)
+    }
+
+    /// The region that is asked: the trust anchor's unless another is named.
+    pub(super) fn region(&self, secret: &SecretArgs, session: &SessionArgs) -> Result<String, CliError> {
+        let from_arn = self.call(session)?.region()?;
+        Ok(secret.aws_region.clone().filter(|region| !region.is_empty()).unwrap_or(from_arn))
+    }
+
+    /// The flags that say the same again, in a profile. A certificate that cannot do is told now.
+    pub(super) fn words(&self, certificate: &Path) -> Result<Vec<String>, CliError> {
+        read_certificates(certificate, self.intermediates.as_deref())?;
+        let path = |path: &Path| -> Result<String, CliError> {
+            let path = std::path::absolute(path).map_err(|e| CliError::io("find", path, &e))?;
+            os_word(path.into_os_string())
+        };
+        let mut words = vec![format!("--certificate {}", path(certificate)?)];
+        if let Some(intermediates) = &self.intermediates {
+            words.push(format!("--intermediates {}", path(intermediates)?));
+        }
+        for (flag, arn) in [("trust-anchor-arn", &self.trust_anchor_arn), ("profile-arn", &self.profile_arn)] {
+            words.extend(arn.iter().map(|arn| Ok(format!("--{flag} {}", word(arn)?))).collect::<Result<Vec<_>, CliError>>()?);
+        }
+        for (name, value) in self.properties()? {
+            words.push(format!("--instance-property {}", word(&format!("{name}={value}"))?));
+        }
+        Ok(words)
+    }
+
+    /// `None` where no certificate is named. Opens the TPM, and asks for a password where one is wanted.
+    pub(super) async fn open(&self, secret: &SecretArgs, session: &SessionArgs) -> Result<Option<CertifiedKey>, CliError> {
+        let Some(certificate) = &self.certificate else { return Ok(None) };
+        let certificates = read_certificates(certificate, self.intermediates.as_deref())?;
+        let (call, region) = (self.call(session)?, self.region(secret, session)?);
         let from_environment = || std::env::var("AWS_ENDPOINT_URL_ROLESANYWHERE").ok().filter(|url| !url.is_empty());
         let endpoint = match (secret.endpoint.clone().or_else(from_environment), secret.is_fips()?) {
             (Some(url), _) => RolesAnywhereEndpoint::at(&url, &region)?,
@@ -69,9 +99,7 @@ impl CertificateArgs {
         certificates.leaf.must_certify(key.public_key()).map_err(|e| CliError::Usage(format!("{}: {e}", shown(certificate))))?;
         Ok(Some(CertifiedKey { http, endpoint, certificates, key, call }))
     }
-}
 
-impl CertificateArgs {
     fn properties(&self) -> Result<BTreeMap<String, String>, CliError> {
         let mut properties = BTreeMap::new();
         for (name, value) in &self.instance_properties {

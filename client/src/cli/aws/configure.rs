@@ -1,6 +1,5 @@
 //! `aws configure`: profiles that take their credentials from the TPM, in ~/.aws/config.
 
-use std::ffi::OsString;
 use std::io::{BufRead as _, IsTerminal as _};
 
 use clap::Args;
@@ -10,14 +9,14 @@ use super::super::arguments::KeyRef;
 use super::super::error::CliError;
 use super::super::output::{self, note};
 use super::super::shown::{printable, shown};
+use super::credentials::{self, CredentialsArgs};
 use super::profile_file::{ProfileFile, must_be_name};
-use super::session::{Session, SessionArgs, word};
-use super::source::SecretArgs;
+use super::session::{Session, os_word};
 
 #[derive(Args, Debug)]
 pub(crate) struct ConfigureArgs {
     /// Write this profile, for the role where one is named [default: sessiontoken and assumerole for a key at a handle, sessiontokenfile and
-    /// assumerolefile for one in a file]
+    /// assumerolefile for one in a file; rolesanywhere with --certificate]
     #[arg(long, value_name = "NAME")]
     profile: Option<String>,
     /// Have the credentials kept until shortly before their end, see `aws process --cache`
@@ -27,9 +26,7 @@ pub(crate) struct ConfigureArgs {
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
-    secret: SecretArgs,
-    #[command(flatten)]
-    session: SessionArgs,
+    credentials: CredentialsArgs,
 }
 
 /// What gives a profile its credentials before `credential_process` does, or beside it.
@@ -44,33 +41,47 @@ const OTHER_SOURCES: [&str; 8] = [
     "web_identity_token_file",
 ];
 
+/// A profile to be written.
+struct Profile {
+    name: String,
+    /// Whether its credentials are those of the role that is named.
+    is_of_role: bool,
+}
+
 pub(crate) async fn run(mut args: ConfigureArgs) -> Result<(), CliError> {
-    args.secret.settle()?;
-    let session = args.session.session()?;
-    let key = args.secret.key.key.clone().ok_or_else(|| CliError::Usage("--key: which key shall the profiles use?".into()))?;
-    let is_role = matches!(session, Session::Role(_));
-    let profiles: Vec<(String, bool)> = match (&args.profile, &key) {
-        (Some(name), _) => vec![(name.clone(), is_role)],
-        (None, KeyRef::Handle(..)) => [("sessiontoken", false), ("assumerole", true)].map(|(name, role)| (name.to_owned(), role)).to_vec(),
-        (None, KeyRef::File(_)) => {
-            [("sessiontokenfile", false), ("assumerolefile", true)].map(|(name, role)| (name.to_owned(), role)).to_vec()
+    args.credentials.settle()?;
+    let CredentialsArgs { secret, session, certificate } = &args.credentials;
+    let key = secret.key.key.clone().ok_or_else(|| CliError::Usage("--key: which key shall the profiles use?".into()))?;
+    let (profiles, region) = match &certificate.certificate {
+        Some(_) if secret.aws_access_key_id.is_some() => return Err(credentials::one_or_the_other()),
+        Some(_) => {
+            secret.is_fips()?;
+            let name = args.profile.clone().unwrap_or_else(|| "rolesanywhere".into());
+            (vec![Profile { name, is_of_role: true }], Some(certificate.region(secret, session)?))
         }
+        None => (args.profiles(&key)?, secret.region()),
     };
     let path = ProfileFile::path("AWS_CONFIG_FILE", "config")?;
     let mut file = ProfileFile::open(&path).await?;
     let before = Zeroizing::new(file.text().to_owned());
     let mut change = Vec::new();
-    for (name, role) in profiles.into_iter().filter(|(_, role)| is_role || !role) {
+    let others = ProfileFile::path("AWS_SHARED_CREDENTIALS_FILE", "credentials")?;
+    for Profile { name, is_of_role } in profiles {
         must_be_name(&name)?;
+        if let Some(other) = ProfileFile::keys_in(&others, &name)?.into_iter().find(|key| OTHER_SOURCES.contains(&key.as_str())) {
+            return Err(CliError::Usage(format!(
+                "{}: [{name}] has {other}, which goes before the TPM: take it out, or name another profile",
+                shown(&others)
+            )));
+        }
         let section = if name == "default" { name.clone() } else { format!("profile {name}") };
-        if let Some((other, _)) = file.settings(&section).iter().find(|(key, _)| OTHER_SOURCES.contains(&key.as_str())) {
+        if let Some(other) = file.keys(&section).iter().find(|key| OTHER_SOURCES.contains(&key.as_str())) {
             return Err(CliError::Usage(format!(
                 "{}: [{section}] has {other}, which would go before or beside the TPM: take it out, or name another profile",
                 shown(&path)
             )));
         }
-        let process = args.command(&key, role)?;
-        let region = args.secret.region();
+        let process = args.command(&key, is_of_role, region.as_deref())?;
         let region = region.as_deref().map(|region| ("region", region));
         let settings: Vec<_> = [("credential_process", process.as_str())].into_iter().chain(region).collect();
         // Nothing else of the file is shown: it may hold secrets.
@@ -94,26 +105,43 @@ pub(crate) async fn run(mut args: ConfigureArgs) -> Result<(), CliError> {
 }
 
 impl ConfigureArgs {
+    /// Those of the Go original: the user's session, and the role's where one is named.
+    fn profiles(&self, key: &KeyRef) -> Result<Vec<Profile>, CliError> {
+        let is_role = matches!(self.credentials.session.session()?, Session::Role(_));
+        if let Some(name) = &self.profile {
+            return Ok(vec![Profile { name: name.clone(), is_of_role: is_role }]);
+        }
+        let names = match key {
+            KeyRef::Handle(..) => ["sessiontoken", "assumerole"],
+            KeyRef::File(_) => ["sessiontokenfile", "assumerolefile"],
+        };
+        let profiles = names.into_iter().zip([false, true]).filter(|(_, is_of_role)| is_role || !is_of_role);
+        Ok(profiles.map(|(name, is_of_role)| Profile { name: name.into(), is_of_role }).collect())
+    }
+
     /// The command line that gets the credentials. Some SDKs split it themselves, others give it to a shell: nothing in it may mean something there.
-    fn command(&self, key: &KeyRef, role: bool) -> Result<String, CliError> {
+    fn command(&self, key: &KeyRef, is_of_role: bool, region: Option<&str>) -> Result<String, CliError> {
+        let CredentialsArgs { secret, session, certificate } = &self.credentials;
         let program = std::env::current_exe().map_err(|e| CliError::Other(format!("where is this program? {e}")))?;
-        let mut words = vec![os_word(program.into_os_string())?, "aws process".into()];
-        words.push(format!("--aws-access-key-id {}", self.secret.access_key_id()?));
+        let mut words = vec![os_word(program.into_os_string())?];
+        match &certificate.certificate {
+            Some(path) => {
+                words.push("aws roles-anywhere process".into());
+                words.extend(certificate.words(path)?);
+            }
+            None => words.push(format!("aws process --aws-access-key-id {}", secret.access_key_id()?)),
+        }
         words.push(format!("--key {}", os_word(key.again()?)?));
-        for (flag, value) in self.secret.key.use_key.again()? {
+        for (flag, value) in secret.key.use_key.again()? {
             words.push(format!("{flag} {}", os_word(value)?));
         }
-        words.extend(self.secret.words()?);
-        words.extend(self.session.words(role)?);
+        words.extend(secret.words(region)?);
+        words.extend(session.words(is_of_role)?);
         if self.cache {
             words.push("--cache".into());
         }
         Ok(words.join(" "))
     }
-}
-
-fn os_word(text: OsString) -> Result<String, CliError> {
-    word(&text.into_string().map_err(|text| CliError::Usage(format!("{} is no text in UTF-8", text.display())))?)
 }
 
 async fn is_wanted() -> Result<bool, CliError> {

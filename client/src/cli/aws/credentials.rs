@@ -1,7 +1,7 @@
 //! Session credentials from either source: a secret access key in the TPM, or the key of a certificate.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use ekm_otp_cloud::aws::{CredentialSource, SessionCredentials};
@@ -41,7 +41,7 @@ impl CredentialsArgs {
         match self.certificate.open(&self.secret, &self.session).await? {
             Some(key) if self.secret.aws_access_key_id.is_some() => {
                 drop(key);
-                Err(CliError::Usage("--aws-access-key-id and --certificate: credentials come from one or the other".into()))
+                Err(one_or_the_other())
             }
             Some(key) => Ok(Source::Certificate(Box::new(key))),
             None => {
@@ -59,6 +59,10 @@ impl CredentialsArgs {
         };
         Ok(vec![self.secret.identity()?, asked])
     }
+}
+
+pub(super) fn one_or_the_other() -> CliError {
+    CliError::Usage("--aws-access-key-id and --certificate: credentials come from one or the other".into())
 }
 
 impl Source {
@@ -99,14 +103,16 @@ impl Source {
 pub(super) struct Held {
     source: Source,
     held: Refreshing<SessionCredentials>,
-    margin: Duration,
 }
 
 impl Held {
-    /// Before SDKs ask for new ones (15 minutes before the end at the earliest), and never so early that each question makes new ones.
-    pub(super) fn new(source: Source, duration: Duration) -> Self {
-        let margin = Duration::from_secs(20 * 60).min(duration / 4);
-        Self { source, held: Refreshing::new(margin), margin }
+    /// Before SDKs ask for new ones, which they do 15 minutes before the end at the earliest.
+    const MARGIN: Duration = Duration::from_secs(20 * 60);
+    /// How soon one looks again: a machine may have slept meanwhile, or a failure be over.
+    const AGAIN: Duration = Duration::from_secs(30);
+
+    pub(super) fn new(source: Source) -> Self {
+        Self { source, held: Refreshing::new(Self::MARGIN) }
     }
 
     /// As [`Source::tell_skew`].
@@ -114,9 +120,15 @@ impl Held {
         self.source.tell_skew();
     }
 
-    /// How long before their end credentials are made anew.
-    pub(super) fn margin(&self) -> Duration {
-        self.margin
+    /// Those that are held, or new ones where it is time. An error also where those that are held are still good.
+    pub(super) async fn renew(&self) -> Result<Arc<SessionCredentials>, CloudError> {
+        self.held.renew(|| self.source.make()).await
+    }
+
+    /// Until it is worth to look again.
+    pub(super) async fn wait(&self) {
+        let until_due = self.held.due().and_then(|due| due.duration_since(SystemTime::now()).ok());
+        tokio::time::sleep(until_due.map_or(Self::AGAIN, |until| until.clamp(Duration::from_secs(1), Self::AGAIN))).await;
     }
 }
 

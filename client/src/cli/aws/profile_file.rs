@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::ops::Range;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -36,6 +36,12 @@ async fn lock(path: &Path) -> Result<File, CliError> {
         .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
         .open(path);
     let lock = lock.map_err(|e| CliError::io("open", path, &e))?;
+    if let (Ok(made), Ok(folder)) = (lock.metadata(), std::fs::metadata(folder_of(path)))
+        && made.uid() != folder.uid()
+    {
+        // Made by root in a user's folder, who is to use it, too. Others cannot give it away, and need not.
+        let _ = fchown(&lock, Some(folder.uid()), Some(folder.gid()));
+    }
     let end = Instant::now() + LOCKED_WITHIN;
     while let Err(e) = flock(&lock, FlockOperation::NonBlockingLockExclusive) {
         if e != rustix::io::Errno::WOULDBLOCK {
@@ -77,25 +83,23 @@ impl ProfileFile {
         let folder = folder_of(&path);
         std::fs::create_dir_all(folder).map_err(|e| CliError::io("create", folder, &e))?;
         let lock = lock(&folder.join(".ekm-otp.lock")).await?;
-        let text = match std::fs::read(&path) {
-            Ok(bytes) => String::from_utf8(bytes).map_err(|_| CliError::Usage(format!("{} is no text in UTF-8", shown(&path))))?,
-            Err(e) if e.kind() == ErrorKind::NotFound => String::new(),
-            Err(e) => return Err(CliError::io("read", &path, &e)),
-        };
-        Ok(Self { path, text: Zeroizing::new(text), _lock: lock })
+        let text = read(&path)?;
+        Ok(Self { path, text, _lock: lock })
     }
 
-    /// The settings of a section, or nothing where it is not there.
-    pub(super) fn settings(&self, section: &str) -> Vec<(String, String)> {
-        let Some(range) = self.section(section) else { return Vec::new() };
-        let lines = self.text[range].lines().skip(1).filter(|line| !line.starts_with([' ', '\t', '#', ';']));
-        let settings = lines.filter_map(|line| line.split_once(['=', ':']));
-        settings.map(|(key, value)| (key.trim().to_ascii_lowercase(), value.trim().to_owned())).collect()
+    /// What a section sets, or nothing where it is not there.
+    pub(super) fn keys(&self, section: &str) -> Vec<String> {
+        keys(&self.text, section)
+    }
+
+    /// What a section of a file sets that is not to be changed.
+    pub(super) fn keys_in(path: &Path, section: &str) -> Result<Vec<String>, CliError> {
+        Ok(keys(&read(path)?, section))
     }
 
     /// Sets these in a section, which is made at the end where it is not there. Its other settings stay.
     pub(super) fn set(&mut self, section: &str, settings: &[(&str, &str)]) {
-        let Some(range) = self.section(section) else {
+        let Some(range) = find(&self.text, section) else {
             let gap = match self.text.as_str() {
                 "" => "",
                 text if text.ends_with("\n\n") => "",
@@ -108,39 +112,21 @@ impl ProfileFile {
         };
         let mut lines: Vec<String> = self.text[range.clone()].split_inclusive('\n').map(str::to_owned).collect();
         for (key, value) in settings {
-            let is_it = |line: &String| !line.starts_with([' ', '\t']) && line.split_once('=').is_some_and(|(name, _)| name.trim() == *key);
-            let at = lines.iter().position(is_it);
             let end = lines.last().is_none_or(|line| line.ends_with('\n'));
-            if at.is_none() && !end {
-                lines.extend(["\n".to_owned()]);
+            let mut at = None;
+            // A setting that is there twice is one that the AWS CLI does not read.
+            while let Some(found) = lines.iter().position(|line| key_of(line).is_some_and(|name| name == *key)) {
+                // With the lines that go on with its value.
+                let goes_on = lines.iter().skip(found + 1).take_while(|line| line.starts_with([' ', '\t'])).count();
+                lines.drain(found..=found + goes_on);
+                at = at.or(Some(found));
             }
-            let from = at.unwrap_or(lines.len());
-            // With the lines that go on with its value.
-            let goes_on = lines.iter().skip(from + 1).take_while(|line| line.starts_with([' ', '\t'])).count();
-            let to = at.map_or(from, |at| at + 1 + goes_on);
-            lines.splice(from..to, [format!("{key} = {value}\n")]);
+            if at.is_none() && !end {
+                lines.push("\n".to_owned());
+            }
+            lines.insert(at.unwrap_or(lines.len()), format!("{key} = {value}\n"));
         }
         self.text.replace_range(range, &lines.concat());
-    }
-
-    /// From its header to the last line that is neither empty nor a comment: those belong to what follows.
-    fn section(&self, section: &str) -> Option<Range<usize>> {
-        let (mut begun, mut end, mut at) = (None, 0, 0);
-        for line in self.text.split_inclusive('\n') {
-            if let Some(header) = line.trim_end().strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(name, _)| name) {
-                if begun.is_some() {
-                    break;
-                }
-                if words(header) == words(section) {
-                    (begun, end) = (Some(at), at + line.len());
-                }
-            }
-            at += line.len();
-            if begun.is_some() && !line.trim().is_empty() && !line.starts_with(['#', ';']) {
-                end = at;
-            }
-        }
-        begun.map(|begun| begun..end)
     }
 
     /// The whole text, as it would be written.
@@ -148,14 +134,63 @@ impl ProfileFile {
         &self.text
     }
 
-    /// Writes it beside, and gives it its name when it is on the disk as a whole. Unlocks it.
+    /// Writes it beside, and gives it its name when it is on the disk as a whole. It stays its owner's, whoever writes. Unlocks it.
     pub(super) fn write(self) -> Result<(), CliError> {
         let failed = |e: std::io::Error| CliError::io("write", &self.path, &e);
         let mut file = NamedTempFile::with_prefix_in(".ekm-otp-", folder_of(&self.path)).map_err(failed)?;
+        if let Ok(before) = std::fs::metadata(&self.path) {
+            let made = file.as_file().metadata().map_err(failed)?;
+            if (before.uid(), before.gid()) != (made.uid(), made.gid()) {
+                fchown(file.as_file(), Some(before.uid()), Some(before.gid())).map_err(failed)?;
+            }
+        }
         file.write_all(self.text.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
         file.persist(&self.path).map_err(|e| failed(e.error))?;
         Ok(())
     }
+}
+
+/// From its header to the last line that is neither empty nor a comment: those belong to what follows.
+fn find(text: &str, section: &str) -> Option<Range<usize>> {
+    let (mut begun, mut end, mut at) = (None, 0, 0);
+    for line in text.split_inclusive('\n') {
+        if let Some(header) = line.trim_end().strip_prefix('[').and_then(|rest| rest.split_once(']')).map(|(name, _)| name) {
+            if begun.is_some() {
+                break;
+            }
+            if words(header) == words(section) {
+                (begun, end) = (Some(at), at + line.len());
+            }
+        }
+        at += line.len();
+        if begun.is_some() && !line.trim().is_empty() && !line.starts_with(['#', ';']) {
+            end = at;
+        }
+    }
+    begun.map(|begun| begun..end)
+}
+
+/// The text; of a file that is not there an empty one.
+fn read(path: &Path) -> Result<Zeroizing<String>, CliError> {
+    match std::fs::read(path) {
+        Ok(bytes) => {
+            let text = String::from_utf8(bytes).map_err(|_| CliError::Usage(format!("{} is no text in UTF-8", shown(path))))?;
+            Ok(Zeroizing::new(text))
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(Zeroizing::default()),
+        Err(e) => Err(CliError::io("read", path, &e)),
+    }
+}
+
+fn keys(text: &str, section: &str) -> Vec<String> {
+    let Some(range) = find(text, section) else { return Vec::new() };
+    text[range].lines().skip(1).filter_map(key_of).collect()
+}
+
+/// What a line sets: upper and lower case are the same.
+fn key_of(line: &str) -> Option<String> {
+    let (key, _) = line.split_once(['=', ':']).filter(|_| !line.starts_with([' ', '\t', '#', ';']))?;
+    Some(key.trim().to_ascii_lowercase())
 }
 
 /// `profile "a b"` is `profile`, `a b`.
@@ -196,6 +231,31 @@ mod tests {
         let expected = FILE.replace("s3 =\n  max_queue_size = 2\n", "s3 = y\n").replace("region = x\n", "region = x\nnew = z\n");
         assert_eq!(changed("profile a b", &[("s3", "y"), ("new", "z")]).await, expected);
         assert_eq!(changed("default", &[("region", "us-east-1")]).await, FILE.replace("region=eu-west-1", "region = us-east-1"));
+    }
+
+    #[tokio::test]
+    async fn a_setting_is_there_once_however_it_was_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("config");
+        std::fs::write(&path, "[default]\nRegion : a\noutput = json\nREGION=b\n more\n").expect("writing");
+        let mut file = ProfileFile::open(&path).await.expect("the file");
+        file.set("default", &[("region", "c")]);
+        file.write().expect("writing");
+        assert_eq!(std::fs::read_to_string(&path).expect("the file"), "[default]\nregion = c\noutput = json\n");
+    }
+
+    #[tokio::test]
+    async fn a_file_stays_its_owners() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("config");
+        std::fs::write(&path, "").expect("writing");
+        // Only root can give a file away; for anybody else it is their own.
+        let is_root = std::os::unix::fs::chown(&path, Some(1234), Some(1235)).is_ok();
+        let mut file = ProfileFile::open(&path).await.expect("the file");
+        file.set("default", &[("region", "c")]);
+        file.write().expect("writing");
+        let now = std::fs::metadata(&path).expect("the file");
+        assert_eq!((now.uid(), now.gid()) == (1234, 1235), is_root);
     }
 
     #[tokio::test]

@@ -1,5 +1,6 @@
 //! `aws serve`: credentials for the SDKs of this machine, as an EC2 instance or a container gets them.
 
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -8,13 +9,13 @@ use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use clap::Args;
 use ekm_otp_cloud::Loopback;
-use ekm_otp_cloud::aws::{CONTAINER_PATH, CredentialSource as _, Metadata};
+use ekm_otp_cloud::aws::{CONTAINER_PATH, Metadata};
 use zeroize::Zeroizing;
 
 use super::super::cloud::{SharedFile, runtime_folder};
 use super::super::error::CliError;
 use super::super::output::{self, note};
-use super::super::shown::shown;
+use super::super::shown::{quoted, shown};
 use super::credentials::{CredentialsArgs, Held};
 
 #[derive(Args, Debug)]
@@ -40,17 +41,17 @@ pub(crate) async fn run(mut args: ServeArgs) -> Result<(), CliError> {
     args.credentials.settle()?;
     let source = args.credentials.open().await?;
     let role = source.role_name();
-    let held = Held::new(source, args.credentials.session.duration);
+    let held = Arc::new(Held::new(source));
     let loopback = Loopback::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.port), &[], Some(args.hop_limit.into())).await?;
     // What is wrong with key, role or certificate is told now, not to the first SDK.
-    let first = held.get().await;
+    let first = held.renew().await;
     held.tell_skew();
     first?;
     let (file, token) = args.token(loopback.address().port())?;
     let url = format!("http://{}", loopback.address());
     let mut lines = vec![
         format!("export AWS_CONTAINER_CREDENTIALS_FULL_URI={url}{CONTAINER_PATH}"),
-        format!("export AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE={}", shown(file.path())),
+        format!("export AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE={}", quoted(&shown(file.path()))),
     ];
     if args.container_only {
         note!("for the shell that runs your programs:");
@@ -59,8 +60,32 @@ pub(crate) async fn run(mut args: ServeArgs) -> Result<(), CliError> {
         lines.push(format!("export AWS_EC2_METADATA_SERVICE_ENDPOINT={url}/"));
     }
     output::line(&lines.join("\n"))?;
-    let metadata = Metadata::new(held, (!args.container_only).then_some(role), Some(token));
-    match loopback.serve(Arc::new(metadata)).await {}
+    let metadata = Metadata::new(Arc::clone(&held), (!args.container_only).then_some(role), Some(token));
+    tokio::select! {
+        never = loopback.serve(Arc::new(metadata)) => match never {},
+        never = keep(&held) => match never {},
+    }
+}
+
+/// Has new credentials made in time, so that no SDK waits for that, and tells when that fails, which SDKs may never ask.
+async fn keep(held: &Held) -> Infallible {
+    let mut told = None;
+    loop {
+        held.wait().await;
+        match held.renew().await {
+            Ok(credentials) if told.take().is_some() => {
+                note!("ekm-otp-client: there are new credentials again, until {}", credentials.expiration_text());
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let error = Some(error.to_string());
+                if told != error {
+                    note!("ekm-otp-client: warning: no new credentials: {}", error.as_deref().unwrap_or_default());
+                    told = error;
+                }
+            }
+        }
+    }
 }
 
 impl ServeArgs {

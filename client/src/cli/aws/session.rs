@@ -1,5 +1,6 @@
 //! What is asked for: the session of the user, or of a role.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -182,4 +183,8 @@ pub(super) fn word(text: &str) -> Result<String, CliError> {
         _ if text.bytes().all(|b| is_plain(b) || b == b' ') => Ok(format!("\"{text}\"")),
         _ => Err(CliError::Usage(format!("{}: in a profile only letters, digits, blanks and -_.:/=,@+ are safe", printable(text)))),
     }
+}
+
+pub(super) fn os_word(text: OsString) -> Result<String, CliError> {
+    word(&text.into_string().map_err(|text| CliError::Usage(format!("{} is no text in UTF-8", text.display())))?)
 }

@@ -143,8 +143,8 @@ impl SecretArgs {
     }
 
     /// The flags that say the same again, in a profile: but for the key.
-    pub(super) fn words(&self) -> Result<Vec<String>, CliError> {
-        let region = self.region().map(|region| Ok(format!("--aws-region {}", word(&region)?)));
+    pub(super) fn words(&self, region: Option<&str>) -> Result<Vec<String>, CliError> {
+        let region = region.map(|region| Ok(format!("--aws-region {}", word(region)?)));
         let which =
             self.sts_endpoint.and_then(|which| which.to_possible_value()).map(|which| Ok(format!("--sts-endpoint {}", which.get_name())));
         let endpoint = self.endpoint.as_ref().map(|url| Ok(format!("--endpoint {}", word(url)?)));

@@ -1,19 +1,16 @@
 //! `aws update`: session credentials in the shared credentials file, for programs that read nothing else.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use clap::Args;
 use ekm_otp_cloud::Expires as _;
-use ekm_otp_cloud::aws::{CredentialSource as _, SessionCredentials};
+use ekm_otp_cloud::aws::SessionCredentials;
 
 use super::super::error::CliError;
 use super::super::output::note;
 use super::super::shown::shown;
 use super::credentials::{CredentialsArgs, Held};
 use super::profile_file::{ProfileFile, must_be_name};
-
-/// How soon it is tried again where AWS cannot be reached.
-const AGAIN: Duration = Duration::from_secs(30);
 
 #[derive(Args, Debug)]
 pub(crate) struct UpdateArgs {
@@ -49,22 +46,23 @@ pub(crate) async fn run(mut args: UpdateArgs) -> Result<(), CliError> {
         source.tell_skew();
         return write(&credentials?).await;
     }
-    let held = Held::new(source, args.credentials.session.duration);
-    let margin = held.margin();
+    let held = Held::new(source);
     let mut written: Option<SystemTime> = None;
     loop {
-        match held.get().await {
-            Ok(credentials) if written != Some(credentials.expires()) => {
+        let renewed = async {
+            let credentials = held.renew().await.inspect_err(|_| held.tell_skew())?;
+            if written != Some(credentials.expires()) {
                 held.tell_skew();
                 write(&credentials).await?;
-                written = Some(credentials.expires());
             }
-            Ok(_) => {}
+            Ok::<_, CliError>(credentials.expires())
+        };
+        match renewed.await {
+            Ok(end) => written = Some(end),
             // Those that are in the file may still be good; without any, it is of no use to go on.
             Err(error) if written.is_some() => note!("ekm-otp-client: warning: {error}"),
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         }
-        let until = written.and_then(|end| end.checked_sub(margin)?.duration_since(SystemTime::now()).ok());
-        tokio::time::sleep(until.unwrap_or_default().max(AGAIN)).await;
+        held.wait().await;
     }
 }
