@@ -795,4 +795,8 @@ fn a_key_under_the_endorsement_key_works_as_with_the_go_original() {
     let (code, told) = failed(&process(&["--useEKParent=false"]));
     assert_eq!(code, Some(64));
     assert!(told.contains("ek-rsa"), "{told}");
+    // Where the file tells it, the flag is not needed.
+    fs::remove_file(bench.path("private.pem")).expect("the file");
+    assert!(bench.client(&[&convert[..], &["--parent-template", "ek-rsa"]].concat()).status.success());
+    json(&process(&[]));
 }

@@ -316,6 +316,32 @@ fn a_signature_is_verified_in_software_too() {
 }
 
 #[test]
+fn a_key_is_put_under_the_primary_that_is_named() {
+    let bench = Bench::new();
+    for template in ["rsa", "ecc", "ek-rsa", "ek-ecc"] {
+        let (made, imported) = (format!("{template}.pem"), format!("{template}-hmac.pem"));
+        let named = ["--parent-template", template];
+        let told = |output: std::process::Output| {
+            (output.status.success(), text(&output.stderr).contains(&format!("--parent-template {template}")))
+        };
+        let create = [&["key", "create", "--kid", "k", "--kind", "p256", "--out", &made][..], &named].concat();
+        assert_eq!(told(bench.client(&create)), (true, template != "ek-rsa"), "{template}");
+        write_private(&bench.path("secret"), "dGVzdCBkYXRhLCBhIHNlY3JldA==");
+        let import = [&["key", "import", "--kid", "k", "--secret-file", "secret", "--out", &imported][..], &named].concat();
+        assert_eq!(told(bench.client(&import)), (true, template != "ek-rsa"), "{template}");
+        for key in [made, imported] {
+            assert!(succeeds(&bench.client(&[&["key", "inspect", &key][..], &named].concat())).contains("this TPM:    loads it"));
+            // The file tells of one template only.
+            let alone = bench.client(&["key", "inspect", &key]);
+            assert_eq!(text(&alone.stdout).contains("this TPM:    loads it"), template == "ek-rsa", "{template}");
+        }
+    }
+    let (code, told) =
+        failed(&bench.client(&["key", "convert", "--key", "rsa.pem", "--public", "a", "--private", "b", "--parent-template", "rsa"]));
+    assert!(code == Some(64) && told.contains("go with --out"), "{told}");
+}
+
+#[test]
 fn a_key_under_another_primary_template_is_told_and_loaded_where_that_is_named() {
     let bench = Bench::new();
     let tool = |tool: &str, args: &[&str]| drop(bench.swtpm.tool(tool, args));

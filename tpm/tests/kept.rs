@@ -88,7 +88,13 @@ fn takes_the_kept_one(commands: &[u32]) -> bool {
 
 #[tokio::test]
 async fn a_primary_is_made_once_and_then_taken_as_it_was_kept() {
-    for parent in [Parent::H2Primary, Parent::ToolsPrimary(PrimaryAlgorithm::Ecc), Parent::ToolsPrimary(PrimaryAlgorithm::Rsa)] {
+    for parent in [
+        Parent::H2Primary,
+        Parent::ToolsPrimary(PrimaryAlgorithm::Ecc),
+        Parent::ToolsPrimary(PrimaryAlgorithm::Rsa),
+        Parent::EndorsementKey(PrimaryAlgorithm::Ecc),
+        Parent::EndorsementKey(PrimaryAlgorithm::Rsa),
+    ] {
         let scene = Scene::new(parent).await;
         let first = scene.run().await;
         assert!(!takes_the_kept_one(&first) && first.contains(&CONTEXT_SAVE), "{parent:?}: {first:x?}");

@@ -9,7 +9,7 @@ use ekm_otp::{KeyId, Profile, Secret};
 use ekm_otp_tpm::{KeyFile, KeyKind, NewKey, Parent, PolicyPlan, PrivateKey, TpmHandle};
 use zeroize::Zeroizing;
 
-use super::arguments::{TpmArgs, persistent_handle};
+use super::arguments::{ParentKeyArgs, TpmArgs};
 use super::error::CliError;
 use super::key_file::pem;
 use super::moving;
@@ -75,9 +75,8 @@ struct NewKeyArgs {
     /// Write the key (TSS2 PEM) to this new file. It is of use with this TPM only
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// A persistent storage key to put it under, such as 0x81000001 [default: the H-2 primary of the owner hierarchy]
-    #[arg(long, value_name = "HANDLE", value_parser = persistent_handle)]
-    parent: Option<u32>,
+    #[command(flatten)]
+    parent: ParentKeyArgs,
     /// Give the key the password in this file; - is standard input [or: $TPM_KEY_AUTH]
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
@@ -106,10 +105,6 @@ fn kinds() -> impl clap::builder::TypedValueParser<Value = KeyKind> {
 
 impl NewKeyArgs {
     const PASSWORD: Asked<'static> = Asked { flag: "--password-file", variable: "TPM_KEY_AUTH", prompt: "Password for the key" };
-
-    fn parent(&self) -> Parent {
-        self.parent.map_or(Parent::H2Primary, Parent::Persistent)
-    }
 
     fn described(&self, key: KeyFile) -> KeyFile {
         if self.describe { key.with_description(self.kid.as_str()) } else { key }
@@ -143,7 +138,7 @@ impl NewKeyArgs {
             Some(path) => Some(policy::read(path)?),
             None => self.pcrs.clone(),
         };
-        Ok(NewKey { parent: self.parent(), password, policy, movable: self.movable, ..NewKey::new(kind) })
+        Ok(NewKey { parent: self.parent.parent(), password, policy, movable: self.movable, ..NewKey::new(kind) })
     }
 }
 
@@ -206,7 +201,7 @@ pub(crate) async fn import(args: ImportArgs) -> Result<(), CliError> {
     if let Some(path) = &args.duplicate {
         let duplicate = moving::read_duplicate(path)?;
         let key_out = PrivateFile::create(&args.key.out)?;
-        let key = args.key.tpm.open()?.import_duplicate(args.key.parent(), duplicate).await?;
+        let key = args.key.tpm.open()?.import_duplicate(args.key.parent.parent(), duplicate).await?;
         return write_key(key_out, &args.key.described(key), &args.key);
     }
     if let Some(path) = &args.aws_secret_file {
@@ -294,5 +289,8 @@ fn tell_key(key: &KeyFile, args: &NewKeyArgs) {
         (false, _) => note!("to use it takes: {}", key.policy()),
         (true, true) => note!("to use it takes: its password"),
         (true, false) => {}
+    }
+    if let Some(flag) = args.parent.to_be_named() {
+        note!("its file does not tell its parent: give {flag} wherever it is used");
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use ekm_otp_tpm::{DuplicatedKey, KeyDescription, KeyFile, KeyFileError, Parent};
 
-use super::arguments::{KeyRef, TpmArgs, UseKeyArgs, parent_template, persistent_handle, read_key_file, under};
+use super::arguments::{KeyRef, ParentKeyArgs, TpmArgs, UseKeyArgs, parent_template, persistent_handle, read_key_file, under};
 use super::error::CliError;
 use super::output::{self, note};
 use super::secret_file::PrivateFile;
@@ -39,9 +39,8 @@ pub(crate) struct ParentArgs {
     /// Write the storage key's public part (TPM2B_PUBLIC) to this new file
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// A persistent storage key [default: the H-2 primary of the owner hierarchy]
-    #[arg(long, value_name = "HANDLE", value_parser = persistent_handle)]
-    parent: Option<u32>,
+    #[command(flatten)]
+    parent: ParentKeyArgs,
     #[command(flatten)]
     tpm: TpmArgs,
 }
@@ -75,9 +74,8 @@ pub(crate) struct ConvertArgs {
     /// The private part as tpm2-tools keep it (TPM2B_PRIVATE), encrypted to its parent
     #[arg(long, value_name = "FILE")]
     private: PathBuf,
-    /// With --out: the persistent storage key that it lies under [default: the H-2 primary of the owner hierarchy]
-    #[arg(long, value_name = "HANDLE", value_parser = persistent_handle, requires = "out")]
-    parent: Option<u32>,
+    #[command(flatten)]
+    parent: ParentKeyArgs,
     /// With --out: say that the key has no password, which the two files do not tell; else the new file says that it may have one. Other tools than
     /// this believe it
     #[arg(long, requires = "out")]
@@ -115,7 +113,7 @@ pub(crate) async fn list(tpm: TpmArgs) -> Result<(), CliError> {
 
 pub(crate) async fn parent(args: ParentArgs) -> Result<(), CliError> {
     let mut out = PrivateFile::create(&args.out)?;
-    let public = args.tpm.open()?.parent_public(args.parent.map_or(Parent::H2Primary, Parent::Persistent)).await?;
+    let public = args.tpm.open()?.parent_public(args.parent.parent()).await?;
     out.write(&public)?;
     out.keep()?;
     let name = KeyDescription::from_public_blob(&public).map_err(|e| CliError::Other(e.to_string()))?.name_hex();
@@ -147,6 +145,9 @@ pub(crate) fn read_duplicate(path: &Path) -> Result<DuplicatedKey, CliError> {
 pub(crate) fn convert(args: &ConvertArgs) -> Result<(), CliError> {
     let other = |e: KeyFileError| CliError::Usage(e.to_string());
     match (&args.key, &args.out) {
+        (Some(_), _) if args.parent.given().is_some() => {
+            Err(CliError::Usage("--parent, --parent-template: these go with --out; the two files do not tell the parent".into()))
+        }
         (Some(key), _) => {
             let key = read_key_file(key)?;
             let (mut public, mut private) = (PrivateFile::create(&args.public)?, PrivateFile::create(&args.private)?);
@@ -156,7 +157,7 @@ pub(crate) fn convert(args: &ConvertArgs) -> Result<(), CliError> {
         }
         (None, Some(out)) => {
             let read = |path: &Path| std::fs::read(path).map_err(|e| CliError::io("read", path, &e));
-            let parent = args.parent.map_or(Parent::H2Primary, Parent::Persistent);
+            let parent = args.parent.parent();
             let key =
                 KeyFile::from_blobs(parent, &read(&args.public)?, &read(&args.private)?).map_err(other)?.with_empty_auth(args.no_password);
             let mut file = PrivateFile::create(out)?;

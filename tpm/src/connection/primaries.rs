@@ -1,4 +1,4 @@
-//! Primaries: made from the owner's seed (TPM2_CreatePrimary), or, to use a key that exists, taken as a process before this one kept them
+//! Primaries: made from a hierarchy's seed (TPM2_CreatePrimary), or, to use a key that exists, taken as a process before this one kept them
 //! (TPM2_ContextSave, TPM2_ContextLoad).
 //!
 //! A kept one is held to what one that was made is held to: it is the template's, and the TPM says that the object that it has loaded is this one
@@ -26,7 +26,7 @@ impl Live {
         parent: Parent,
         operation: impl Fn(&mut Self, &ParentKey) -> Result<T, TpmError>,
     ) -> Result<T, TpmError> {
-        if self.kept.is_none() || matches!(parent, Parent::Persistent(_) | Parent::EndorsementKey(_)) {
+        if self.kept.is_none() || matches!(parent, Parent::Persistent(_)) {
             return self.with_parent(parent, operation);
         }
         if let Some(key) = self.load_primary(parent)? {
@@ -119,6 +119,8 @@ fn file_of(parent: Parent) -> &'static str {
     match parent {
         Parent::ToolsPrimary(PrimaryAlgorithm::Rsa) => "tools-rsa",
         Parent::ToolsPrimary(PrimaryAlgorithm::Ecc) => "tools-ecc",
+        Parent::EndorsementKey(PrimaryAlgorithm::Rsa) => "ek-rsa",
+        Parent::EndorsementKey(PrimaryAlgorithm::Ecc) => "ek-ecc",
         _ => "h2",
     }
 }
