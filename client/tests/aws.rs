@@ -660,6 +660,10 @@ fn the_doctor_says_what_is_wrong_between_the_key_and_aws() {
     let (code, status, told) = found(ID, &url, &[]);
     assert_eq!((code, status.as_str()), (Some(0), "ok"), "{told}");
     assert!(told.contains("arn:aws:iam::123456789012:user/test"), "{told}");
+    let (code, _, told) = found(ID, &url, &["--role-arn", ROLE]);
+    assert!(code == Some(0) && told.contains(&format!("gives sessions of {ROLE}")), "{told}");
+    let (code, _, told) = found(ID, &url, &["--role-arn", "arn:aws:iam::1:role/other"]);
+    assert!(code == Some(77) && told.contains("AccessDenied") && told.contains("trust policy"), "{told}");
     let (code, _, told) = found("AKIAUNKNOWNUNKNOWN00", &url, &[]);
     assert_eq!(code, Some(77));
     assert!(told.contains("InvalidClientTokenId") && told.contains("docs/aws.md"), "{told}");

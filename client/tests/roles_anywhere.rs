@@ -525,6 +525,8 @@ fn the_doctor_asks_roles_anywhere_and_looks_at_the_certificate() {
     };
     let (code, told) = doctor("p256.chain.crt");
     assert!(code == Some(0) && told.contains(&format!("Roles Anywhere gives sessions of {ROLE}")), "{told}");
+    let apart = [&["doctor", "--intermediates", "intermediate.pem"], &certified(&url, "p256.pem", "p256.crt")[..]].concat();
+    assert!(bench.client(&apart).status.success());
     let (code, told) = doctor("p256.expired.crt");
     assert!(code == Some(77) && told.contains("the certificate expired at"), "{told}");
     fail(&service, &[(403, "AccessDeniedException", "Trust anchor disabled", "")]);

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use ekm_otp_client::cloud::{TpmMac, TpmSigner};
-use ekm_otp_cloud::aws::{CreateSession, RolesAnywhere, RolesAnywhereEndpoint, Signatory, Sts, StsEndpoint};
+use ekm_otp_cloud::aws::{AssumeRole, CreateSession, RolesAnywhere, RolesAnywhereEndpoint, Signatory, Sts, StsEndpoint};
 use ekm_otp_cloud::azure::{Application, Authority, CertificateCredential, TokenEndpoint};
 use ekm_otp_cloud::gcp::{CLOUD_PLATFORM, Grant, TokenService};
 use ekm_otp_cloud::{CloudError, Http, PublicKey};
@@ -28,8 +28,8 @@ pub(crate) struct CloudArgs {
     /// The profile, with --trust-anchor-arn
     #[arg(long, value_name = "ARN", requires = "trust_anchor_arn")]
     profile_arn: Option<String>,
-    /// The role, with --trust-anchor-arn
-    #[arg(long, value_name = "ARN", requires = "trust_anchor_arn")]
+    /// The role, with --trust-anchor-arn; with --aws, whether that user may assume it
+    #[arg(long, alias = "aws-arn", value_name = "ARN", requires = "cloud", conflicts_with_all = ["gcp", "azure"])]
     role_arn: Option<String>,
     /// The region that is asked [default: the global STS; the trust anchor's]
     #[arg(long, value_name = "REGION")]
@@ -46,6 +46,9 @@ pub(crate) struct CloudArgs {
     /// The certificate of --key (PEM or DER)
     #[arg(long, value_name = "FILE", requires = "cloud")]
     certificate: Option<PathBuf>,
+    /// The certificates that lead from it to the trust anchor (PEM or DER)
+    #[arg(long, value_name = "FILE", requires = "trust_anchor_arn")]
+    intermediates: Option<PathBuf>,
     /// The URL of the service that is asked, where it is not the usual one: STS, Roles Anywhere, Google's token endpoint, Entra's authority
     #[arg(long, value_name = "URL", requires = "cloud")]
     endpoint: Option<String>,
@@ -111,8 +114,19 @@ impl CloudArgs {
             (None, None) => StsEndpoint::global(),
         };
         let signatory = Signatory { access_key_id, session_token: None };
-        let identity = Sts { http, endpoint: &endpoint, signatory, key: &TpmMac(key) }.get_caller_identity().await?;
-        Ok(format!("STS takes what the key signs: {}", identity.arn))
+        let key = TpmMac(key);
+        let sts = Sts { http, endpoint: &endpoint, signatory, key: &key };
+        let identity = sts.get_caller_identity().await?;
+        let takes = format!("STS takes what the key signs: {}", identity.arn);
+        let Some(role_arn) = &self.role_arn else { return Ok(takes) };
+        let role = AssumeRole {
+            role_arn: role_arn.clone(),
+            session_name: "ekm-otp".to_owned(),
+            duration: Some(Duration::from_secs(900)),
+            ..AssumeRole::default()
+        };
+        let session = sts.assume_role(&role).await?;
+        Ok(format!("{takes}, and gives sessions of {role_arn}, the last until {}", session.expiration_text()))
     }
 
     async fn ask_google(&self, http: &Http, profile: &PathBuf, key: TpmKey) -> Result<String, CliError> {
@@ -127,7 +141,7 @@ impl CloudArgs {
     /// The certificate, once its own lines are told.
     fn certificates(&self, report: &mut Report, key: &PublicKey) -> Result<ekm_otp_cloud::Certificates, CliError> {
         let path = self.certificate.as_ref().ok_or_else(|| CliError::Usage("--certificate is missing".into()))?;
-        let certificates = read_certificates(path, None)?;
+        let certificates = read_certificates(path, self.intermediates.as_deref())?;
         let leaf = &certificates.leaf;
         leaf.must_certify(key).map_err(|e| CliError::Usage(e.to_string()))?;
         match leaf.must_be_valid(SystemTime::now()) {
