@@ -252,13 +252,18 @@ impl Answer {
         self.status == StatusCode::TOO_MANY_REQUESTS || self.status.is_server_error() && self.status != StatusCode::NOT_IMPLEMENTED
     }
 
-    /// Retry-After (RFC 9110 §10.2.3).
+    /// Retry-After (RFC 9110 §10.2.3). A time is one of the service's clock.
     fn retry_after(&self) -> Option<Duration> {
         let value = self.headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
         match value.parse() {
             Ok(seconds) => Some(Duration::from_secs(seconds)),
-            Err(_) => httpdate::parse_http_date(value).ok()?.duration_since(SystemTime::now()).ok(),
+            Err(_) => httpdate::parse_http_date(value).ok()?.duration_since(self.date().unwrap_or_else(SystemTime::now)).ok(),
         }
+    }
+
+    /// Date (RFC 9110 §6.6.1)
+    fn date(&self) -> Option<SystemTime> {
+        httpdate::parse_http_date(self.headers.get(header::DATE)?.to_str().ok()?).ok()
     }
 }
 
@@ -286,10 +291,9 @@ impl Clock {
         if behind < 0 { told.checked_add(by) } else { told.checked_sub(by) }.unwrap_or(told)
     }
 
-    /// Corrects it by an answer's Date (RFC 9110 §6.6.1). Says whether that changed anything: then what was dated by it may be asked once more.
+    /// Corrects it by an answer's Date. Says whether that changed anything: then what was dated by it may be asked once more.
     pub fn correct(&self, answer: &Answer) -> bool {
-        let date = answer.headers.get(header::DATE).and_then(|date| httpdate::parse_http_date(date.to_str().ok()?).ok());
-        let Some(date) = date else { return false };
+        let Some(date) = answer.date() else { return false };
         // Between the two, by the system's clock, the Date was written: what lies outside of that is the skew.
         let (from, to) = (answer.sent, SystemTime::now());
         let behind = match (date.duration_since(to), from.duration_since(date)) {
@@ -321,4 +325,25 @@ impl Clock {
 
 fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_to_come_back_at_is_one_of_the_services_clock() {
+        let answer = |fields: &[(header::HeaderName, &str)]| Answer {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            headers: fields.iter().map(|(name, value)| (name.clone(), value.parse().expect("a value"))).collect(),
+            body: Bytes::new(),
+            is_whole: true,
+            sent: SystemTime::now(),
+        };
+        let at = (header::RETRY_AFTER, "Sun, 06 Nov 1994 08:49:40 GMT");
+        let date = (header::DATE, "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(answer(&[at.clone(), date]).retry_after(), Some(Duration::from_secs(3)));
+        assert_eq!(answer(&[at]).retry_after(), None);
+        assert_eq!(answer(&[(header::RETRY_AFTER, " 7")]).retry_after(), Some(Duration::from_secs(7)));
+    }
 }
