@@ -720,6 +720,17 @@ fn configure_writes_profiles_that_work_and_shows_them_first() {
     let told = text(&refused.stderr);
     assert!(told.contains("[old] has aws_access_key_id, which goes before the TPM"), "{told}");
     assert!(configure(&["--key", "aws.pem", "--profile", "tpm", "--yes"]).status.success());
+    // What is replaced is told, and not shown; and that nobody will be there to give a password.
+    let moved = configure(&["--key", "aws.pem", "--profile", "tpm", "--duration", "2h", "--yes"]);
+    let told = text(&moved.stderr);
+    assert!(told.contains("- credential_process = what [profile tpm] has now") && !told.contains("may have a password"), "{told}");
+    write_private(&bench.path("pw"), "test data");
+    let import = ["key", "import", "--kid", ID, "--aws-secret-file", "secret", "--out", "pw.pem", "--password-file", "pw"];
+    assert!(bench.client(&import).status.success());
+    for (flags, is_warned) in [(&[][..], true), (&["--password-file", "pw"], false)] {
+        let told = text(&configure(&[&["--key", "pw.pem", "--profile", "pw", "--yes"], flags].concat()).stderr);
+        assert_eq!(told.contains("may have a password"), is_warned, "{told}");
+    }
     // Some SDKs give the line to a shell.
     for name in ["$(id)", "a;b", "a'b", "a\nb"] {
         let refused = configure(&["--key", name, "--yes"]);

@@ -468,7 +468,8 @@ fn the_credentials_file_gets_a_profile_and_new_credentials_before_the_old_end() 
     let mut update = common::client();
     update.args(["aws", "update", "--profile", "app"]).args(certified(&url, "p256.pem", "p256.chain.crt"));
     update.current_dir(bench.swtpm.dir()).env("TPM2TOOLS_TCTI", bench.swtpm.tcti()).env("AWS_SHARED_CREDENTIALS_FILE", &other);
-    let mut running = Running::start(&mut update, 0);
+    write_private(&bench.path("config"), "[profile app]\ncredential_process = x\n");
+    let mut running = Running::start(update.env("AWS_CONFIG_FILE", bench.path("config")), 0);
     let mut tries = 0..300;
     while !fs::read_to_string(&other).is_ok_and(|now| now.contains("ASIATESTANYWHERE0003")) {
         assert!(tries.next().is_some(), "no third credentials");
@@ -476,6 +477,7 @@ fn the_credentials_file_gets_a_profile_and_new_credentials_before_the_old_end() 
     }
     let (code, told) = running.end();
     assert!(code == Some(143) && told.lines().filter(|line| line.contains("wrote credentials until")).count() >= 3, "{told}");
+    assert!(told.contains("warning: [profile app] of") && told.contains("do not run any more"), "{told}");
 
     // Many at once: each profile is there at the end. A TPM without a resource manager is for one process at a time, so they use another key.
     software_key(&bench, "soft", "P-256");

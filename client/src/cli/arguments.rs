@@ -247,6 +247,10 @@ pub(super) fn under(file: KeyFile, template: Option<Parent>, path: &Path) -> Res
 
 #[cfg(feature = "cloud")]
 impl UseKeyArgs {
+    pub(super) fn has_password_file(&self) -> bool {
+        self.password_file.is_some()
+    }
+
     /// The flags that say the same again, for a program that is started without a person: names, and values that stand alone.
     pub(super) fn again(&self) -> Result<Vec<(&'static str, OsString)>, CliError> {
         if self.password.is_some() || self.tpm.parent_password.is_some() {

@@ -30,7 +30,7 @@ pub(crate) enum AwsCommand {
     Process(Box<process::ProcessArgs>),
     /// Ask AWS who one is: directly, with a session token, and by a role. Shows that the key in the TPM works.
     #[command(
-        after_help = "Examples:\n  ekm-otp-client aws whoami --aws-access-key-id AKIAIOSFODNN7EXAMPLE \\\n      --key aws.pem --roleARN arn:aws:iam::123456789012:role/app"
+        after_help = "Examples:\n  ekm-otp-client aws whoami --aws-access-key-id AKIAIOSFODNN7EXAMPLE \\\n      --key aws.pem --role-arn arn:aws:iam::123456789012:role/app"
     )]
     Whoami(Box<whoami::WhoamiArgs>),
     /// Send a signed request to any service of AWS; the answer's body goes to standard output.

@@ -161,11 +161,13 @@ pub(crate) fn read_certificates(certificate: &Path, intermediates: Option<&Path>
     }
 }
 
-/// Our folder in memory of this user's, which ends with the session (XDG Base Directory Specification). `instead` is the flag that names a file elsewhere.
+/// Our folder in memory of this user's, which ends with the session (XDG Base Directory Specification). `instead` is what can be done without it.
 pub(super) fn runtime_folder(instead: &str) -> Result<PathBuf, CliError> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").filter(|folder| Path::new(folder).is_absolute());
     let runtime = runtime.ok_or_else(|| {
-        CliError::Usage(format!("{instead}: $XDG_RUNTIME_DIR is not set, where secrets are kept that end with the user's session"))
+        CliError::Usage(format!(
+            "$XDG_RUNTIME_DIR is not set, where secrets are kept that end with the user's session: set it, or {instead}"
+        ))
     })?;
     let folder = Path::new(&runtime).join("ekm-otp");
     match DirBuilder::new().mode(0o700).create(&folder) {

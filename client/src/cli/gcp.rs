@@ -82,6 +82,11 @@ pub(crate) struct AccountArgs {
 impl AccountArgs {
     pub(super) fn account(&self) -> Result<ServiceAccount, CliError> {
         let mut account = match &self.profile {
+            None if self.email.as_ref().is_none_or(String::is_empty) => {
+                return Err(CliError::Usage(
+                    "which account? name its file with --profile (as `key import` wrote it), or it with --email".into(),
+                ));
+            }
             None => ServiceAccount::new(self.email.as_deref().unwrap_or_default()),
             Some(path) => read_profile(path, self.endpoint.as_deref())?,
         };

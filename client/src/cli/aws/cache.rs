@@ -31,7 +31,7 @@ pub(super) struct Cache {
 impl Cache {
     /// `key` says what the credentials are made from.
     pub(super) fn open(key: &[String]) -> Result<Self, CliError> {
-        let folder = runtime_folder("--cache")?;
+        let folder = runtime_folder("leave out --cache")?;
         let mut name = Sha256::new();
         for part in key {
             name.update((part.len() as u64).to_be_bytes());

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, IsTerminal as _};
 use clap::Args;
 use zeroize::Zeroizing;
 
-use super::super::arguments::KeyRef;
+use super::super::arguments::{KeyRef, read_key_file};
 use super::super::error::CliError;
 use super::super::output::{self, note};
 use super::super::shown::{printable, shown};
@@ -84,9 +84,12 @@ pub(crate) async fn run(mut args: ConfigureArgs) -> Result<(), CliError> {
         let process = args.command(&key, is_of_role, region.as_deref())?;
         let region = region.as_deref().map(|region| ("region", region));
         let settings: Vec<_> = [("credential_process", process.as_str())].into_iter().chain(region).collect();
-        // Nothing else of the file is shown: it may hold secrets.
-        change.push(format!("[{section}]"));
-        change.extend(settings.iter().map(|(key, value)| format!("{key} = {value}")));
+        // Nothing else of the file is shown, and no old value: they may hold secrets.
+        let old = file.keys(&section);
+        let replaced = settings.iter().filter(|(key, _)| old.iter().any(|old| old == key));
+        change.extend(replaced.map(|(key, _)| format!("- {key} = what [{section}] has now")));
+        change.push(format!("+ [{section}]"));
+        change.extend(settings.iter().map(|(key, value)| format!("+ {key} = {value}")));
         file.set(&section, &settings);
     }
     if file.text() == before.as_str() {
@@ -95,7 +98,15 @@ pub(crate) async fn run(mut args: ConfigureArgs) -> Result<(), CliError> {
     }
     note!("{}:", shown(&path));
     for line in change {
-        note!("+ {}", printable(&line));
+        note!("{}", printable(&line));
+    }
+    if let KeyRef::File(path) = &key
+        && read_key_file(path).is_ok_and(|file| file.may_need_password())
+        && !secret.key.use_key.has_password_file()
+    {
+        note!(
+            "ekm-otp-client: warning: the key may have a password, and nobody is there to give it to an SDK: name its file (--password-file)"
+        );
     }
     if !args.yes && !is_wanted().await? {
         return Err(CliError::Usage("nothing was written".into()));

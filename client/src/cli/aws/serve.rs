@@ -96,7 +96,7 @@ impl ServeArgs {
         let token = Zeroizing::new(BASE64_URL_SAFE_NO_PAD.encode(*random));
         let path = match &self.token_file {
             Some(path) => std::path::absolute(path).map_err(|e| CliError::io("find", path, &e))?,
-            None => runtime_folder("--token-file")?.join(format!("aws-serve-{port}.token")),
+            None => runtime_folder("name a file with --token-file")?.join(format!("aws-serve-{port}.token")),
         };
         Ok((SharedFile::create(&path, token.as_bytes())?, token))
     }

@@ -20,7 +20,7 @@ const MAX_POLICY: u64 = 64 * 1024;
 #[command(next_help_heading = "Session")]
 pub(crate) struct SessionArgs {
     /// The role to assume
-    #[arg(long, aliases = ["assume_role_arn", "assume-role-arn", "role-arn", "role_arn", "roleARN"], value_name = "ARN")]
+    #[arg(long, visible_alias = "role-arn", aliases = ["assume_role_arn", "assume-role-arn", "role_arn", "roleARN"], value_name = "ARN")]
     pub(super) aws_arn: Option<String>,
     /// Whether to assume the role [default: where one is named]
     #[arg(long = "assumeRole", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]

@@ -29,6 +29,15 @@ pub(crate) async fn run(mut args: UpdateArgs) -> Result<(), CliError> {
     args.credentials.settle()?;
     let source = args.credentials.open().await?;
     let path = ProfileFile::path("AWS_SHARED_CREDENTIALS_FILE", "credentials")?;
+    let config = ProfileFile::path("AWS_CONFIG_FILE", "config")?;
+    let section = if args.profile == "default" { args.profile.clone() } else { format!("profile {}", args.profile) };
+    if ProfileFile::keys_in(&config, &section)?.iter().any(|key| key == "credential_process") {
+        note!(
+            "ekm-otp-client: warning: [{section}] of {} has credential_process, which SDKs do not run any more once there are credentials in {}",
+            shown(&config),
+            shown(&path)
+        );
+    }
     let write = async |credentials: &SessionCredentials| -> Result<(), CliError> {
         let mut file = ProfileFile::open(&path).await?;
         let (id, secret, token) = (&credentials.access_key_id, &credentials.secret_access_key, &credentials.session_token);

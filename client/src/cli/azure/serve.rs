@@ -53,7 +53,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), CliError> {
     let loopback = Loopback::bind(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), args.port), &["169.254.169.254"], None).await?;
     let path = match &args.token_file {
         Some(path) => std::path::absolute(path).map_err(|e| CliError::io("find", path, &e))?,
-        None => runtime_folder("--token-file")?.join(format!("azure-serve-{}.token", loopback.address().port())),
+        None => runtime_folder("name a file with --token-file")?.join(format!("azure-serve-{}.token", loopback.address().port())),
     };
     // What Entra's answers told of the clock holds for the file, too.
     let make = async || assertion(&credential, PACE.lifetime, http.clock().now()).await;

@@ -94,7 +94,7 @@ impl CloudArgs {
             Ok(found) => report.ok("cloud", found),
             Err(error) => {
                 let advice = match Fault::of(&error) {
-                    Fault::Unavailable => "look at the network, proxies (HTTPS_PROXY), the region and --endpoint",
+                    Fault::Unavailable => "look at the network, proxies (HTTPS_PROXY), --endpoint, and for AWS the region",
                     _ => "docs/aws.md, docs/gcp.md and docs/azure.md list what each refusal means",
                 };
                 report.problem("cloud", Fault::of(&error), error.to_string(), advice);
