@@ -565,6 +565,16 @@ fn a_password_as_an_argument_is_taken_under_the_seeds_names_and_warned_of() {
     let made = aws(&bench, &sts, "process", &["--password-file", "pw"]);
     json(&made);
     assert_eq!(text(&made.stderr), "");
+
+    // The owner hierarchy's, whose primary the key lies under.
+    bench.swtpm.tool("tpm2_changeauth", &["-c", "owner", "ownerpwd"]);
+    let (code, told) = failed(&aws(&bench, &sts, "process", &["--password-file", "pw"]));
+    assert!(code == Some(77) && told.contains("owner"), "{told}");
+    for flag in ["--ownerpassword=ownerpwd", "--parentPass=ownerpwd"] {
+        let made = aws(&bench, &sts, "process", &["--password-file", "pw", flag]);
+        json(&made);
+        assert!(text(&made.stderr).contains("everybody on this machine can read the password"), "{}", text(&made.stderr));
+    }
 }
 
 #[test]

@@ -449,7 +449,7 @@ fn the_credentials_file_gets_a_profile_and_new_credentials_before_the_old_end() 
     let bench = bench(&["p256"]);
     let service = service(&bench, &[]);
     let (url, file) = (service.url("http"), bench.path("credentials"));
-    let before = "# mine\n[default]\naws_access_key_id = old\naws_secret_access_key = old\n\n[other]\naws_access_key_id = kept\n";
+    let before = "# mine\n[default]\naws_access_key_id = old\naws_secret_access_key = old\naws_session_token = old\n\n[other]\naws_access_key_id = kept\n";
     write_private(&file, before);
     let mut update = common::client();
     update.args(["aws", "update", "--once", "--profile", "default"]).args(certified(&url, "p256.pem", "p256.chain.crt"));
@@ -461,6 +461,13 @@ fn the_credentials_file_gets_a_profile_and_new_credentials_before_the_old_end() 
                     aws_session_token = test/data/anywhere/1==\n\n[other]\naws_access_key_id = kept\n";
     assert_eq!((now.as_str(), mode_of(&file)), (expected, 0o600));
     assert!(!text(&made.stderr).contains("secret of session"), "{}", text(&made.stderr));
+
+    // A secret that may be nowhere else is not written over.
+    let mut other = common::client();
+    other.args(["aws", "update", "--once", "--profile", "other"]).args(certified(&url, "p256.pem", "p256.chain.crt"));
+    other.current_dir(bench.swtpm.dir()).env("TPM2TOOLS_TCTI", bench.swtpm.tcti()).env("AWS_SHARED_CREDENTIALS_FILE", &file);
+    let (code, told) = failed(&other.output().expect("the client"));
+    assert!(code == Some(64) && told.contains("does not end by itself"), "{told}");
 
     // As long as it runs, new ones before the old end; what goes wrong meanwhile is told and tried again.
     let short = self::service(&bench, &["--lifetime", "4"]);

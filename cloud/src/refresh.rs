@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Mutex;
 
@@ -28,6 +28,19 @@ struct Held<T> {
     credentials: Arc<T>,
     /// From then on new ones are wanted.
     due: SystemTime,
+    /// Their end by a clock that nobody sets: the other one may be set back meanwhile.
+    end: Instant,
+}
+
+impl<T: Expires> Held<T> {
+    fn is_good_for(&self, within: Duration) -> bool {
+        self.credentials.expires() > SystemTime::now() + within && self.end > Instant::now() + within
+    }
+
+    fn is_due(&self) -> bool {
+        let margin = self.credentials.expires().duration_since(self.due).unwrap_or_default();
+        self.due <= SystemTime::now() || self.end <= Instant::now() + margin
+    }
 }
 
 impl<T: Expires> Refreshing<T> {
@@ -46,7 +59,7 @@ impl<T: Expires> Refreshing<T> {
     /// # Errors
     /// What `make` says, where nothing that is good is held.
     pub async fn get<F: Future<Output = Result<T, CloudError>>>(&self, make: impl FnOnce() -> F) -> Result<Arc<T>, CloudError> {
-        let is_good = |within: Duration| move |held: &Held<T>| held.credentials.expires() > SystemTime::now() + within;
+        let is_good = |within: Duration| move |held: &Held<T>| held.is_good_for(within);
         if self.making.try_lock().is_err()
             && let Some(held) = self.held(is_good(Self::WHILE))
         {
@@ -70,14 +83,16 @@ impl<T: Expires> Refreshing<T> {
     /// What `make` says, where new ones are wanted.
     pub async fn renew<F: Future<Output = Result<T, CloudError>>>(&self, make: impl FnOnce() -> F) -> Result<Arc<T>, CloudError> {
         let _making = self.making.lock().await;
-        if let Some(held) = self.held(|held| held.due > SystemTime::now()) {
+        if let Some(held) = self.held(|held| !held.is_due()) {
             return Ok(held);
         }
         let credentials = Arc::new(make().await?);
         let (now, end) = (SystemTime::now(), credentials.expires());
-        let margin = self.margin.min(end.duration_since(now).unwrap_or_default() / 4);
+        let left = end.duration_since(now).unwrap_or_default();
+        let margin = self.margin.min(left / 4);
         let due = end.checked_sub(margin).unwrap_or(now);
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(Held { credentials: Arc::clone(&credentials), due });
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(Held { credentials: Arc::clone(&credentials), due, end: Instant::now() + left });
         Ok(credentials)
     }
 
@@ -170,7 +185,21 @@ mod tests {
 
     /// What was made when its end was farther away.
     fn hold(refreshing: &Refreshing<Until>, end: SystemTime) {
-        *refreshing.held.lock().expect("the lock") = Some(Held { credentials: Arc::new(Until(end)), due: SystemTime::now() });
+        *refreshing.held.lock().expect("the lock") = Some(held_until(end, SystemTime::now()));
+    }
+
+    fn held_until(end: SystemTime, due: SystemTime) -> Held<Until> {
+        let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+        Held { credentials: Arc::new(Until(end)), due, end: Instant::now() + left }
+    }
+
+    #[tokio::test]
+    async fn a_clock_that_is_set_back_makes_nothing_good_for_longer() {
+        let refreshing = Refreshing::new(Duration::from_secs(600));
+        // Made two hours ago for one hour, and the clock was set back by two.
+        let end = in_seconds(3600);
+        *refreshing.held.lock().expect("the lock") = Some(Held { end: Instant::now(), ..held_until(end, in_seconds(3000)) });
+        assert!(refreshing.get(|| async { failed() }).await.is_err());
     }
 
     #[tokio::test]

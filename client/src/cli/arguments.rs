@@ -35,6 +35,9 @@ pub(crate) struct TpmArgs {
     /// The password of a persistent parent, where a command has a flag of its own for it.
     #[arg(skip)]
     pub(super) parent_password: Option<Password>,
+    /// The owner hierarchy's, likewise.
+    #[arg(skip)]
+    pub(super) owner_password: Option<Password>,
     /// How long an answer may take, likewise.
     #[arg(skip)]
     pub(super) deadline: Option<Duration>,
@@ -79,7 +82,10 @@ impl TpmArgs {
         let owner = Asked { flag: "--owner-password-file", variable: "TPM_OWNER_AUTH", prompt: "Password of the owner hierarchy" };
         let parent = Asked { flag: "--parent-password-file", variable: "TPM_PARENT_AUTH", prompt: "Password of the parent key" };
         let settings = Settings {
-            owner_password: password::given(owner, self.owner_password_file.as_deref())?,
+            owner_password: match &self.owner_password {
+                Some(password) => Some(password.clone()),
+                None => password::given(owner, self.owner_password_file.as_deref())?,
+            },
             parent_password: match &self.parent_password {
                 Some(password) => Some(password.clone()),
                 None => password::given(parent, self.parent_password_file.as_deref())?,
@@ -104,7 +110,7 @@ pub(crate) struct UseKeyArgs {
     pub(super) password_file: Option<PathBuf>,
     /// Registers that the key is bound to, such as sha256:0,7, where its file does not say so (tpm2-tools write no policy; a persistent key
     /// has no file). They must be now as they were when the key was made
-    #[arg(long, value_name = "BANK:LIST")]
+    #[arg(long, alias = "pcr", value_name = "BANK:LIST")]
     pcrs: Option<PolicyPlan>,
     /// File with the policy that the key is bound to (JSON, TSS policy language), where its file does not say so
     #[arg(long, value_name = "FILE", conflicts_with = "pcrs")]

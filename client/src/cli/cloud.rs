@@ -31,7 +31,7 @@ const MAX_PEM: usize = 64 * 1024;
 #[command(next_help_heading = "Key")]
 pub(crate) struct CloudKeyArgs {
     /// The key: a file (TSS2 PEM), as `key import` or tpm2-tools write it, or a persistent handle, handle:0x81008001[=NAME|=FILE]
-    #[arg(long, visible_aliases = ["keyfile", "credential-file", "private-key"], value_name = "KEY", value_parser = key_ref)]
+    #[arg(long, visible_aliases = ["keyfile", "credential-file", "private-key"], alias = "in", value_name = "KEY", value_parser = key_ref)]
     pub(super) key: Option<KeyRef>,
     /// Instead of --key, a file with the key itself, for machines without a TPM: a private key (PEM); for AWS the secret access key. - is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "key")]

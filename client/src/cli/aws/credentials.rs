@@ -54,10 +54,10 @@ impl CredentialsArgs {
     /// What tells these apart from others, for a cache.
     pub(super) fn identity(&self) -> Result<Vec<String>, CliError> {
         let asked = match &self.certificate.certificate {
-            Some(_) => format!("{:?} {:?}", self.certificate, self.session),
+            Some(path) => format!("{:?} {:?} {:?}", std::path::absolute(path).ok(), self.certificate, self.session),
             None => format!("{:?}", self.session.session()?),
         };
-        Ok(vec![self.secret.identity()?, asked])
+        Ok(vec![self.secret.identity(self.certificate.certificate.is_some())?, asked])
     }
 }
 

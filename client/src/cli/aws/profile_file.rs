@@ -22,6 +22,8 @@ const LOCKED_WITHIN: Duration = Duration::from_secs(30);
 pub(super) struct ProfileFile {
     /// Where it really is: a symbolic link stays one.
     path: PathBuf,
+    /// As it was read.
+    before: Zeroizing<String>,
     text: Zeroizing<String>,
     _lock: File,
 }
@@ -84,7 +86,7 @@ impl ProfileFile {
         std::fs::create_dir_all(folder).map_err(|e| CliError::io("create", folder, &e))?;
         let lock = lock(&folder.join(".ekm-otp.lock")).await?;
         let text = read(&path)?;
-        Ok(Self { path, text, _lock: lock })
+        Ok(Self { path, before: text.clone(), text, _lock: lock })
     }
 
     /// What a section sets, or nothing where it is not there.
@@ -136,6 +138,13 @@ impl ProfileFile {
 
     /// Writes it beside, and gives it its name when it is on the disk as a whole. It stays its owner's, whoever writes. Unlocks it.
     pub(super) fn write(self) -> Result<(), CliError> {
+        // Other programs know nothing of the lock, and a person may have been asked meanwhile.
+        if *read(&self.path)? != *self.before {
+            return Err(CliError::Unavailable(format!(
+                "{} was changed by somebody else meanwhile: nothing was written, try again",
+                shown(&self.path)
+            )));
+        }
         let failed = |e: std::io::Error| CliError::io("write", &self.path, &e);
         let mut file = NamedTempFile::with_prefix_in(".ekm-otp-", folder_of(&self.path)).map_err(failed)?;
         if let Ok(before) = std::fs::metadata(&self.path) {
@@ -242,6 +251,18 @@ mod tests {
         file.set("default", &[("region", "c")]);
         file.write().expect("writing");
         assert_eq!(std::fs::read_to_string(&path).expect("the file"), "[default]\nregion = c\noutput = json\n");
+    }
+
+    #[tokio::test]
+    async fn what_somebody_else_wrote_meanwhile_stays() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("config");
+        std::fs::write(&path, "").expect("writing");
+        let mut file = ProfileFile::open(&path).await.expect("the file");
+        file.set("default", &[("region", "c")]);
+        std::fs::write(&path, "[other]\n").expect("writing");
+        assert!(file.write().is_err());
+        assert_eq!(std::fs::read_to_string(&path).expect("the file"), "[other]\n");
     }
 
     #[tokio::test]

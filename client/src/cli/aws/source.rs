@@ -134,7 +134,10 @@ impl SecretArgs {
             Password::new(text.as_bytes().to_vec()).map_err(|e| CliError::Usage(format!("{flag}: {e}")))
         };
         if let Some(text) = self.parent_pass.take().filter(|shown| !shown.0.is_empty()) {
-            tpm.parent_password = Some(given("--parentPass", "$TPM_PARENT_AUTH", text)?);
+            // Of a persistent parent it is the password; a primary has none, and its hierarchy is meant.
+            let password = given("--parentPass", "$TPM_PARENT_AUTH or $TPM_OWNER_AUTH", text)?;
+            tpm.owner_password = Some(password.clone());
+            tpm.parent_password = Some(password);
         }
         if let Some(text) = self.key_pass.take().filter(|shown| !shown.0.is_empty()) {
             self.key.use_key.password = Some(given("--keypass", "$TPM_KEY_AUTH", text)?);
@@ -152,7 +155,10 @@ impl SecretArgs {
             let path = std::path::absolute(path).map_err(|e| CliError::io("find", path, &e))?;
             Ok(format!("--ca-file {}", word(&path.to_string_lossy())?))
         });
-        [region, which, endpoint, ca].into_iter().flatten().collect()
+        let (timeout, tpm) = (self.http.timeout, self.key.use_key.tpm.deadline);
+        let tpm = tpm.filter(|tpm| *tpm != timeout).map(|tpm| Ok(format!("--tpm-timeout {}ms", tpm.as_millis())));
+        let timeout = (timeout != Duration::from_secs(30)).then(|| Ok(format!("--timeout {}ms", timeout.as_millis())));
+        [region, which, endpoint, ca, timeout, tpm].into_iter().flatten().collect()
     }
 
     /// The region that was named, by flag or environment.
@@ -175,14 +181,18 @@ impl SecretArgs {
     }
 
     /// What tells these apart from others, for a cache: which key, whose, and which STS.
-    pub(super) fn identity(&self) -> Result<String, CliError> {
+    pub(super) fn identity(&self, is_certified: bool) -> Result<String, CliError> {
         let absolute = |path: &std::path::Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let key = match (&self.key.key, &self.key.software_key) {
             (Some(KeyRef::File(path)), _) => format!("{:?} {:?}", absolute(path), self.key.use_key.tpm.tcti()?),
             (Some(handle), _) => format!("{handle:?} {:?}", self.key.use_key.tpm.tcti()?),
             (None, path) => format!("{:?}", path.as_deref().map(absolute)),
         };
-        Ok(format!("{:?} {key} {:?} {:?}", self.aws_access_key_id, self.sts()?, self.endpoint))
+        let asked = match is_certified {
+            true => format!("{:?} {:?} {:?}", self.aws_region, self.sts_endpoint, std::env::var_os("AWS_ENDPOINT_URL_ROLESANYWHERE")),
+            false => format!("{:?}", self.sts()?),
+        };
+        Ok(format!("{:?} {key} {asked} {:?}", self.aws_access_key_id, self.endpoint))
     }
 
     pub(super) fn access_key_id(&self) -> Result<&str, CliError> {

@@ -31,6 +31,15 @@ pub(crate) async fn run(mut args: UpdateArgs) -> Result<(), CliError> {
     let path = ProfileFile::path("AWS_SHARED_CREDENTIALS_FILE", "credentials")?;
     let config = ProfileFile::path("AWS_CONFIG_FILE", "config")?;
     let section = if args.profile == "default" { args.profile.clone() } else { format!("profile {}", args.profile) };
+    let old = ProfileFile::keys_in(&path, &args.profile)?;
+    let has = |name: &str| old.iter().any(|key| key == name);
+    if has("aws_access_key_id") && !has("aws_session_token") {
+        return Err(CliError::Usage(format!(
+            "{}: [{}] has an access key that does not end by itself, and whose secret may be nowhere else: take it out, or name another profile",
+            shown(&path),
+            args.profile
+        )));
+    }
     if ProfileFile::keys_in(&config, &section)?.iter().any(|key| key == "credential_process") {
         note!(
             "ekm-otp-client: warning: [{section}] of {} has credential_process, which SDKs do not run any more once there are credentials in {}",

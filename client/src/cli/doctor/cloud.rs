@@ -164,8 +164,9 @@ impl CloudArgs {
             instance_properties: std::collections::BTreeMap::new(),
         };
         let region = self.aws_region.clone().map_or_else(|| call.region(), Ok)?;
-        let endpoint = match &self.endpoint {
-            Some(url) => RolesAnywhereEndpoint::at(url, &region)?,
+        let from_environment = || std::env::var("AWS_ENDPOINT_URL_ROLESANYWHERE").ok().filter(|url| !url.is_empty());
+        let endpoint = match self.endpoint.clone().or_else(from_environment) {
+            Some(url) => RolesAnywhereEndpoint::at(&url, &region)?,
             None => RolesAnywhereEndpoint::regional(&region, false)?,
         };
         let session = RolesAnywhere { http, endpoint: &endpoint, certificates: &certificates, key: &key }.create_session(&call).await?;
@@ -175,7 +176,15 @@ impl CloudArgs {
     async fn ask_entra(&self, report: &mut Report, http: &Http, tenant: &str, key: TpmKey) -> Result<String, CliError> {
         let key = TpmSigner::new(key).await?;
         let certificates = self.certificates(report, ekm_otp_cloud::SigningKey::public_key(&key))?;
-        let authority: Authority = self.endpoint.as_deref().unwrap_or("public").parse().map_err(|e: CloudError| CliError::from(e))?;
+        let from_environment = || std::env::var("AZURE_AUTHORITY_HOST").ok().filter(|url| !url.is_empty());
+        let authority: Authority = self
+            .endpoint
+            .clone()
+            .or_else(from_environment)
+            .as_deref()
+            .unwrap_or("public")
+            .parse()
+            .map_err(|e: CloudError| CliError::from(e))?;
         let client_id = self.client_id.as_deref().unwrap_or_default();
         let application = Application::new(authority, tenant, client_id)?;
         let credential = CertificateCredential::new(application, certificates, Box::new(key), None, false)?;
