@@ -60,12 +60,16 @@ impl Live {
             Parent::EndorsementKey(_) => (Hierarchy::Endorsement, EMPTY_PASSWORD, Protected::Endorsement, false),
             _ => (Hierarchy::Owner, self.owner_session()?, Protected::Owner, self.settings.owner_password.is_some()),
         };
+        let (operation, what) = match parent {
+            Parent::EndorsementKey(_) => ("TPM2_CreatePrimary for the endorsement key", "the endorsement key"),
+            _ => ("TPM2_CreatePrimary", "the primary key"),
+        };
         let made = self.context.execute_with_session(session, |c| c.create_primary(hierarchy, wanted.clone(), None, None, None, None));
-        let made = made.map_err(|e| TpmError::of("TPM2_CreatePrimary", e)).map_err(|e| self.explain(protected, was_given, false, e))?;
+        let made = made.map_err(|e| TpmError::of(operation, e)).map_err(|e| self.explain(protected, was_given, false, e))?;
         if template::is_made_by(&made.out_public, &wanted) {
             return Ok(ParentKey { parent, handle: made.key_handle, public: made.out_public });
         }
-        self.flush(made.key_handle.into()).and(Err(TpmError::Contradiction("the primary key")))
+        self.flush(made.key_handle.into()).and(Err(TpmError::Contradiction(what)))
     }
 
     /// TPM2_ContextLoad. `None` where nothing was kept that is the primary.

@@ -6,16 +6,13 @@
 use tss_esapi::constants::SessionType;
 use tss_esapi::handles::KeyHandle;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
-use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::SymmetricDefinition;
 
-use super::live::{EMPTY_PASSWORD, Live};
+use super::live::Live;
 use super::parents::ParentKey;
-use crate::error::Protected;
 use crate::object::name::{hex, name_of};
-use crate::object::template;
-use crate::{PrimaryAlgorithm, TpmError};
+use crate::{Parent, PrimaryAlgorithm, TpmError};
 
 /// A key that a session may be salted to: the endorsement key, its name compared where one is pinned; a parent where none is.
 pub(super) struct SaltKey {
@@ -41,12 +38,12 @@ impl Live {
 
     /// The endorsement key and its name. Where one is pinned, that one, be it the ECC or the RSA one, or an error.
     fn endorsement_key(&mut self) -> Result<(KeyHandle, Vec<u8>), TpmError> {
-        let (handle, name) = self.created_endorsement_key(self.salt_algorithm)?;
+        let (handle, name) = self.made_endorsement_key(self.salt_algorithm)?;
         let Some(pinned) = self.settings.session_key_name.clone().filter(|pinned| *pinned != name) else { return Ok((handle, name)) };
         self.flush(handle.into())?;
         if self.salt_algorithm == PrimaryAlgorithm::Ecc {
             // go-tpm's tools and tpm2_createek without a flag speak of the RSA one.
-            let (handle, rsa_name) = self.created_endorsement_key(PrimaryAlgorithm::Rsa)?;
+            let (handle, rsa_name) = self.made_endorsement_key(PrimaryAlgorithm::Rsa)?;
             if rsa_name == pinned {
                 self.salt_algorithm = PrimaryAlgorithm::Rsa;
                 return Ok((handle, rsa_name));
@@ -56,19 +53,11 @@ impl Live {
         Err(TpmError::SessionKey { found: hex(&name) })
     }
 
-    /// Made by the template of TCG's EK Credential Profile: L-2 (ECC P-256) or L-1 (RSA 2048).
-    fn created_endorsement_key(&mut self, algorithm: PrimaryAlgorithm) -> Result<(KeyHandle, Vec<u8>), TpmError> {
-        let wanted = template::endorsement_key(algorithm);
-        let wanted = wanted.map_err(|e| TpmError::of("describing the endorsement key", e))?;
-        let created = self
-            .context
-            .execute_with_session(EMPTY_PASSWORD, |c| c.create_primary(Hierarchy::Endorsement, wanted.clone(), None, None, None, None));
-        let created = created
-            .map_err(|e| TpmError::of("TPM2_CreatePrimary for the endorsement key", e))
-            .map_err(|e| self.explain(Protected::Endorsement, false, false, e))?;
-        match name_of(&created.out_public) {
-            Some(name) if template::is_made_by(&created.out_public, &wanted) => Ok((created.key_handle, name)),
-            _ => self.flush(created.key_handle.into()).and(Err(TpmError::Contradiction("the endorsement key"))),
+    fn made_endorsement_key(&mut self, algorithm: PrimaryAlgorithm) -> Result<(KeyHandle, Vec<u8>), TpmError> {
+        let key = self.make_primary(Parent::EndorsementKey(algorithm))?;
+        match name_of(key.public()) {
+            Some(name) => Ok((key.handle(), name)),
+            None => self.flush(key.handle().into()).and(Err(TpmError::Contradiction("the endorsement key"))),
         }
     }
 
