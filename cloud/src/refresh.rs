@@ -26,8 +26,8 @@ pub struct Refreshing<T> {
 #[derive(Debug)]
 struct Held<T> {
     credentials: Arc<T>,
-    /// From then on new ones are wanted.
-    due: SystemTime,
+    /// How long before their end new ones are wanted.
+    margin: Duration,
     /// Their end by a clock that nobody sets: the other one may be set back meanwhile.
     end: Instant,
 }
@@ -35,11 +35,6 @@ struct Held<T> {
 impl<T: Expires> Held<T> {
     fn is_good_for(&self, within: Duration) -> bool {
         self.credentials.expires() > SystemTime::now() + within && self.end > Instant::now() + within
-    }
-
-    fn is_due(&self) -> bool {
-        let margin = self.credentials.expires().duration_since(self.due).unwrap_or_default();
-        self.due <= SystemTime::now() || self.end <= Instant::now() + margin
     }
 }
 
@@ -59,15 +54,14 @@ impl<T: Expires> Refreshing<T> {
     /// # Errors
     /// What `make` says, where nothing that is good is held.
     pub async fn get<F: Future<Output = Result<T, CloudError>>>(&self, make: impl FnOnce() -> F) -> Result<Arc<T>, CloudError> {
-        let is_good = |within: Duration| move |held: &Held<T>| held.is_good_for(within);
         if self.making.try_lock().is_err()
-            && let Some(held) = self.held(is_good(Self::WHILE))
+            && let Some(held) = self.held(|held| held.is_good_for(Self::WHILE))
         {
             return Ok(held);
         }
         match self.renew(make).await {
             Ok(credentials) => Ok(credentials),
-            Err(error) => match self.held(is_good(Duration::ZERO)) {
+            Err(error) => match self.held(|held| held.is_good_for(Duration::ZERO)) {
                 Some(held) => {
                     tracing::warn!(%error, "credentials cannot be made anew; those that are held go on until they end");
                     Ok(held)
@@ -83,22 +77,23 @@ impl<T: Expires> Refreshing<T> {
     /// What `make` says, where new ones are wanted.
     pub async fn renew<F: Future<Output = Result<T, CloudError>>>(&self, make: impl FnOnce() -> F) -> Result<Arc<T>, CloudError> {
         let _making = self.making.lock().await;
-        if let Some(held) = self.held(|held| !held.is_due()) {
+        if let Some(held) = self.held(|held| held.is_good_for(held.margin)) {
             return Ok(held);
         }
         let credentials = Arc::new(make().await?);
-        let (now, end) = (SystemTime::now(), credentials.expires());
-        let left = end.duration_since(now).unwrap_or_default();
-        let margin = self.margin.min(left / 4);
-        let due = end.checked_sub(margin).unwrap_or(now);
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Held { credentials: Arc::clone(&credentials), due, end: Instant::now() + left });
+        let left = credentials.expires().duration_since(SystemTime::now()).unwrap_or_default();
+        let held = Held { credentials: Arc::clone(&credentials), margin: self.margin.min(left / 4), end: Instant::now() + left };
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
         Ok(credentials)
     }
 
     /// When new ones are wanted. `None` where none are held.
     pub fn due(&self) -> Option<SystemTime> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|held| held.due)
+        self.held
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .and_then(|held| held.credentials.expires().checked_sub(held.margin))
     }
 
     fn held(&self, is_wanted: impl FnOnce(&Held<T>) -> bool) -> Option<Arc<T>> {
@@ -185,12 +180,12 @@ mod tests {
 
     /// What was made when its end was farther away.
     fn hold(refreshing: &Refreshing<Until>, end: SystemTime) {
-        *refreshing.held.lock().expect("the lock") = Some(held_until(end, SystemTime::now()));
+        *refreshing.held.lock().expect("the lock") = Some(held_until(end, refreshing.margin));
     }
 
-    fn held_until(end: SystemTime, due: SystemTime) -> Held<Until> {
+    fn held_until(end: SystemTime, margin: Duration) -> Held<Until> {
         let left = end.duration_since(SystemTime::now()).unwrap_or_default();
-        Held { credentials: Arc::new(Until(end)), due, end: Instant::now() + left }
+        Held { credentials: Arc::new(Until(end)), margin, end: Instant::now() + left }
     }
 
     #[tokio::test]
@@ -198,7 +193,7 @@ mod tests {
         let refreshing = Refreshing::new(Duration::from_secs(600));
         // Made two hours ago for one hour, and the clock was set back by two.
         let end = in_seconds(3600);
-        *refreshing.held.lock().expect("the lock") = Some(Held { end: Instant::now(), ..held_until(end, in_seconds(3000)) });
+        *refreshing.held.lock().expect("the lock") = Some(Held { end: Instant::now(), ..held_until(end, refreshing.margin) });
         assert!(refreshing.get(|| async { failed() }).await.is_err());
     }
 
