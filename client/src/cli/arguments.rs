@@ -57,7 +57,7 @@ fn name(text: &str) -> Result<Name, String> {
 impl TpmArgs {
     pub(crate) fn tcti(&self) -> Result<Tcti, CliError> {
         let environment = || {
-            let set = |name| std::env::var(name).ok().filter(|value| !value.is_empty()).map(|value| (name, value));
+            let set = |name| variable(name).map(|value| (name, value));
             ["TPM2TOOLS_TCTI", "TCTI"].into_iter().find_map(set)
         };
         let (from, text) = match &self.tcti {
@@ -81,15 +81,13 @@ impl TpmArgs {
     fn open_with(&self, kept_primaries: Option<PathBuf>) -> Result<TpmHandle, CliError> {
         let owner = Asked { flag: "--owner-password-file", variable: "TPM_OWNER_AUTH", prompt: "Password of the owner hierarchy" };
         let parent = Asked { flag: "--parent-password-file", variable: "TPM_PARENT_AUTH", prompt: "Password of the parent key" };
+        let known_or_given = |known: &Option<Password>, asked, file: &Option<PathBuf>| match known {
+            Some(password) => Ok(Some(password.clone())),
+            None => password::given(asked, file.as_deref()),
+        };
         let settings = Settings {
-            owner_password: match &self.owner_password {
-                Some(password) => Some(password.clone()),
-                None => password::given(owner, self.owner_password_file.as_deref())?,
-            },
-            parent_password: match &self.parent_password {
-                Some(password) => Some(password.clone()),
-                None => password::given(parent, self.parent_password_file.as_deref())?,
-            },
+            owner_password: known_or_given(&self.owner_password, owner, &self.owner_password_file)?,
+            parent_password: known_or_given(&self.parent_password, parent, &self.parent_password_file)?,
             session_key_name: self.session_key_name.clone().map(|name| name.0),
             kept_primaries,
         };
@@ -197,6 +195,11 @@ pub(crate) fn read_key_file(path: &Path) -> Result<KeyFile, CliError> {
 
 fn template_name(template: Parent) -> Option<&'static str> {
     TEMPLATES.into_iter().find(|(_, parent)| *parent == template).map(|(name, _)| name)
+}
+
+/// What the environment says, where it says anything.
+pub(crate) fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
 /// What `--parent-template` names.

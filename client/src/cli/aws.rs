@@ -19,7 +19,9 @@ use clap::Subcommand;
 
 use super::error::CliError;
 
+pub(crate) use certificate::roles_anywhere_endpoint;
 pub(crate) use dropin::{arguments as drop_in_arguments, is_called as is_drop_in};
+pub(crate) use source::{region, sts_endpoint};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum AwsCommand {

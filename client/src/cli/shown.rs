@@ -15,10 +15,15 @@ pub(crate) fn shown(path: &Path) -> String {
     }
 }
 
+/// What means nothing to a shell, nor to what splits a line as one.
+#[cfg(feature = "cloud")]
+pub(crate) fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-_.:/=,@+".contains(&byte)
+}
+
 /// A word of a shell's, which takes nothing in it apart (POSIX, XCU 2.2.2).
 #[cfg(feature = "cloud")]
 pub(crate) fn quoted(text: &str) -> String {
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/=,@+".contains(&b);
     if !text.is_empty() && text.bytes().all(is_plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 

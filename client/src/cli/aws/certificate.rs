@@ -7,10 +7,11 @@ use clap::Args;
 use ekm_otp_cloud::aws::{CreateSession, RolesAnywhere, RolesAnywhereEndpoint, SessionCredentials};
 use ekm_otp_cloud::{Certificates, CloudError, Http, SigningKey};
 
+use super::super::arguments::variable;
 use super::super::cloud::read_certificates;
 use super::super::error::CliError;
 use super::super::shown::{printable, shown};
-use super::session::{SessionArgs, os_word, tag, word};
+use super::session::{SessionArgs, path_word, tag, word};
 use super::source::SecretArgs;
 
 /// A certificate that stands in for an access key (IAM Roles Anywhere).
@@ -45,7 +46,7 @@ pub(super) struct CertifiedKey {
 
 impl CertificateArgs {
     /// What is asked for. Nothing is opened.
-    fn call(&self, session: &SessionArgs) -> Result<CreateSession, CliError> {
+    pub(super) fn call(&self, session: &SessionArgs) -> Result<CreateSession, CliError> {
         let call = CreateSession {
             trust_anchor_arn: self.trust_anchor_arn.clone().unwrap_or_default(),
             profile_arn: self.profile_arn.clone().unwrap_or_default(),
@@ -59,22 +60,12 @@ impl CertificateArgs {
         Ok(call)
     }
 
-    /// The region that is asked: the trust anchor's unless another is named.
-    pub(super) fn region(&self, secret: &SecretArgs, session: &SessionArgs) -> Result<String, CliError> {
-        let from_arn = self.call(session)?.region()?;
-        Ok(secret.aws_region.clone().filter(|region| !region.is_empty()).unwrap_or(from_arn))
-    }
-
     /// The flags that say the same again, in a profile. A certificate that cannot do is told now.
     pub(super) fn words(&self, certificate: &Path) -> Result<Vec<String>, CliError> {
         read_certificates(certificate, self.intermediates.as_deref())?;
-        let path = |path: &Path| -> Result<String, CliError> {
-            let path = std::path::absolute(path).map_err(|e| CliError::io("find", path, &e))?;
-            os_word(path.into_os_string())
-        };
-        let mut words = vec![format!("--certificate {}", path(certificate)?)];
+        let mut words = vec![format!("--certificate {}", path_word(certificate)?)];
         if let Some(intermediates) = &self.intermediates {
-            words.push(format!("--intermediates {}", path(intermediates)?));
+            words.push(format!("--intermediates {}", path_word(intermediates)?));
         }
         for (flag, arn) in [("trust-anchor-arn", &self.trust_anchor_arn), ("profile-arn", &self.profile_arn)] {
             words.extend(arn.iter().map(|arn| Ok(format!("--{flag} {}", word(arn)?))).collect::<Result<Vec<_>, CliError>>()?);
@@ -89,12 +80,8 @@ impl CertificateArgs {
     pub(super) async fn open(&self, secret: &SecretArgs, session: &SessionArgs) -> Result<Option<CertifiedKey>, CliError> {
         let Some(certificate) = &self.certificate else { return Ok(None) };
         let certificates = read_certificates(certificate, self.intermediates.as_deref())?;
-        let (call, region) = (self.call(session)?, self.region(secret, session)?);
-        let from_environment = || std::env::var("AWS_ENDPOINT_URL_ROLESANYWHERE").ok().filter(|url| !url.is_empty());
-        let endpoint = match (secret.endpoint.clone().or_else(from_environment), secret.is_fips()?) {
-            (Some(url), _) => RolesAnywhereEndpoint::at(&url, &region)?,
-            (None, fips) => RolesAnywhereEndpoint::regional(&region, fips)?,
-        };
+        let call = self.call(session)?;
+        let endpoint = endpoint_of(secret, &call)?;
         let (http, key) = (secret.http.http()?, secret.key.signing_key().await?);
         certificates.leaf.must_certify(key.public_key()).map_err(|e| CliError::Usage(format!("{}: {e}", shown(certificate))))?;
         Ok(Some(CertifiedKey { http, endpoint, certificates, key, call }))
@@ -109,6 +96,25 @@ impl CertificateArgs {
         }
         Ok(properties)
     }
+}
+
+/// The region that is asked: the trust anchor's unless another is named.
+pub(super) fn region_of(secret: &SecretArgs, call: &CreateSession) -> Result<String, CliError> {
+    let from_arn = call.region()?;
+    Ok(secret.aws_region.clone().filter(|region| !region.is_empty()).unwrap_or(from_arn))
+}
+
+pub(super) fn endpoint_of(secret: &SecretArgs, call: &CreateSession) -> Result<RolesAnywhereEndpoint, CliError> {
+    let region = region_of(secret, call)?;
+    roles_anywhere_endpoint(secret.endpoint.as_deref(), &region, secret.is_fips()?)
+}
+
+/// The Roles Anywhere at `url`, or at the environment's, or the region's.
+pub(crate) fn roles_anywhere_endpoint(url: Option<&str>, region: &str, is_fips: bool) -> Result<RolesAnywhereEndpoint, CliError> {
+    Ok(match url.map(str::to_owned).or_else(|| variable("AWS_ENDPOINT_URL_ROLESANYWHERE")) {
+        Some(url) => RolesAnywhereEndpoint::at(&url, region)?,
+        None => RolesAnywhereEndpoint::regional(region, is_fips)?,
+    })
 }
 
 impl CertifiedKey {

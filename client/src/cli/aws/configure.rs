@@ -3,14 +3,14 @@
 use std::io::{BufRead as _, IsTerminal as _};
 
 use clap::Args;
-use zeroize::Zeroizing;
 
 use super::super::arguments::{KeyRef, read_key_file};
 use super::super::error::CliError;
 use super::super::output::{self, note};
 use super::super::shown::{printable, shown};
+use super::certificate::region_of;
 use super::credentials::{self, CredentialsArgs};
-use super::profile_file::{ProfileFile, must_be_name};
+use super::profile_file::{ProfileFile, config_section, must_be_name};
 use super::session::{Session, os_word};
 
 #[derive(Args, Debug)]
@@ -57,13 +57,12 @@ pub(crate) async fn run(mut args: ConfigureArgs) -> Result<(), CliError> {
         Some(_) => {
             secret.is_fips()?;
             let name = args.profile.clone().unwrap_or_else(|| "rolesanywhere".into());
-            (vec![Profile { name, is_of_role: true }], Some(certificate.region(secret, session)?))
+            (vec![Profile { name, is_of_role: true }], Some(region_of(secret, &certificate.call(session)?)?))
         }
         None => (args.profiles(&key)?, secret.region()),
     };
     let path = ProfileFile::path("AWS_CONFIG_FILE", "config")?;
     let mut file = ProfileFile::open(&path).await?;
-    let before = Zeroizing::new(file.text().to_owned());
     let mut change = Vec::new();
     let others = ProfileFile::path("AWS_SHARED_CREDENTIALS_FILE", "credentials")?;
     for Profile { name, is_of_role } in profiles {
@@ -74,8 +73,9 @@ pub(crate) async fn run(mut args: ConfigureArgs) -> Result<(), CliError> {
                 shown(&others)
             )));
         }
-        let section = if name == "default" { name.clone() } else { format!("profile {name}") };
-        if let Some(other) = file.keys(&section).iter().find(|key| OTHER_SOURCES.contains(&key.as_str())) {
+        let section = config_section(&name);
+        let old = file.keys(&section);
+        if let Some(other) = old.iter().find(|key| OTHER_SOURCES.contains(&key.as_str())) {
             return Err(CliError::Usage(format!(
                 "{}: [{section}] has {other}, which would go before or beside the TPM: take it out, or name another profile",
                 shown(&path)
@@ -85,14 +85,13 @@ pub(crate) async fn run(mut args: ConfigureArgs) -> Result<(), CliError> {
         let region = region.as_deref().map(|region| ("region", region));
         let settings: Vec<_> = [("credential_process", process.as_str())].into_iter().chain(region).collect();
         // Nothing else of the file is shown, and no old value: they may hold secrets.
-        let old = file.keys(&section);
         let replaced = settings.iter().filter(|(key, _)| old.iter().any(|old| old == key));
         change.extend(replaced.map(|(key, _)| format!("- {key} = what [{section}] has now")));
         change.push(format!("+ [{section}]"));
         change.extend(settings.iter().map(|(key, value)| format!("+ {key} = {value}")));
         file.set(&section, &settings);
     }
-    if file.text() == before.as_str() {
+    if !file.is_changed() {
         note!("{} is so already", shown(&path));
         return Ok(());
     }

@@ -9,7 +9,7 @@ use ekm_otp_cloud::{CloudError, Http, Refreshing};
 
 use super::super::error::CliError;
 use super::super::output::note;
-use super::certificate::{CertificateArgs, CertifiedKey};
+use super::certificate::{CertificateArgs, CertifiedKey, endpoint_of};
 use super::session::{Session, SessionArgs};
 use super::source::{Secret, SecretArgs};
 
@@ -54,10 +54,13 @@ impl CredentialsArgs {
     /// What tells these apart from others, for a cache.
     pub(super) fn identity(&self) -> Result<Vec<String>, CliError> {
         let asked = match &self.certificate.certificate {
-            Some(path) => format!("{:?} {:?} {:?}", std::path::absolute(path).ok(), self.certificate, self.session),
-            None => format!("{:?}", self.session.session()?),
+            Some(path) => {
+                let endpoint = endpoint_of(&self.secret, &self.certificate.call(&self.session)?)?;
+                format!("{:?} {:?} {:?} {endpoint:?}", std::path::absolute(path).ok(), self.certificate, self.session)
+            }
+            None => format!("{:?} {:?}", self.session.session()?, self.secret.sts()?),
         };
-        Ok(vec![self.secret.identity(self.certificate.certificate.is_some())?, asked])
+        Ok(vec![self.secret.identity()?, asked])
     }
 }
 

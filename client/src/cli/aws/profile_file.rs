@@ -63,6 +63,11 @@ pub(super) fn must_be_name(name: &str) -> Result<(), CliError> {
     if is_one { Ok(()) } else { Err(CliError::Usage(format!("--profile {}: letters, digits and -_.@+", printable(name)))) }
 }
 
+/// A profile's section in ~/.aws/config. In ~/.aws/credentials it has the profile's name.
+pub(super) fn config_section(profile: &str) -> String {
+    if profile == "default" { profile.to_owned() } else { format!("profile {profile}") }
+}
+
 impl ProfileFile {
     /// What the variable names, or `name` in ~/.aws.
     pub(super) fn path(variable: &str, name: &str) -> Result<PathBuf, CliError> {
@@ -131,9 +136,9 @@ impl ProfileFile {
         self.text.replace_range(range, &lines.concat());
     }
 
-    /// The whole text, as it would be written.
-    pub(super) fn text(&self) -> &str {
-        &self.text
+    /// Whether there is anything to write.
+    pub(super) fn is_changed(&self) -> bool {
+        *self.text != *self.before
     }
 
     /// Writes it beside, and gives it its name when it is on the disk as a whole. It stays its owner's, whoever writes. Unlocks it.
@@ -221,8 +226,12 @@ mod tests {
     const FILE: &str = "# mine\n[default]\nregion=eu-west-1\n\n# the other\n[ profile  \"a b\" ]\noutput = json\ns3 =\n  max_queue_size = 2\nregion = x\n\n; end";
 
     async fn changed(section: &str, settings: &[(&str, &str)]) -> String {
+        changed_in(FILE, section, settings).await
+    }
+
+    async fn changed_in(file: &str, section: &str, settings: &[(&str, &str)]) -> String {
         let folder = tempfile::tempdir().expect("a folder");
-        std::fs::write(folder.path().join("config"), FILE).expect("writing");
+        std::fs::write(folder.path().join("config"), file).expect("writing");
         let mut file = ProfileFile::open(&folder.path().join("config")).await.expect("the file");
         file.set(section, settings);
         file.write().expect("writing");
@@ -244,13 +253,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_setting_is_there_once_however_it_was_written() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("config");
-        std::fs::write(&path, "[default]\nRegion : a\noutput = json\nREGION=b\n more\n").expect("writing");
-        let mut file = ProfileFile::open(&path).await.expect("the file");
-        file.set("default", &[("region", "c")]);
-        file.write().expect("writing");
-        assert_eq!(std::fs::read_to_string(&path).expect("the file"), "[default]\nregion = c\noutput = json\n");
+        let file = "[default]\nRegion : a\noutput = json\nREGION=b\n more\n";
+        assert_eq!(changed_in(file, "default", &[("region", "c")]).await, "[default]\nregion = c\noutput = json\n");
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! What is asked for: the session of the user, or of a role.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -10,7 +10,7 @@ use ekm_otp_cloud::aws::{AssumeRole, GetSessionToken, Mfa};
 
 use super::super::cloud::whole_seconds;
 use super::super::error::CliError;
-use super::super::shown::{printable, shown};
+use super::super::shown::{is_plain, printable, shown};
 
 /// A policy is at most 2048 characters (AssumeRole).
 const MAX_POLICY: u64 = 64 * 1024;
@@ -83,7 +83,6 @@ impl SessionArgs {
             return Ok(words);
         }
         let flag = |name: &str, value: &str| word(value).map(|value| format!("--{name} {value}"));
-        let path = |path: &std::path::Path| std::path::absolute(path).map_err(|e| CliError::io("find", path, &e));
         words.extend(self.aws_arn.iter().map(|arn| flag("aws-arn", arn)).collect::<Result<Vec<_>, _>>()?);
         words.extend(self.session_name().map(|name| flag("aws-session-name", &name)).transpose()?);
         words.extend(self.tags.iter().map(|(key, value)| flag("tags", &format!("{key}={value}"))).collect::<Result<Vec<_>, _>>()?);
@@ -92,7 +91,7 @@ impl SessionArgs {
         words.extend(self.session_policy_arn.iter().map(|arn| flag("session-policy-arn", arn)).collect::<Result<Vec<_>, _>>()?);
         words.extend(self.source_identity.iter().map(|name| flag("source-identity", name)).collect::<Result<Vec<_>, _>>()?);
         if let Some(file) = &self.session_policy_file {
-            words.push(flag("session-policy-file", &path(file)?.to_string_lossy())?);
+            words.push(format!("--session-policy-file {}", path_word(file)?));
         }
         Ok(words)
     }
@@ -177,12 +176,16 @@ fn policy(path: &std::path::Path) -> Result<String, CliError> {
 
 /// A word that neither a shell nor an SDK takes apart.
 pub(super) fn word(text: &str) -> Result<String, CliError> {
-    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/=,@+".contains(&b);
     match text {
         _ if !text.is_empty() && text.bytes().all(is_plain) => Ok(text.to_owned()),
         _ if text.bytes().all(|b| is_plain(b) || b == b' ') => Ok(format!("\"{text}\"")),
         _ => Err(CliError::Usage(format!("{}: in a profile only letters, digits, blanks and -_.:/=,@+ are safe", printable(text)))),
     }
+}
+
+/// A file's name, wherever the program is started.
+pub(super) fn path_word(path: &Path) -> Result<String, CliError> {
+    os_word(std::path::absolute(path).map_err(|e| CliError::io("find", path, &e))?.into_os_string())
 }
 
 pub(super) fn os_word(text: OsString) -> Result<String, CliError> {

@@ -10,11 +10,11 @@ use ekm_otp_cloud::{CloudError, Http, MacKey};
 use ekm_otp_tpm::{Parent, Password, PrimaryAlgorithm};
 use zeroize::Zeroizing;
 
-use super::super::arguments::{KeyRef, Known, persistent_handle};
+use super::super::arguments::{KeyRef, Known, persistent_handle, variable};
 use super::super::cloud::{CloudKeyArgs, HttpArgs, duration};
 use super::super::error::CliError;
 use super::super::output::note;
-use super::session::{Session, word};
+use super::session::{Session, path_word, word};
 
 /// Whose secret, where it is, and which STS is asked.
 #[derive(Args, Debug)]
@@ -56,7 +56,7 @@ pub(crate) struct SecretArgs {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum WhichSts {
+pub(crate) enum WhichSts {
     /// That of --aws-region
     Regional,
     /// sts.amazonaws.com
@@ -99,6 +99,24 @@ fn tcti_of(path: &str) -> String {
         }
         _ => path.to_owned(),
     }
+}
+
+/// The region that is named, by flag or environment.
+pub(crate) fn region(flag: Option<&str>) -> Option<String> {
+    let flag = flag.filter(|region| !region.is_empty()).map(str::to_owned);
+    flag.or_else(|| variable("AWS_REGION")).or_else(|| variable("AWS_DEFAULT_REGION"))
+}
+
+/// The STS at `url`, or at the environment's, or the one that is meant.
+pub(crate) fn sts_endpoint(url: Option<&str>, which: Option<WhichSts>, region: Option<String>) -> Result<StsEndpoint, CliError> {
+    let url = url.map(str::to_owned).or_else(|| variable("AWS_ENDPOINT_URL_STS"));
+    let endpoint = match (url.filter(|_| which.is_none()), which, region) {
+        (Some(url), _, region) => StsEndpoint::at(&url, region.as_deref().or(region_of(&url)).unwrap_or("us-east-1"))?,
+        (None, Some(WhichSts::Global), _) | (None, None, None) => StsEndpoint::global(),
+        (None, which, Some(region)) => StsEndpoint::regional(&region, which == Some(WhichSts::Fips))?,
+        (None, Some(_), None) => return Err(CliError::Usage("--sts-endpoint: this takes a region: name one with --aws-region".into())),
+    };
+    Ok(endpoint)
 }
 
 /// The region in the name of a regional STS.
@@ -151,10 +169,7 @@ impl SecretArgs {
         let which =
             self.sts_endpoint.and_then(|which| which.to_possible_value()).map(|which| Ok(format!("--sts-endpoint {}", which.get_name())));
         let endpoint = self.endpoint.as_ref().map(|url| Ok(format!("--endpoint {}", word(url)?)));
-        let ca = self.http.ca_file.as_ref().map(|path| {
-            let path = std::path::absolute(path).map_err(|e| CliError::io("find", path, &e))?;
-            Ok(format!("--ca-file {}", word(&path.to_string_lossy())?))
-        });
+        let ca = self.http.ca_file.as_ref().map(|path| Ok(format!("--ca-file {}", path_word(path)?)));
         let (timeout, tpm) = (self.http.timeout, self.key.use_key.tpm.deadline);
         let tpm = tpm.filter(|tpm| *tpm != timeout).map(|tpm| Ok(format!("--tpm-timeout {}ms", tpm.as_millis())));
         let timeout = (timeout != Duration::from_secs(30)).then(|| Ok(format!("--timeout {}ms", timeout.as_millis())));
@@ -163,36 +178,22 @@ impl SecretArgs {
 
     /// The region that was named, by flag or environment.
     pub(super) fn region(&self) -> Option<String> {
-        let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let flag = self.aws_region.clone().filter(|region| !region.is_empty());
-        flag.or_else(|| set("AWS_REGION")).or_else(|| set("AWS_DEFAULT_REGION"))
+        region(self.aws_region.as_deref())
     }
 
     pub(super) fn sts(&self) -> Result<StsEndpoint, CliError> {
-        let region = self.region();
-        let url = self.endpoint.clone().or_else(|| std::env::var("AWS_ENDPOINT_URL_STS").ok().filter(|url| !url.is_empty()));
-        let endpoint = match (url.filter(|_| self.sts_endpoint.is_none()), self.sts_endpoint, region) {
-            (Some(url), _, region) => StsEndpoint::at(&url, region.as_deref().or(region_of(&url)).unwrap_or("us-east-1"))?,
-            (None, Some(WhichSts::Global), _) | (None, None, None) => StsEndpoint::global(),
-            (None, which, Some(region)) => StsEndpoint::regional(&region, which == Some(WhichSts::Fips))?,
-            (None, Some(_), None) => return Err(CliError::Usage("--sts-endpoint: this takes a region: name one with --aws-region".into())),
-        };
-        Ok(endpoint)
+        sts_endpoint(self.endpoint.as_deref(), self.sts_endpoint, self.region())
     }
 
-    /// What tells these apart from others, for a cache: which key, whose, and which STS.
-    pub(super) fn identity(&self, is_certified: bool) -> Result<String, CliError> {
+    /// What tells these apart from others, for a cache: which key, and whose.
+    pub(super) fn identity(&self) -> Result<String, CliError> {
         let absolute = |path: &std::path::Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         let key = match (&self.key.key, &self.key.software_key) {
             (Some(KeyRef::File(path)), _) => format!("{:?} {:?}", absolute(path), self.key.use_key.tpm.tcti()?),
             (Some(handle), _) => format!("{handle:?} {:?}", self.key.use_key.tpm.tcti()?),
             (None, path) => format!("{:?}", path.as_deref().map(absolute)),
         };
-        let asked = match is_certified {
-            true => format!("{:?} {:?} {:?}", self.aws_region, self.sts_endpoint, std::env::var_os("AWS_ENDPOINT_URL_ROLESANYWHERE")),
-            false => format!("{:?}", self.sts()?),
-        };
-        Ok(format!("{:?} {key} {asked} {:?}", self.aws_access_key_id, self.endpoint))
+        Ok(format!("{:?} {key}", self.aws_access_key_id))
     }
 
     pub(super) fn access_key_id(&self) -> Result<&str, CliError> {

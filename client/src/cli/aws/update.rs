@@ -10,7 +10,7 @@ use super::super::error::CliError;
 use super::super::output::note;
 use super::super::shown::shown;
 use super::credentials::{CredentialsArgs, Held};
-use super::profile_file::{ProfileFile, must_be_name};
+use super::profile_file::{ProfileFile, config_section, must_be_name};
 
 #[derive(Args, Debug)]
 pub(crate) struct UpdateArgs {
@@ -30,7 +30,7 @@ pub(crate) async fn run(mut args: UpdateArgs) -> Result<(), CliError> {
     let source = args.credentials.open().await?;
     let path = ProfileFile::path("AWS_SHARED_CREDENTIALS_FILE", "credentials")?;
     let config = ProfileFile::path("AWS_CONFIG_FILE", "config")?;
-    let section = if args.profile == "default" { args.profile.clone() } else { format!("profile {}", args.profile) };
+    let section = config_section(&args.profile);
     let old = ProfileFile::keys_in(&path, &args.profile)?;
     let has = |name: &str| old.iter().any(|key| key == name);
     if has("aws_access_key_id") && !has("aws_session_token") {

@@ -5,13 +5,15 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use ekm_otp_client::cloud::{TpmMac, TpmSigner};
-use ekm_otp_cloud::aws::{AssumeRole, CreateSession, RolesAnywhere, RolesAnywhereEndpoint, Signatory, Sts, StsEndpoint};
+use ekm_otp_cloud::aws::{AssumeRole, CreateSession, RolesAnywhere, Signatory, Sts};
 use ekm_otp_cloud::azure::{Application, Authority, CertificateCredential, TokenEndpoint};
 use ekm_otp_cloud::gcp::{CLOUD_PLATFORM, Grant, TokenService};
 use ekm_otp_cloud::{CloudError, Http, PublicKey};
 use ekm_otp_tpm::TpmKey;
 
 use super::report::{Fault, Report};
+use crate::cli::arguments::variable;
+use crate::cli::aws::{region, roles_anywhere_endpoint, sts_endpoint};
 use crate::cli::cloud::{http, read_certificates};
 use crate::cli::error::CliError;
 use crate::cli::gcp::read_profile;
@@ -104,15 +106,7 @@ impl CloudArgs {
     }
 
     async fn ask_sts(&self, http: &Http, access_key_id: &str, key: TpmKey) -> Result<String, CliError> {
-        // As `aws process` finds them.
-        let set = |names: &[&str]| names.iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
-        let url = self.endpoint.clone().or_else(|| set(&["AWS_ENDPOINT_URL_STS"]));
-        let region = self.aws_region.clone().or_else(|| set(&["AWS_REGION", "AWS_DEFAULT_REGION"]));
-        let endpoint = match (&url, &region) {
-            (Some(url), region) => StsEndpoint::at(url, region.as_deref().unwrap_or("us-east-1"))?,
-            (None, Some(region)) => StsEndpoint::regional(region, false)?,
-            (None, None) => StsEndpoint::global(),
-        };
+        let endpoint = sts_endpoint(self.endpoint.as_deref(), None, region(self.aws_region.as_deref()))?;
         let signatory = Signatory { access_key_id, session_token: None };
         let key = TpmMac(key);
         let sts = Sts { http, endpoint: &endpoint, signatory, key: &key };
@@ -164,11 +158,7 @@ impl CloudArgs {
             instance_properties: std::collections::BTreeMap::new(),
         };
         let region = self.aws_region.clone().map_or_else(|| call.region(), Ok)?;
-        let from_environment = || std::env::var("AWS_ENDPOINT_URL_ROLESANYWHERE").ok().filter(|url| !url.is_empty());
-        let endpoint = match self.endpoint.clone().or_else(from_environment) {
-            Some(url) => RolesAnywhereEndpoint::at(&url, &region)?,
-            None => RolesAnywhereEndpoint::regional(&region, false)?,
-        };
+        let endpoint = roles_anywhere_endpoint(self.endpoint.as_deref(), &region, false)?;
         let session = RolesAnywhere { http, endpoint: &endpoint, certificates: &certificates, key: &key }.create_session(&call).await?;
         Ok(format!("Roles Anywhere gives sessions of {}, the last until {}", call.role_arn, session.expiration_text()))
     }
@@ -176,15 +166,8 @@ impl CloudArgs {
     async fn ask_entra(&self, report: &mut Report, http: &Http, tenant: &str, key: TpmKey) -> Result<String, CliError> {
         let key = TpmSigner::new(key).await?;
         let certificates = self.certificates(report, ekm_otp_cloud::SigningKey::public_key(&key))?;
-        let from_environment = || std::env::var("AZURE_AUTHORITY_HOST").ok().filter(|url| !url.is_empty());
-        let authority: Authority = self
-            .endpoint
-            .clone()
-            .or_else(from_environment)
-            .as_deref()
-            .unwrap_or("public")
-            .parse()
-            .map_err(|e: CloudError| CliError::from(e))?;
+        let authority = self.endpoint.clone().or_else(|| variable("AZURE_AUTHORITY_HOST"));
+        let authority: Authority = authority.as_deref().unwrap_or("public").parse().map_err(|e: CloudError| CliError::from(e))?;
         let client_id = self.client_id.as_deref().unwrap_or_default();
         let application = Application::new(authority, tenant, client_id)?;
         let credential = CertificateCredential::new(application, certificates, Box::new(key), None, false)?;
