@@ -11,6 +11,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use crate::cli::plaintext::Ending;
 use crate::cli::{CliError, doctor, get, keys, output, prompt};
 
 /// EKM-OTP client: requests with a password that fits one TLS connection, derived by a key that never leaves the TPM.
@@ -70,7 +71,9 @@ fn main() -> ExitCode {
         output::silence_libraries();
     }
     match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(Ending::Done) => ExitCode::SUCCESS,
+        // Everything of ours is gone but for this process.
+        Ok(Ending::Become(program)) => output::of_error(&program.become_it()),
         Err(e) => output::of_error(&e),
     }
 }
@@ -100,7 +103,7 @@ impl Cli {
     }
 }
 
-fn run(cli: Cli) -> Result<(), CliError> {
+fn run(cli: Cli) -> Result<Ending, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| CliError::Other(e.to_string()))?;
     let result = runtime.block_on(async {
         // Before any file is made: a signal that came earlier would end the process at once and leave it.
@@ -110,15 +113,15 @@ fn run(cli: Cli) -> Result<(), CliError> {
         let mut quit = signals(SignalKind::quit())?;
         let command = async {
             match cli.command {
-                Command::Get(args) => get::run(*args).await,
-                Command::Key(command) => keys::run(*command).await,
+                Command::Get(args) => get::run(*args).await.map(Ending::of),
+                Command::Key(command) => keys::run(*command).await.map(Ending::of),
                 #[cfg(feature = "cloud")]
-                Command::Aws(command) => cli::aws::run(command).await,
+                Command::Aws(command) => cli::aws::run(command).await.map(Ending::of),
                 #[cfg(feature = "cloud")]
-                Command::Azure(command) => cli::azure::run(command).await,
+                Command::Azure(command) => cli::azure::run(command).await.map(Ending::of),
                 #[cfg(feature = "cloud")]
-                Command::Gcp(command) => cli::gcp::run(command).await,
-                Command::Doctor(args) => doctor::run(*args).await,
+                Command::Gcp(command) => cli::gcp::run(command).await.map(Ending::of),
+                Command::Doctor(args) => doctor::run(*args).await.map(Ending::of),
             }
         };
         // Ended by a signal, the work is dropped rather than cut: what is loaded in the TPM is flushed.

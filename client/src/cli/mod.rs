@@ -19,6 +19,8 @@ pub(crate) mod keys;
 mod moving;
 pub(crate) mod output;
 mod password;
+#[allow(dead_code, reason = "until the first command that opens a secret")]
+pub(crate) mod plaintext;
 mod policy;
 pub(crate) mod prompt;
 mod proxy;
