@@ -50,6 +50,7 @@ fn step(digest: [u8; 32], step: &Value) -> [u8; 32] {
         let (bank, len) = match text(pcr, "hashAlg").to_ascii_lowercase() {
             name if name.ends_with("256") => (0x0b, 32),
             name if name.ends_with("384") => (0x0c, 48),
+            name if name.ends_with("512") => (0x0d, 64),
             _ => (0x04, 20),
         };
         if !order.contains(&bank) {

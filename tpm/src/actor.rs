@@ -74,8 +74,16 @@ impl TpmHandle {
     /// A key to use. It is loaded on first use, or by [`TpmKey::prepare`], and stays loaded until the `TpmKey` is dropped.
     #[must_use]
     pub fn load(&self, source: impl Into<KeySource>) -> TpmKey {
-        let slot = self.thread.next_slot.fetch_add(1, Ordering::Relaxed);
-        TpmKey { tpm: self.clone(), slot, source: Arc::new(source.into()) }
+        TpmKey { tpm: self.clone(), slot: self.new_slot(), source: Arc::new(source.into()) }
+    }
+
+    pub(crate) fn new_slot(&self) -> Slot {
+        self.thread.next_slot.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Flushes what is in a slot. Where the queue is full or the thread has ended, the end of the thread does.
+    pub(crate) fn unload(&self, slot: Slot) {
+        let _ = self.thread.submit(Box::new(move |device| device.unload(slot)));
     }
 
     pub(crate) async fn run<T: Send + 'static>(
@@ -123,9 +131,7 @@ impl TpmKey {
 
 impl Drop for TpmKey {
     fn drop(&mut self) {
-        let slot = self.slot;
-        // Where the queue is full or the thread has ended, the end of the thread flushes it.
-        let _ = self.tpm.thread.submit(Box::new(move |device| device.unload(slot)));
+        self.tpm.unload(self.slot);
     }
 }
 

@@ -140,6 +140,20 @@ pub enum TpmError {
     /// The TPM has no such bank of registers, or it is switched off.
     #[error("the TPM has no PCR bank {0}, or it is switched off in the firmware")]
     NoBank(crate::PcrBank),
+    /// The register is not for programs to change.
+    #[error(
+        "register (PCR) {register} cannot be {done} from here: only firmware or the processor may do that (their locality). Those that programs may \
+         have {done} are {}",
+        list_of(allowed)
+    )]
+    PcrNotAllowed {
+        /// The register.
+        register: u8,
+        /// What was to be done to it.
+        done: &'static str,
+        /// Those that it may be done to; none where the TPM did not tell.
+        allowed: Vec<u8>,
+    },
     /// The key cannot do what was asked.
     #[error("{kind} keys cannot {operation}")]
     NotForThis {
@@ -148,6 +162,15 @@ pub enum TpmError {
         /// What was asked.
         operation: &'static str,
     },
+    /// What was to be decrypted was not encrypted to this key, or not so.
+    #[error(
+        "the ciphertext was not made for this key (RSA-OAEP, with SHA-256 in both places and no label), or it is damaged: name the key that it was \
+         encrypted to [0x{0:x}]"
+    )]
+    NotDecrypted(u32),
+    /// A key that no file holds is gone.
+    #[error("the key that was made for this one use was lost, with the connection to the TPM or in its restart: begin again")]
+    Ephemeral,
     /// The key stays in its TPM.
     #[error("the key cannot be moved to another TPM: {0}")]
     NotMovable(&'static str),
@@ -284,6 +307,13 @@ fn password_message(what: Protected, was_given: bool, tries_left: Option<u32>, c
         Some(n) => format!(". {n} more wrong ones lock the TPM"),
     };
     format!("{wrong}{left} [0x{code:x}]")
+}
+
+fn list_of(registers: &[u8]) -> String {
+    if registers.is_empty() {
+        return "not told by this TPM (16 and 23 on a PC)".to_owned();
+    }
+    registers.iter().map(u8::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn other_policy_message(plan: &str, differing: Option<&[String]>) -> String {

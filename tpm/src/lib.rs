@@ -29,4 +29,6 @@ pub use object::{
     PasswordError, PcrBank, PcrSelection, PcrSelectionError, Policy, PolicyJsonError, PolicyPlan, PrimaryAlgorithm, PrivateKey,
     PrivateKeyError, SignatureScheme, UnknownKeyKind,
 };
-pub use operation::{BankState, Feature, Health, HierarchyState, KeyHealth, LockoutState, PersistentKey, Room};
+pub use operation::{
+    BankState, EphemeralRsaKey, Feature, Health, HierarchyState, KeyHealth, LockoutState, PcrRights, PcrValues, PersistentKey, Room,
+};

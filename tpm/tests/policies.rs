@@ -220,7 +220,7 @@ fn whatever_is_not_taken_is_refused_by_name() {
         (good.replace("00\"", "\""), "is not 32 bytes"),
         (good.replace("00\"", "0000\""), "is not 32 bytes"),
         (good.replace("sha256", "sha1"), "is not 20 bytes"),
-        (good.replace("sha256", "TPM2_ALG_SHA512"), r#"names the bank "TPM2_ALG_SHA512": use"#),
+        (good.replace("sha256", "TPM2_ALG_SM3_256"), r#"names the bank "TPM2_ALG_SM3_256": use"#),
         (good.replace(r#""sha256""#, "11"), "policy[0].pcrs[0].hashAlg is not a text"),
         (good.replace(r#""pcr": 7"#, r#""pcr": 24"#), "policy[0].pcrs[0] names no register"),
         (good.replace(r#""pcr": 7"#, r#""pcr": -1"#), "names no register"),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
 use ekm_otp::{KeyId, Profile, Secret};
 use ekm_otp_tpm::{KeyFile, KeyKind, NewKey, Parent, PolicyPlan, PrivateKey, TpmHandle};
 use zeroize::Zeroizing;
@@ -100,7 +100,11 @@ struct NewKeyArgs {
 }
 
 fn kinds() -> impl clap::builder::TypedValueParser<Value = KeyKind> {
-    PossibleValuesParser::new(KeyKind::ALL.map(KeyKind::as_str)).try_map(|kind| kind.parse::<KeyKind>())
+    let name = |kind: KeyKind| match kind {
+        KeyKind::AkEccP256 => PossibleValue::new(kind.as_str()).alias("ak"),
+        kind => PossibleValue::new(kind.as_str()),
+    };
+    PossibleValuesParser::new(KeyKind::ALL.map(name)).try_map(|kind| kind.parse::<KeyKind>())
 }
 
 impl NewKeyArgs {

@@ -71,7 +71,8 @@ impl From<TpmError> for CliError {
             | TpmError::Full(_)
             | TpmError::NoParent { .. }
             | TpmError::NoKey { .. }
-            | TpmError::NvFull(_) => Self::Unavailable(text),
+            | TpmError::NvFull(_)
+            | TpmError::Ephemeral => Self::Unavailable(text),
             TpmError::NotPermitted { .. }
             | TpmError::Auth { .. }
             | TpmError::Lockout { .. }
@@ -80,6 +81,7 @@ impl From<TpmError> for CliError {
             | TpmError::Policy(_)
             | TpmError::SessionKey { .. }
             | TpmError::Contradiction(_)
+            | TpmError::NotDecrypted(_)
             | TpmError::OtherKey { .. } => Self::NotPermitted(text),
             TpmError::KeyFile(_)
             | TpmError::OtherTpm(_)

@@ -44,6 +44,18 @@ impl Device {
         })
     }
 
+    /// Runs `operation`, and never again where the connection breaks meanwhile: what must not be done twice.
+    pub(crate) fn once<T>(&mut self, operation: impl FnOnce(&mut Live) -> Result<T, TpmError>) -> Result<T, TpmError> {
+        operation(self.live()?).map_err(|error| match error {
+            TpmError::Command { operation, code } if error.is_break() => {
+                self.give_up();
+                let why = format!("the connection broke during {operation}, and nothing tells whether that was done [0x{code:x}]");
+                TpmError::Unreachable { tcti: self.tcti.clone(), why }
+            }
+            other => other,
+        })
+    }
+
     fn try_run<T>(&mut self, operation: impl Fn(&mut Live) -> Result<T, TpmError>) -> Result<T, TpmError> {
         let is_new = self.live.is_none();
         let result = operation(self.live()?);

@@ -3,13 +3,15 @@
 use tss_esapi::Context;
 use tss_esapi::handles::{KeyHandle, ObjectHandle};
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
+use tss_esapi::structures::Public;
 
 use super::live::{EMPTY_PASSWORD, Live};
 use super::loaded::{Loaded, Slot};
 use super::parents::ParentKey;
 use crate::error::Protected;
 use crate::object::name::hex;
-use crate::{BusEncryption, KeySource, Parent, TpmError};
+use crate::object::template::is_made_by;
+use crate::{BusEncryption, KeySource, Parent, Policy, TpmError};
 
 impl Live {
     /// The key of `slot`, which is loaded first where it is not yet.
@@ -68,6 +70,36 @@ impl Live {
                 Err(error) => live.flush(loaded.into()).and(Err(error)),
             }
         })
+    }
+
+    /// Makes a key that is in the TPM for now, and that no file holds: TPM2_Create and TPM2_Load under a primary of the null hierarchy. What TPM2_Create
+    /// answers travels encrypted, and is forgotten here.
+    pub(crate) fn make_ephemeral(&mut self, slot: Slot, template: &Public) -> Result<Loaded, TpmError> {
+        let (handle, public) = self.with_null_primary(|live, parent| {
+            let session = Some(live.session(Some(parent))?);
+            let created =
+                live.context.execute_with_session(session, |c| c.create(parent.handle(), template.clone(), None, None, None, None));
+            let created = created.map_err(|e| TpmError::of("TPM2_Create", e))?;
+            if !is_made_by(&created.out_public, template) {
+                return Err(TpmError::Contradiction("the new key"));
+            }
+            let (private, public) = (created.out_private, created.out_public);
+            let loaded = live.context.execute_with_session(session, |c| c.load(parent.handle(), private, public.clone()));
+            let loaded = loaded.map_err(|e| TpmError::of("TPM2_Load", e))?;
+            match live.must_be_named(loaded.into(), &public) {
+                Ok(()) => Ok((loaded, public)),
+                Err(error) => live.flush(loaded.into()).and(Err(error)),
+            }
+        })?;
+        let (parent, policy) = (Parent::H2Primary, Policy::default());
+        let key = Loaded { handle, parent, public, policy, has_password: false, is_proven: true, is_persistent: false };
+        self.keys.insert(slot, key.clone());
+        Ok(key)
+    }
+
+    /// The key of `slot`, where it is loaded.
+    pub(crate) fn loaded_at(&self, slot: Slot) -> Option<Loaded> {
+        self.keys.get(&slot).cloned()
     }
 
     /// What is at a persistent handle is the key whose name its user knows.

@@ -53,12 +53,27 @@ impl Live {
         result.and_then(|done| flushed.map(|()| done))
     }
 
+    /// Runs `operation` with a storage key of the null hierarchy, whose seed ends with the TPM's next reset and which nobody owns: what is made under it
+    /// needs no owner's password and is of no use later.
+    pub(crate) fn with_null_primary<T>(
+        &mut self,
+        operation: impl FnOnce(&mut Self, &ParentKey) -> Result<T, TpmError>,
+    ) -> Result<T, TpmError> {
+        let key = self.make_primary_in(Hierarchy::Null, Parent::H2Primary)?;
+        self.use_primary(&key, operation)
+    }
+
     /// TPM2_CreatePrimary
     pub(super) fn make_primary(&mut self, parent: Parent) -> Result<ParentKey, TpmError> {
+        let hierarchy = if matches!(parent, Parent::EndorsementKey(_)) { Hierarchy::Endorsement } else { Hierarchy::Owner };
+        self.make_primary_in(hierarchy, parent)
+    }
+
+    fn make_primary_in(&mut self, hierarchy: Hierarchy, parent: Parent) -> Result<ParentKey, TpmError> {
         let wanted = template_of(parent)?;
-        let (hierarchy, session, protected, was_given) = match parent {
-            Parent::EndorsementKey(_) => (Hierarchy::Endorsement, EMPTY_PASSWORD, Protected::Endorsement, false),
-            _ => (Hierarchy::Owner, self.owner_session()?, Protected::Owner, self.settings.owner_password.is_some()),
+        let (session, protected, was_given) = match hierarchy {
+            Hierarchy::Owner => (self.owner_session()?, Protected::Owner, self.settings.owner_password.is_some()),
+            _ => (EMPTY_PASSWORD, Protected::Endorsement, false),
         };
         let (operation, what) = match parent {
             Parent::EndorsementKey(_) => ("TPM2_CreatePrimary for the endorsement key", "the endorsement key"),

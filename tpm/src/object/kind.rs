@@ -25,13 +25,28 @@ pub enum KeyKind {
     EccP256,
     /// ECC, NIST P-384: signatures with ECDSA.
     EccP384,
+    /// An attestation key (TCG part 1, 31): ECC, NIST P-256, ECDSA with SHA-256 of what the TPM itself says, and of nothing else.
+    AkEccP256,
+    /// An attestation key: RSA, 2048 bits, RSASSA with SHA-256.
+    AkRsa2048,
+    /// RSA, 2048 bits, that decrypts: [`TpmKey::rsa_decrypt`](crate::TpmKey::rsa_decrypt).
+    RsaDecrypt2048,
 }
 
 impl KeyKind {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::HmacSha256, Self::Rsa2048, Self::Rsa3072, Self::EccP256, Self::EccP384];
+    pub const ALL: [Self; 8] = [
+        Self::HmacSha256,
+        Self::Rsa2048,
+        Self::Rsa3072,
+        Self::EccP256,
+        Self::EccP384,
+        Self::AkEccP256,
+        Self::AkRsa2048,
+        Self::RsaDecrypt2048,
+    ];
 
-    /// `hmac`, `rsa2048`, `rsa3072`, `p256`, `p384`.
+    /// `hmac`, `rsa2048`, `rsa3072`, `p256`, `p384`, `ak-p256`, `ak-rsa2048`, `rsa2048-decrypt`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -40,14 +55,27 @@ impl KeyKind {
             Self::Rsa3072 => "rsa3072",
             Self::EccP256 => "p256",
             Self::EccP384 => "p384",
+            Self::AkEccP256 => "ak-p256",
+            Self::AkRsa2048 => "ak-rsa2048",
+            Self::RsaDecrypt2048 => "rsa2048-decrypt",
         }
+    }
+
+    /// Whether it signs what comes from outside the TPM.
+    #[must_use]
+    pub fn signs(self) -> bool {
+        RSA_KEYS.contains(&self) || ECC_KEYS.contains(&self)
     }
 
     /// What a public area is; `None` for what this crate has no use for. Restricted keys sign nothing that comes from outside the TPM.
     pub(crate) fn of(public: &Public) -> Option<Self> {
         let attributes = public.object_attributes();
         match public {
-            _ if attributes.restricted() || !attributes.sign_encrypt() => None,
+            _ if attributes.restricted() => Self::of_attestation_key(public),
+            Public::Rsa { parameters, .. } if attributes.decrypt() && !attributes.sign_encrypt() => {
+                (parameters.key_bits() == RsaKeyBits::Rsa2048 && decrypts(public)).then_some(Self::RsaDecrypt2048)
+            }
+            _ if !attributes.sign_encrypt() => None,
             Public::KeyedHash { parameters, .. } if *parameters == hmac(HashingAlgorithm::Sha256) => Some(Self::HmacSha256),
             Public::Rsa { parameters, .. } => match (parameters.rsa_scheme(), parameters.key_bits()) {
                 (RsaScheme::Null | RsaScheme::RsaSsa(_) | RsaScheme::RsaPss(_), RsaKeyBits::Rsa2048) => Some(Self::Rsa2048),
@@ -62,6 +90,32 @@ impl KeyKind {
             _ => None,
         }
     }
+
+    fn of_attestation_key(public: &Public) -> Option<Self> {
+        let attributes = public.object_attributes();
+        if !attributes.sign_encrypt() || attributes.decrypt() {
+            return None;
+        }
+        let sha256 = HashScheme::new(HashingAlgorithm::Sha256);
+        match public {
+            Public::Ecc { parameters, .. } if parameters.ecc_curve() == EccCurve::NistP256 => {
+                (parameters.ecc_scheme() == EccScheme::EcDsa(sha256)).then_some(Self::AkEccP256)
+            }
+            Public::Rsa { parameters, .. } if parameters.key_bits() == RsaKeyBits::Rsa2048 => {
+                (parameters.rsa_scheme() == RsaScheme::RsaSsa(sha256)).then_some(Self::AkRsa2048)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether an RSA key decrypts what was encrypted with OAEP and SHA-256 (TCG part 3, 14.3): unrestricted, and its scheme is that one or left open.
+pub(crate) fn decrypts(public: &Public) -> bool {
+    let attributes = public.object_attributes();
+    let oaep = RsaScheme::Oaep(HashScheme::new(HashingAlgorithm::Sha256));
+    let is_open = |scheme: RsaScheme| scheme == RsaScheme::Null || scheme == oaep;
+    let is_rsa = matches!(public, Public::Rsa { parameters, .. } if is_open(parameters.rsa_scheme()));
+    is_rsa && attributes.decrypt() && !attributes.restricted()
 }
 
 /// What a public area is, for people: with all that limits its use.
@@ -127,6 +181,9 @@ impl fmt::Display for KeyKind {
             Self::Rsa3072 => "RSA-3072",
             Self::EccP256 => "ECC P-256",
             Self::EccP384 => "ECC P-384",
+            Self::AkEccP256 => "ECC P-256 attestation",
+            Self::AkRsa2048 => "RSA-2048 attestation",
+            Self::RsaDecrypt2048 => "RSA-2048 decryption",
         })
     }
 }
@@ -135,13 +192,15 @@ impl FromStr for KeyKind {
     type Err = UnknownKeyKind;
 
     fn from_str(text: &str) -> Result<Self, UnknownKeyKind> {
+        // The smaller and faster one of the two, which every TPM that this crate works with has: its parents are P-256.
+        let text = if text == "ak" { "ak-p256" } else { text };
         Self::ALL.into_iter().find(|kind| kind.as_str() == text).ok_or(UnknownKeyKind)
     }
 }
 
 /// A text names no kind of key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a key is one of hmac, rsa2048, rsa3072, p256, p384")]
+#[error("a key is one of hmac, rsa2048, rsa3072, p256, p384, ak (ak-p256), ak-rsa2048, rsa2048-decrypt")]
 pub struct UnknownKeyKind;
 
 pub(crate) fn hmac(hash: HashingAlgorithm) -> PublicKeyedHashParameters {

@@ -21,16 +21,20 @@ pub enum PcrBank {
     Sha256,
     /// SHA-384, 48 bytes a register.
     Sha384,
+    /// SHA-512, 64 bytes a register.
+    Sha512,
 }
 
 impl PcrBank {
-    pub(crate) const ALL: [Self; 3] = [Self::Sha1, Self::Sha256, Self::Sha384];
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Sha1, Self::Sha256, Self::Sha384, Self::Sha512];
 
     fn as_str(self) -> &'static str {
         match self {
             Self::Sha1 => "sha1",
             Self::Sha256 => "sha256",
             Self::Sha384 => "sha384",
+            Self::Sha512 => "sha512",
         }
     }
 
@@ -40,14 +44,19 @@ impl PcrBank {
             Self::Sha1 => 0x0004,
             Self::Sha256 => 0x000b,
             Self::Sha384 => 0x000c,
+            Self::Sha512 => 0x000d,
         }
     }
 
-    pub(super) fn len(self) -> usize {
+    /// How many bytes a register has.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "no bank's registers are without bytes")]
+    pub fn len(self) -> usize {
         match self {
             Self::Sha1 => 20,
             Self::Sha256 => 32,
             Self::Sha384 => 48,
+            Self::Sha512 => 64,
         }
     }
 
@@ -56,6 +65,7 @@ impl PcrBank {
             Self::Sha1 => HashingAlgorithm::Sha1,
             Self::Sha256 => HashingAlgorithm::Sha256,
             Self::Sha384 => HashingAlgorithm::Sha384,
+            Self::Sha512 => HashingAlgorithm::Sha512,
         }
     }
 }
@@ -168,7 +178,7 @@ pub enum PcrSelectionError {
     #[error("registers of several banks are not taken: name one, such as sha256:0,7")]
     SeveralBanks,
     /// Not a bank that is known here.
-    #[error("{0:?} is no bank: use sha1, sha256 or sha384")]
+    #[error("{0:?} is no bank: use sha1, sha256, sha384 or sha512")]
     Bank(String),
     /// Not a register's number.
     #[error("{0:?} is no register and no range of them: they are numbered 0 to 23")]
@@ -290,7 +300,17 @@ fn bits(registers: &[u8]) -> [u8; 3] {
 }
 
 pub(crate) fn one_register(bank: PcrBank, register: u8) -> Result<PcrSelectionList, tss_esapi::Error> {
-    PcrSelectionList::builder().with_selection(bank.algorithm(), &[PcrSlot::try_from(1_u32 << u32::from(register))?]).build()
+    some_registers(bank, &[register])
+}
+
+pub(crate) fn some_registers(bank: PcrBank, registers: &[u8]) -> Result<PcrSelectionList, tss_esapi::Error> {
+    let slots: Result<Vec<PcrSlot>, _> = registers.iter().map(|register| PcrSlot::try_from(1_u32 << u32::from(*register))).collect();
+    PcrSelectionList::builder().with_selection(bank.algorithm(), &slots?).build()
+}
+
+/// The register that a bit of a selection stands for.
+pub(crate) fn register_of(slot: PcrSlot) -> Option<u8> {
+    u8::try_from(u32::from(slot).trailing_zeros()).ok()
 }
 
 #[cfg(test)]
@@ -303,7 +323,7 @@ mod tests {
         let read: PcrSelection = format!("sha256:7={value},0,2").parse().expect("a selection");
         assert_eq!(read.to_string(), "sha256:0,2,7");
         assert_eq!(read.registers().map(|(n, v)| (n, v.is_some())).collect::<Vec<_>>(), [(0, false), (2, false), (7, true)]);
-        for faulty in ["", "sha256", "sha256:", "sha512:7", "sha256:24", "sha256:7,7", "sha256:7=ab", "sha1:7=zz", "sha256:-1"] {
+        for faulty in ["", "sha256", "sha256:", "sm3:7", "sha256:24", "sha256:7,7", "sha256:7=ab", "sha1:7=zz", "sha256:-1"] {
             assert!(faulty.parse::<PcrSelection>().is_err(), "{faulty}");
         }
     }

@@ -335,7 +335,7 @@ pub enum PolicyJsonError {
     #[error("{0} names no register: write its number, 0 to 23, without quotes")]
     Register(String),
     /// Not a bank that is known here.
-    #[error("{at} names the bank {named:?}: use TPM2_ALG_SHA1, TPM2_ALG_SHA256 or TPM2_ALG_SHA384")]
+    #[error("{at} names the bank {named:?}: use TPM2_ALG_SHA1, TPM2_ALG_SHA256, TPM2_ALG_SHA384 or TPM2_ALG_SHA512")]
     Bank {
         /// Where.
         at: String,

@@ -7,7 +7,7 @@ use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm, S
 use tss_esapi::interface_types::ecc::EccCurve;
 use tss_esapi::interface_types::key_bits::{AesKeyBits, RsaKeyBits};
 use tss_esapi::structures::{
-    Digest, EccPoint, EccScheme, KeyDerivationFunctionScheme, Public, PublicBuilder, PublicEccParametersBuilder, PublicKeyRsa,
+    Digest, EccPoint, EccScheme, HashScheme, KeyDerivationFunctionScheme, Public, PublicBuilder, PublicEccParametersBuilder, PublicKeyRsa,
     PublicRsaParametersBuilder, RsaExponent, RsaScheme, SymmetricDefinitionObject,
 };
 
@@ -119,17 +119,21 @@ pub(crate) enum Unique {
     Ecc(EccPoint),
 }
 
-/// A key that signs. Without a password there is nothing to guess, so it is kept out of the dictionary-attack protection: else another
+/// A key that signs, makes HMACs or decrypts. Without a password there is nothing to guess, so it is kept out of the dictionary-attack protection: else another
 /// program's mistyped passwords lock this key out.
 pub(crate) fn key(kind: KeyKind, origin: Origin, has_password: bool, policy: AuthPolicy, unique: Unique) -> Result<Public, Error> {
     let is_fixed = origin != Origin::Imported && !matches!(policy, AuthPolicy::Duplicate(_));
+    let is_attestation_key = matches!(kind, KeyKind::AkEccP256 | KeyKind::AkRsa2048);
+    let sha256 = HashScheme::new(HashingAlgorithm::Sha256);
     let attributes = ObjectAttributesBuilder::new()
         .with_fixed_tpm(is_fixed)
         .with_fixed_parent(is_fixed)
         .with_sensitive_data_origin(origin == Origin::Tpm)
         .with_user_with_auth(!matches!(policy, AuthPolicy::Use(_)))
         .with_no_da(!has_password)
-        .with_sign_encrypt(true)
+        .with_sign_encrypt(kind != KeyKind::RsaDecrypt2048)
+        .with_decrypt(kind == KeyKind::RsaDecrypt2048)
+        .with_restricted(is_attestation_key)
         .build()?;
     let builder = PublicBuilder::new()
         .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
@@ -144,30 +148,30 @@ pub(crate) fn key(kind: KeyKind, origin: Origin, has_password: bool, policy: Aut
             .with_keyed_hash_parameters(hmac(HashingAlgorithm::Sha256))
             .with_keyed_hash_unique_identifier(Digest::default())
             .build(),
-        KeyKind::Rsa2048 | KeyKind::Rsa3072 => {
+        KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::AkRsa2048 | KeyKind::RsaDecrypt2048 => {
             let (modulus, exponent) = match unique {
                 Unique::Rsa(modulus, exponent) => (modulus, exponent),
                 _ => (PublicKeyRsa::default(), RsaExponent::default()),
             };
             let parameters = PublicRsaParametersBuilder::new()
                 .with_symmetric(SymmetricDefinitionObject::Null)
-                .with_scheme(RsaScheme::Null)
-                .with_key_bits(if kind == KeyKind::Rsa2048 { RsaKeyBits::Rsa2048 } else { RsaKeyBits::Rsa3072 })
+                .with_scheme(if is_attestation_key { RsaScheme::RsaSsa(sha256) } else { RsaScheme::Null })
+                .with_key_bits(if kind == KeyKind::Rsa3072 { RsaKeyBits::Rsa3072 } else { RsaKeyBits::Rsa2048 })
                 .with_exponent(exponent)
-                .with_is_signing_key(true)
-                .with_is_decryption_key(false)
-                .with_restricted(false);
+                .with_is_signing_key(kind != KeyKind::RsaDecrypt2048)
+                .with_is_decryption_key(kind == KeyKind::RsaDecrypt2048)
+                .with_restricted(is_attestation_key);
             builder
                 .with_public_algorithm(PublicAlgorithm::Rsa)
                 .with_rsa_parameters(parameters.build()?)
                 .with_rsa_unique_identifier(modulus)
                 .build()
         }
-        KeyKind::EccP256 | KeyKind::EccP384 => {
+        KeyKind::EccP256 | KeyKind::EccP384 | KeyKind::AkEccP256 => {
             let parameters = PublicEccParametersBuilder::new()
                 .with_symmetric(SymmetricDefinitionObject::Null)
-                .with_ecc_scheme(EccScheme::Null)
-                .with_curve(if kind == KeyKind::EccP256 { EccCurve::NistP256 } else { EccCurve::NistP384 })
+                .with_ecc_scheme(if is_attestation_key { EccScheme::EcDsa(sha256) } else { EccScheme::Null })
+                .with_curve(if kind == KeyKind::EccP384 { EccCurve::NistP384 } else { EccCurve::NistP256 })
                 // Not said to be a signing key: tss-esapi would insist on a fixed scheme. The object's attributes say it.
                 .with_key_derivation_function_scheme(KeyDerivationFunctionScheme::Null);
             builder

@@ -172,7 +172,7 @@ impl Live {
     }
 
     /// This list knows no first entry and comes whole.
-    fn capability_of_banks(&mut self) -> Result<Option<CapabilityData>, TpmError> {
+    pub(super) fn capability_of_banks(&mut self) -> Result<Option<CapabilityData>, TpmError> {
         match self.context.execute_without_session(|c| c.get_capability(CapabilityType::AssignedPcr, 0, 16)) {
             Ok((data, _)) => Ok(Some(data)),
             Err(tss_esapi::Error::WrapperError(_)) => Ok(None),

@@ -18,6 +18,10 @@ impl TpmHandle {
         if new.kind == KeyKind::HmacSha256 {
             return Err(TpmError::NotForThis { kind: new.kind.to_string(), operation: "be made without a secret that two sides share" });
         }
+        if new.movable && matches!(new.kind, KeyKind::AkEccP256 | KeyKind::AkRsa2048) {
+            let operation = "be movable: what they sign would be said by no certain TPM";
+            return Err(TpmError::NotForThis { kind: new.kind.to_string(), operation });
+        }
         self.run(move |device| device.create(&new, None)).await
     }
 

@@ -8,12 +8,16 @@ mod health;
 mod hmac;
 mod import;
 mod password;
+mod pcr;
 mod persistent;
 mod policy;
 mod prepare;
 mod random;
+mod rsa_decrypt;
 mod sign;
 
 pub use capabilities::{BankState, Feature};
 pub use health::{Health, HierarchyState, KeyHealth, LockoutState, Room};
+pub use pcr::{PcrRights, PcrValues};
 pub use persistent::PersistentKey;
+pub use rsa_decrypt::EphemeralRsaKey;

@@ -2,12 +2,12 @@
 
 use tss_esapi::Context;
 use tss_esapi::constants::tss::{TPM2_RH_NULL, TPM2_ST_HASHCHECK};
-use tss_esapi::structures::{Digest, HashcheckTicket};
+use tss_esapi::structures::{Digest, HashcheckTicket, Public};
 use tss_esapi::tss2_esys::TPMT_TK_HASHCHECK;
 
 use crate::connection::device::Device;
 use crate::connection::loaded::Slot;
-use crate::object::public_key::public_pem;
+use crate::object::public_key::{public_der, public_pem};
 use crate::{BusEncryption, DigestAlgorithm, KeyDescription, KeySource, SignatureScheme, TpmError, TpmKey};
 
 impl TpmKey {
@@ -54,7 +54,15 @@ impl TpmKey {
     /// # Errors
     /// As [`TpmError`] tells: an HMAC key has none.
     pub async fn public_pem(&self) -> Result<String, TpmError> {
-        self.run(|device, slot, source| device.public_pem(slot, source)).await
+        self.run(|device, slot, source| device.public(slot, source, public_pem)).await
+    }
+
+    /// The same in DER.
+    ///
+    /// # Errors
+    /// As [`TpmError`] tells.
+    pub async fn public_der(&self) -> Result<Vec<u8>, TpmError> {
+        self.run(|device, slot, source| device.public(slot, source, public_der)).await
     }
 }
 
@@ -114,11 +122,11 @@ impl Device {
         })
     }
 
-    fn public_pem(&mut self, slot: Slot, source: &KeySource) -> Result<String, TpmError> {
+    fn public<T>(&mut self, slot: Slot, source: &KeySource, encoded: fn(&Public) -> Option<T>) -> Result<T, TpmError> {
         self.run(|live| {
             let key = live.loaded(slot, source)?;
             let nothing = || TpmError::NotForThis { kind: KeyDescription::of(&key.public).algorithm, operation: "show a public key" };
-            public_pem(&key.public).ok_or_else(nothing)
+            encoded(&key.public).ok_or_else(nothing)
         })
     }
 }

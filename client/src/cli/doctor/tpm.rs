@@ -292,7 +292,8 @@ pub(super) async fn check_key(
     } else {
         report.ok("key-password", "none is needed");
     }
-    let is_right_kind = facts.description.kind.is_some_and(|kind| (kind == KeyKind::HmacSha256) != asked.is_to_sign);
+    let is_right_kind =
+        facts.description.kind.is_some_and(|kind| if asked.is_to_sign { kind.signs() } else { kind == KeyKind::HmacSha256 });
     let is_locked = facts.is_guarded && health.lockout.is_locked;
     (is_open && is_right_kind && !is_locked && (has_password || !may_need_password)).then_some(key)
 }
