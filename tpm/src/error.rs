@@ -168,6 +168,15 @@ pub enum TpmError {
          encrypted to [0x{0:x}]"
     )]
     NotDecrypted(u32),
+    /// A credential that another key, or the endorsement key of another TPM, opens.
+    #[error("the credential was not made for this key and this TPM's endorsement key, or it is damaged [0x{0:x}]")]
+    OtherCredential(u32),
+    /// Registers changed each time between a quote and the reading of their values.
+    #[error("the registers (PCR) change all the time: leave those out that programs extend (10 is Linux's IMA), or try again")]
+    RestlessPcrs,
+    /// A NitroTPM gave no attestation document.
+    #[error(transparent)]
+    Nitro(#[from] crate::NitroError),
     /// A key that no file holds is gone.
     #[error("the key that was made for this one use was lost, with the connection to the TPM or in its restart: begin again")]
     Ephemeral,

@@ -25,10 +25,11 @@ pub use actor::{TpmHandle, TpmKey};
 pub use connection::{Settings, Tcti, TctiError};
 pub use error::{Protected, TpmError};
 pub use object::{
-    BusEncryption, DigestAlgorithm, DuplicatedKey, KeyDescription, KeyFile, KeyFileError, KeyKind, KeySource, NewKey, Parent, Password,
-    PasswordError, PcrBank, PcrSelection, PcrSelectionError, Policy, PolicyJsonError, PolicyPlan, PrimaryAlgorithm, PrivateKey,
-    PrivateKeyError, SignatureScheme, UnknownKeyKind,
+    BusEncryption, DigestAlgorithm, DuplicatedKey, KeyDescription, KeyFile, KeyFileError, KeyKind, KeySource, NewKey, NitroError,
+    NitroRequest, Parent, Password, PasswordError, PcrBank, PcrSelection, PcrSelectionError, Policy, PolicyJsonError, PolicyPlan,
+    PrimaryAlgorithm, PrivateKey, PrivateKeyError, SignatureScheme, UnknownKeyKind,
 };
 pub use operation::{
-    BankState, EphemeralRsaKey, Feature, Health, HierarchyState, KeyHealth, LockoutState, PcrRights, PcrValues, PersistentKey, Room,
+    Attestation, BankState, EkCertificate, EkPublic, EphemeralRsaKey, Feature, Health, HierarchyState, KeyHealth, LockoutState, PcrRights,
+    PcrValues, PersistentKey, Quote, Room,
 };

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use ekm_otp_client::{ConnectError, RequestError};
-use ekm_otp_tpm::TpmError;
+use ekm_otp_tpm::{NitroError, TpmError};
 
 use super::shown::shown;
 
@@ -72,6 +72,8 @@ impl From<TpmError> for CliError {
             | TpmError::NoParent { .. }
             | TpmError::NoKey { .. }
             | TpmError::NvFull(_)
+            | TpmError::RestlessPcrs
+            | TpmError::Nitro(NitroError::NotNitro(_))
             | TpmError::Ephemeral => Self::Unavailable(text),
             TpmError::NotPermitted { .. }
             | TpmError::Auth { .. }
@@ -82,8 +84,11 @@ impl From<TpmError> for CliError {
             | TpmError::SessionKey { .. }
             | TpmError::Contradiction(_)
             | TpmError::NotDecrypted(_)
+            | TpmError::OtherCredential(_)
+            | TpmError::PcrNotAllowed { .. }
             | TpmError::OtherKey { .. } => Self::NotPermitted(text),
             TpmError::KeyFile(_)
+            | TpmError::Nitro(NitroError::TooLong)
             | TpmError::OtherTpm(_)
             | TpmError::OtherPrimary(_)
             | TpmError::NotForThis { .. }

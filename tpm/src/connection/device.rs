@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use super::live::Live;
 use super::loaded::Slot;
 use super::presence::Presence;
+use super::raw::transmit;
 use super::tcti::Kind;
 use super::{Settings, Tcti};
 use crate::TpmError;
@@ -54,6 +55,12 @@ impl Device {
             }
             other => other,
         })
+    }
+
+    /// Sends bytes as they are, past the C library.
+    pub(crate) fn raw(&self) -> impl Fn(&[u8]) -> Result<Vec<u8>, TpmError> + use<> {
+        let tcti = self.tcti.clone();
+        move |command| transmit(&tcti, command)
     }
 
     fn try_run<T>(&mut self, operation: impl Fn(&mut Live) -> Result<T, TpmError>) -> Result<T, TpmError> {

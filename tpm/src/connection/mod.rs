@@ -8,6 +8,7 @@ pub(crate) mod loaded;
 pub(crate) mod parents;
 mod presence;
 mod primaries;
+mod raw;
 mod replay;
 mod salt;
 mod sessions;

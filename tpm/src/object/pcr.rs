@@ -214,14 +214,9 @@ impl PcrCommand {
         Self { digest, selection: banks.into_iter().map(registers).collect() }
     }
 
-    /// In the selection's order, which the digest and the policy depend on: tss-esapi's builder keeps none.
+    /// In the selection's order, which the digest and the policy depend on.
     pub(crate) fn list(&self) -> Result<PcrSelectionList, tss_esapi::Error> {
-        let mut list = TPML_PCR_SELECTION { count: u32::try_from(self.selection.len()).unwrap_or_default(), ..Default::default() };
-        for (to, (bank, registers)) in list.pcrSelections.iter_mut().zip(&self.selection) {
-            let [a, b, c] = bits(registers);
-            *to = TPMS_PCR_SELECTION { hash: bank.id(), sizeofSelect: 3, pcrSelect: [a, b, c, 0] };
-        }
-        PcrSelectionList::try_from(list)
+        selection_list(&self.selection)
     }
 
     /// TPML_PCR_SELECTION (TCG part 2, 10.9.7)
@@ -297,6 +292,16 @@ fn bits(registers: &[u8]) -> [u8; 3] {
         bits[usize::from(register / 8)] |= 1 << (register % 8);
     }
     bits
+}
+
+/// In the order in which they are named: tss-esapi's builder keeps none.
+pub(crate) fn selection_list(banks: &[(PcrBank, Vec<u8>)]) -> Result<PcrSelectionList, tss_esapi::Error> {
+    let mut list = TPML_PCR_SELECTION { count: u32::try_from(banks.len()).unwrap_or_default(), ..Default::default() };
+    for (to, (bank, registers)) in list.pcrSelections.iter_mut().zip(banks) {
+        let [a, b, c] = bits(registers);
+        *to = TPMS_PCR_SELECTION { hash: bank.id(), sizeofSelect: 3, pcrSelect: [a, b, c, 0] };
+    }
+    PcrSelectionList::try_from(list)
 }
 
 pub(crate) fn one_register(bank: PcrBank, register: u8) -> Result<PcrSelectionList, tss_esapi::Error> {

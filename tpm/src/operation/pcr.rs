@@ -164,7 +164,7 @@ impl Live {
     }
 
     /// A TPM answers with at most eight values at a time.
-    fn read_banks(&mut self, asked: &[(PcrBank, Vec<u8>)]) -> Result<PcrValues, TpmError> {
+    pub(super) fn read_banks(&mut self, asked: &[(PcrBank, Vec<u8>)]) -> Result<PcrValues, TpmError> {
         let mut counters = Vec::new();
         let mut banks = BTreeMap::<PcrBank, BTreeMap<u8, Vec<u8>>>::new();
         for (bank, registers) in asked {

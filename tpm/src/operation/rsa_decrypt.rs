@@ -128,7 +128,7 @@ impl Live {
     }
 
     /// In failure mode a TPM tells of itself, and does nothing else (TCG part 1, 12.1.4).
-    fn works(&mut self) -> bool {
+    pub(super) fn works(&mut self) -> bool {
         self.context.execute_without_session(|c| c.get_random(8)).is_ok()
     }
 }
