@@ -227,6 +227,20 @@ fn a_device_that_is_missing_or_closed_or_none_is_told() {
     doctor_at(&bench, "device:/dev/null", &[]).has_problem(69, "device", "cannot reach the TPM", "TPM 2.0?");
 }
 
+/// No machine has that many TPMs. `swtpm/vm.sh` does this with one that is there.
+#[test]
+fn a_device_without_a_resource_manager_is_not_taken_in_silence() {
+    let bench = Bench::new();
+    bench.create_key();
+    let warning = "ekm-otp-client: warning: this device has no resource manager, and takes one program at a time: use --tcti device:/dev/tpmrm4294967295\n";
+    for args in [&["key", "list"][..], &["get", "https://localhost:1/", "--kid", "client1", "--key", "client1.pem"]] {
+        let output = bench.client_with(args, "device:/dev/tpm4294967295");
+        assert_eq!(output.status.code(), Some(69));
+        assert!(text(&output.stderr).starts_with(warning), "{}", text(&output.stderr));
+        assert!(!text(&bench.client_with(args, "device:/dev/tpmrm4294967295").stderr).contains("warning"));
+    }
+}
+
 #[test]
 fn a_software_tpm_that_does_not_run_is_told() {
     let mut bench = Bench::new();

@@ -10,6 +10,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use ekm_otp_tpm::{KeyFile, KeySource, Parent, Password, Policy, PolicyPlan, PrimaryAlgorithm, Settings, Tcti, TpmHandle};
 
 use super::error::CliError;
+use super::output::note;
 use super::password::{self, Asked};
 use super::policy;
 use super::secret_file;
@@ -69,16 +70,24 @@ impl TpmArgs {
 
     /// Leaves nothing behind, nor takes what another process did.
     pub(crate) fn open(&self) -> Result<TpmHandle, CliError> {
-        self.open_with(None)
+        self.warned()?.open_with(None)
     }
 
     /// To use a key, as is done again and again: what the TPM needs for that is kept in memory of this user's, which ends with the session (XDG Base
     /// Directory Specification).
     pub(crate) fn open_for_use(&self) -> Result<TpmHandle, CliError> {
-        self.open_with(std::env::var_os("XDG_RUNTIME_DIR").map(|folder| Path::new(&folder).join("ekm-otp")))
+        self.warned()?.open_with(std::env::var_os("XDG_RUNTIME_DIR").map(|folder| Path::new(&folder).join("ekm-otp")))
     }
 
-    fn open_with(&self, kept_primaries: Option<PathBuf>) -> Result<TpmHandle, CliError> {
+    fn warned(&self) -> Result<&Self, CliError> {
+        if let Some(managed) = self.tcti()?.managed() {
+            note!("ekm-otp-client: warning: this device has no resource manager, and takes one program at a time: use --tcti {managed}");
+        }
+        Ok(self)
+    }
+
+    /// Without a warning: `doctor` has its own.
+    pub(super) fn open_with(&self, kept_primaries: Option<PathBuf>) -> Result<TpmHandle, CliError> {
         let owner = Asked { flag: "--owner-password-file", variable: "TPM_OWNER_AUTH", prompt: "Password of the owner hierarchy" };
         let parent = Asked { flag: "--parent-password-file", variable: "TPM_PARENT_AUTH", prompt: "Password of the parent key" };
         let known_or_given = |known: &Option<Password>, asked, file: &Option<PathBuf>| match known {

@@ -83,7 +83,7 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<(), CliError> {
 /// The lines of the TPM and of the key in it. The key, where it can be used as it is.
 async fn look_at_tpm(report: &mut Report, args: &DoctorArgs, deadline: Duration) -> Result<Option<TpmKey>, CliError> {
     let arguments = &args.who.use_key.tpm;
-    let (tcti, tpm) = (arguments.tcti()?, arguments.open()?.with_deadline(deadline));
+    let (tcti, tpm) = (arguments.tcti()?, arguments.open_with(None)?.with_deadline(deadline));
     let has_owner_password =
         arguments.owner_password_file.is_some() || std::env::var_os("TPM_OWNER_AUTH").is_some_and(|password| !password.is_empty());
     let health = tpm::check_tpm(report, &tcti, &tpm, has_owner_password).await;

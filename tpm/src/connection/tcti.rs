@@ -27,6 +27,15 @@ impl Tcti {
     /// The kernel's resource manager for the first TPM.
     pub const DEFAULT: &str = "device:/dev/tpmrm0";
 
+    /// For a device without a resource manager, the one of the same TPM that has the kernel's: `device:/dev/tpmrm0` for `device:/dev/tpm0`. Without it, one program at a
+    /// time has the TPM to itself, and what it leaves there when it is killed stays.
+    #[must_use]
+    pub fn managed(&self) -> Option<Self> {
+        let number = self.text.strip_prefix("device:/dev/tpm")?;
+        let path = format!("/dev/tpmrm{}", number.parse::<u32>().ok()?);
+        Some(Self { text: format!("device:{path}"), kind: Kind::Device(path.into()) })
+    }
+
     pub(crate) fn to_name_conf(&self) -> Result<TctiNameConf, tss_esapi::Error> {
         TctiNameConf::from_str(&self.text)
     }
@@ -128,6 +137,16 @@ mod tests {
         for text in ["", "/dev/tpmrm0", "mssim:", "swtpm:prot=1", "swtpm:port=0", "swtpm:port=65535", "swtpm:port=x", "swtpm:host=,port=1"]
         {
             assert!(text.parse::<Tcti>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_device_without_a_resource_manager_is_known() {
+        let managed = |text: &str| text.parse::<Tcti>().expect("a TCTI string").managed().map(|tcti| tcti.to_string());
+        assert_eq!(managed("device:/dev/tpm0").as_deref(), Some("device:/dev/tpmrm0"));
+        assert_eq!(managed("device:/dev/tpm12").as_deref(), Some("device:/dev/tpmrm12"));
+        for text in ["device", "device:/dev/tpmrm0", "device:/dev/tpm", "device:/tmp/tpm0", "device:/dev/tpm0/x", "swtpm", "tabrmd:"] {
+            assert_eq!(managed(text), None, "{text}");
         }
     }
 }

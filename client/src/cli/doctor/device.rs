@@ -49,12 +49,6 @@ pub(super) fn open(path: &Path) -> Result<(), Trouble> {
     }
 }
 
-/// The raw device behind the kernel's resource manager, and that one's name: `/dev/tpm0`, `/dev/tpmrm0`.
-pub(super) fn without_resource_manager(path: &Path) -> Option<String> {
-    let number = path.to_str()?.strip_prefix("/dev/tpm")?;
-    number.parse::<u32>().ok().map(|number| format!("/dev/tpmrm{number}"))
-}
-
 fn missing(path: &Path) -> String {
     let raw = path.to_str().and_then(|path| path.strip_prefix("/dev/tpmrm")).map(|number| format!("/dev/tpm{number}"));
     match raw.filter(|raw| Path::new(raw).exists()) {
@@ -123,19 +117,4 @@ pub(super) fn unanswered(tcti: &Tcti, error: TpmError) -> Trouble {
     };
     let error = CliError::from(error);
     Trouble { fault: Fault::of(&error), finding: error.to_string(), advice }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_without_a_resource_manager_is_known() {
-        for (path, managed) in [("/dev/tpm0", Some("/dev/tpmrm0")), ("/dev/tpm12", Some("/dev/tpmrm12"))] {
-            assert_eq!(without_resource_manager(Path::new(path)).as_deref(), managed);
-        }
-        for path in ["/dev/tpmrm0", "/dev/tpm", "/tmp/tpm0", "/dev/tpm0/x"] {
-            assert_eq!(without_resource_manager(Path::new(path)), None, "{path}");
-        }
-    }
 }

@@ -25,10 +25,10 @@ pub(super) async fn check_tpm(report: &mut Report, tcti: &Tcti, tpm: &TpmHandle,
             return None;
         }
     };
-    match device::node(&text).and_then(device::without_resource_manager) {
+    match tcti.managed() {
         Some(managed) => {
             let finding = format!("{text} answers, without the kernel's resource manager: one program at a time, and few keys");
-            report.warning("device", finding, format!("use --tcti device:{managed}"));
+            report.warning("device", finding, format!("use --tcti {managed}"));
         }
         None => report.ok("device", format!("{text} answers")),
     }
