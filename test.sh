@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Every check. Installs what is missing on a Debian machine with a Rust toolchain, then formatting, lints, docs, all tests, a
-# smoke run of the load program and its count of instructions, the fuzz targets for some seconds, and the demo.
+# smoke run of the load program and its count of instructions, the fuzz targets for some seconds, a virtual machine with a TPM, and the demo.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -45,6 +45,9 @@ cargo bench --package ekm-otp-tower --features jose --bench load --locked -- --i
 
 step "fuzz targets, some seconds each"
 ./fuzz/run.sh
+
+step "the kernel's TPM device, in a virtual machine"
+./swtpm/vm.sh
 
 step "demo"
 ./swtpm/demo.sh
