@@ -3,7 +3,7 @@
 
 use cbor4ii::core::dec::{Decode as _, Read, Reference, if_major, is_break};
 use cbor4ii::core::error::Never;
-use cbor4ii::core::types::{Array, Bytes, Map, Negative};
+use cbor4ii::core::types::{Array, Bytes, F16, Map, Negative};
 use cbor4ii::core::{major, marker};
 
 /// Arrays and maps in one another. A document has two.
@@ -164,11 +164,24 @@ impl<'a> Reader<'a> {
             marker::TRUE => constant(Value::Bool(true)),
             marker::NULL => constant(Value::Null),
             marker::UNDEFINED => constant(Value::Undefined),
+            marker::F16 => F16::decode(self).map(|n| Value::Float(half(n.0))).map_err(|_| CborError::Damaged(at)),
             marker::F32 => f32::decode(self).map(|n| Value::Float(n.into())).map_err(|_| CborError::Damaged(at)),
             marker::F64 => f64::decode(self).map(Value::Float).map_err(|_| CborError::Damaged(at)),
             _ => Err(CborError::Simple(at)),
         }
     }
+}
+
+/// A number of 16 bits (RFC 8949, appendix D).
+fn half(bits: u16) -> f64 {
+    let (exponent, mantissa) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff));
+    let magnitude = match exponent {
+        0 => mantissa * 2_f64.powi(-24),
+        31 if mantissa == 0.0 => f64::INFINITY,
+        31 => f64::NAN,
+        _ => (mantissa + 1024.0) * 2_f64.powi(exponent - 25),
+    };
+    if bits >> 15 == 1 { -magnitude } else { magnitude }
 }
 
 /// The head of a byte string (RFC 8949 §3), as deterministic encoding has it (§4.2.1).
@@ -220,7 +233,7 @@ mod tests {
             (&[0xa2, 0x01, 0x00, 0x18, 0x01, 0x00], CborError::DuplicateKey),
             (&[0xbf, 0x61, b'a', 0x00, 0x61, b'a', 0x00, 0xff], CborError::DuplicateKey),
             (&[0xf8, 0x20], CborError::Simple(0)),
-            (&[0xf9, 0x3c, 0x00], CborError::Simple(0)),
+            (&[0xf9, 0x3c], CborError::Damaged(0)),
         ] {
             assert_eq!(decode(input), Err(error), "{input:02x?}");
         }
@@ -238,6 +251,18 @@ mod tests {
         assert_eq!(decode(&[0x99, 0x01, 0x01]), Err(CborError::Long));
         assert_eq!(decode(&[0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff]), Err(CborError::Long));
         assert_eq!(decode(&[&[0x9f][..], &[0; 300], &[0xff]].concat()), Err(CborError::Long));
+    }
+
+    #[test]
+    fn numbers_of_16_bits_are_those_of_the_standard() {
+        for (bits, number) in
+            [(0x0000, 0.0), (0x3c00, 1.0), (0x3e00, 1.5), (0x7bff, 65504.0), (0x0001, 5.960_464_477_539_063e-8), (0xc400, -4.0)]
+        {
+            let [high, low] = u16::to_be_bytes(bits);
+            assert_eq!(decode(&[0xf9, high, low]), Ok(Value::Float(number)));
+        }
+        assert_eq!(half(0xfc00), f64::NEG_INFINITY);
+        assert!(half(0x7e00).is_nan());
     }
 
     #[test]

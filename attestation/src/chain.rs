@@ -6,10 +6,11 @@ use std::time::SystemTime;
 
 use rustls_pki_types::{CertificateDer, UnixTime};
 use webpki::{
-    EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage, RequiredEkuNotFoundContext,
+    EndEntityCert, ExtendedKeyUsageValidator, KeyPurposeId, KeyPurposeIdIter, KeyUsage, RequiredEkuNotFoundContext, VerifiedPath,
     anchor_from_trusted_cert,
 };
-use x509_cert::der::Decode as _;
+use x509_cert::der::{Decode as _, ErrorKind};
+use x509_cert::ext::pkix::{BasicConstraints, KeyUsage as KeyUsageBits};
 use x509_cert::time::Time;
 
 use crate::root::Root;
@@ -26,8 +27,10 @@ const AK_CERTIFICATE: &[u8] = &[0x67, 0x81, 0x05, 0x08, 0x03];
 pub(crate) enum Usage {
     /// To sign documents: Nitro's say nothing.
     Nitro,
-    /// A TPM's keys.
-    Tpm,
+    /// An attestation key of a TPM, which signs.
+    Attestation,
+    /// An endorsement key of a TPM, which decrypts.
+    Endorsement,
 }
 
 /// Why a chain does not lead to the root.
@@ -73,7 +76,7 @@ impl ExtendedKeyUsageValidator for Usage {
     fn validate(&self, present: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
         match self {
             Self::Nitro => KeyUsage::client_auth().validate(present),
-            Self::Tpm => {
+            Self::Attestation | Self::Endorsement => {
                 let required = KeyUsage::required_if_present(EK_CERTIFICATE);
                 let mut others = Vec::new();
                 for id in present {
@@ -100,7 +103,7 @@ fn not_issued(error: webpki::Error) -> ChainError {
         E::InvalidSignatureForPublicKey => "a certificate is not signed by the key of the one that is named as its issuer".to_owned(),
         E::CertExpired { .. } | E::CertNotValidYet { .. } => "one of them is not valid at this time".to_owned(),
         E::CaUsedAsEndEntity => "the leaf is a CA's".to_owned(),
-        E::EndEntityUsedAsCa => "a certificate that is no CA's has issued another".to_owned(),
+        E::EndEntityUsedAsCa => "a certificate that is no CA's, or of a CA that may not do so, has issued another".to_owned(),
         E::PathLenConstraintViolated => "there are more CAs in it than one of them allows (path length)".to_owned(),
         E::NameConstraintViolation => "one of them has a name that a CA may not give (name constraints)".to_owned(),
         E::RequiredEkuNotFoundContext(_) => "one of them may not be used for this (extended key usage)".to_owned(),
@@ -130,6 +133,9 @@ impl Chain<'_> {
             return Err(ChainError::Long(self.intermediates.len()));
         }
         must_be_valid(self.leaf, || "the leaf certificate".to_owned(), at)?;
+        if usage != Usage::Endorsement {
+            may_sign(self.leaf)?;
+        }
         if is_exact {
             for (i, der) in self.intermediates.iter().enumerate() {
                 must_be_valid(der, || format!("certificate {} above the leaf", i + 1), at)?;
@@ -150,7 +156,7 @@ impl Chain<'_> {
                 UnixTime::since_unix_epoch(time),
                 usage,
                 None,
-                None,
+                Some(&|path| may_issue(path, root.as_der()).map_err(|_| webpki::Error::EndEntityUsedAsCa)),
             );
             match path {
                 Ok(path) => {
@@ -179,5 +185,36 @@ fn must_be_valid(der: &[u8], which: impl Fn() -> String, at: SystemTime) -> Resu
         () if is_before(&validity.not_before) => Err(ChainError::NotYetValid { which: which(), from: validity.not_before.to_string() }),
         () if is_after(&validity.not_after) => Err(ChainError::Expired { which: which(), until: validity.not_after.to_string() }),
         () => Ok(()),
+    }
+}
+
+/// What rustls-webpki does not look at: whether the CAs' keys may sign certificates (RFC 5280 §4.2.1.3), where they say what they may; and how many may come below the
+/// root (§4.2.1.9).
+fn may_issue(path: &VerifiedPath<'_>, root: &[u8]) -> Result<(), x509_cert::der::Error> {
+    let may_sign = |certificate: &x509_cert::Certificate| -> Result<(), x509_cert::der::Error> {
+        let usage = certificate.tbs_certificate().get_extension::<KeyUsageBits>()?;
+        if usage.is_none_or(|(_, usage)| usage.key_cert_sign()) { Ok(()) } else { Err(ErrorKind::Failed.into()) }
+    };
+    let mut between = 0;
+    for certificate in path.intermediate_certificates() {
+        may_sign(&x509_cert::Certificate::from_der(&certificate.der())?)?;
+        between += 1;
+    }
+    let root = x509_cert::Certificate::from_der(root)?;
+    may_sign(&root)?;
+    let constraints = root.tbs_certificate().get_extension::<BasicConstraints>()?;
+    match constraints.and_then(|(_, constraints)| constraints.path_len_constraint) {
+        Some(most) if between > usize::from(most) => Err(ErrorKind::Failed.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Whether the leaf's key may sign what is no certificate, where it says what it may.
+fn may_sign(leaf: &[u8]) -> Result<(), ChainError> {
+    let usage = x509_cert::Certificate::from_der(leaf).and_then(|leaf| leaf.tbs_certificate().get_extension::<KeyUsageBits>());
+    match usage {
+        Ok(usage) if usage.is_none_or(|(_, usage)| usage.digital_signature()) => Ok(()),
+        Ok(_) => Err(ChainError::NotIssued("the leaf's key may not sign (key usage)".to_owned())),
+        Err(e) => Err(ChainError::Damaged { which: "the leaf certificate".to_owned(), why: e.to_string() }),
     }
 }

@@ -100,7 +100,7 @@ impl EkCertificate {
     /// # Errors
     /// When they do not lead there.
     pub fn verify_silent(&self, others: &[Vec<u8>], roots: &[Root], at: SystemTime) -> Result<&PublicKey, EkError> {
-        Chain { leaf: &self.der, intermediates: others.iter().map(Vec::as_slice).collect() }.must_lead_to(roots, at, Usage::Tpm)?;
+        Chain { leaf: &self.der, intermediates: others.iter().map(Vec::as_slice).collect() }.must_lead_to(roots, at, Usage::Endorsement)?;
         Ok(&self.key)
     }
 }

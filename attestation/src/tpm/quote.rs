@@ -64,7 +64,7 @@ impl AttestationKey {
     /// # Errors
     /// When they do not.
     pub fn from_certificate(leaf: &[u8], others: &[Vec<u8>], roots: &[Root], at: SystemTime) -> Result<Self, QuoteError> {
-        let root = Chain { leaf, intermediates: others.iter().map(Vec::as_slice).collect() }.must_lead_to(roots, at, Usage::Tpm)?;
+        let root = Chain { leaf, intermediates: others.iter().map(Vec::as_slice).collect() }.must_lead_to(roots, at, Usage::Attestation)?;
         let certificate = x509_cert::Certificate::from_der(leaf).map_err(|_| QuoteError::Key)?;
         let info = certificate.tbs_certificate().subject_public_key_info().to_der().map_err(|_| QuoteError::Key)?;
         let key = PublicKey::from_spki(&info).map_err(|_| QuoteError::Key)?;
