@@ -94,7 +94,9 @@ impl Http {
         let client = if request.uri().scheme_str() == Some("https") { &self.client } else { &self.direct };
         let mut response = client.execute(request.try_into()?).await?;
         let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
-        let mut body = BytesMut::new();
+        // As long as it says that it is: what grows leaves pieces of secrets behind.
+        let length = response.content_length().and_then(|length| usize::try_from(length).ok());
+        let mut body = BytesMut::with_capacity(length.unwrap_or_default().min(limit));
         let mut is_whole = true;
         while let Some(piece) = response.chunk().await? {
             is_whole = body.len() + piece.len() <= limit;
@@ -199,13 +201,16 @@ impl Tries<'_> {
     }
 }
 
+/// What AWS answers to instances and containers itself, beneath the network (link-local, RFC 3927, and two addresses of its own), and in HTTP only.
+const BENEATH: [&str; 5] = ["169.254.169.254", "169.254.170.2", "169.254.170.23", "fd00:ec2::254", "fd00:ec2::23"];
+
 /// Only TLS keeps what is sent from others, and tells who answers. On this machine there is nobody in between.
 fn must_be_protected(uri: &Uri) -> Result<(), CloudError> {
     let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
     let is_here = host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
     match uri.scheme_str() {
         Some("https") => Ok(()),
-        Some("http") if is_here => Ok(()),
+        Some("http") if is_here || BENEATH.contains(&host) => Ok(()),
         _ => Err(CloudError::Usage(format!("{host}: only https is spoken, but for http to this machine (localhost, 127.0.0.1, [::1])"))),
     }
 }

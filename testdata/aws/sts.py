@@ -8,16 +8,12 @@ What happens next is set as cloud/service.py tells.
 
 import argparse
 import datetime
-import hashlib
 import json
 import os
-import re
 import sys
 import urllib.parse
 
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
+import signatures
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "cloud"))
 from service import Refused, control, now, serve  # noqa: E402
@@ -41,42 +37,15 @@ def refused(status, code, message):
     return Refused(status, f"<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>{message}</Message></Error></ErrorResponse>")
 
 
-def who(method, path, headers, body):
-    """Whose request it is: its signature is computed again by botocore and compared."""
-    match = re.fullmatch(
-        r"AWS4-HMAC-SHA256 Credential=(\w+)/(\d{8})/([\w-]+)/sts/aws4_request, SignedHeaders=([\w;-]+), Signature=([0-9a-f]{64})",
-        headers.get("Authorization", ""),
-    )
-    if not match:
-        raise refused(403, "MissingAuthenticationToken", "no signature")
-    key_id, day, region, signed, signature = match.groups()
-    signed = signed.split(";")
-    if not {"host", "x-amz-date"} <= set(signed):
-        raise refused(403, "SignatureDoesNotMatch", "host and date must be signed")
-    stamp = headers["X-Amz-Date"]
-    age = now() - datetime.datetime.strptime(stamp + "+0000", "%Y%m%dT%H%M%SZ%z").timestamp()
-    if age > 300:
-        raise refused(403, "SignatureDoesNotMatch", f"Signature expired: {stamp} is now earlier than the service's time")
-    if age < -300:
-        raise refused(403, "SignatureDoesNotMatch", f"Signature not yet current: {stamp} is still later than the service's time")
+def secret_of(key_id):
     if key_id in USERS:
-        secret, token, arn = USERS[key_id], None, "arn:aws:iam::123456789012:user/test"
-    elif key_id in sessions:
-        secret, token, end, arn = sessions[key_id]
-        if end < now():
-            raise refused(403, "ExpiredToken", "The security token included in the request is expired")
-    else:
-        raise refused(403, "InvalidClientTokenId", "The security token included in the request is invalid.")
-    if headers.get("X-Amz-Security-Token") != token:
-        raise refused(403, "InvalidClientTokenId", "The security token included in the request is invalid")
-    request = AWSRequest(method, f"https://{headers['Host']}{path}", {name: headers[name] for name in signed}, body)
-    request.context["timestamp"] = stamp
-    auth = SigV4Auth(Credentials(USERS.get(key_id) or secret, secret), "sts", region)
-    auth.payload = lambda request: hashlib.sha256(body).hexdigest()
-    text = auth.string_to_sign(request, auth.canonical_request(request))
-    if auth.signature(text, request) != signature or day != stamp[:8]:
-        raise refused(403, "SignatureDoesNotMatch", "The request signature we calculated does not match the signature you provided.")
-    return key_id, arn
+        return USERS[key_id], None, "arn:aws:iam::123456789012:user/test"
+    if key_id not in sessions:
+        raise signatures.Wrong("InvalidClientTokenId", "The security token included in the request is invalid.")
+    secret, token, end, arn = sessions[key_id]
+    if end < now():
+        raise signatures.Wrong("ExpiredToken", "The security token included in the request is expired")
+    return secret, token, arn
 
 
 def session(arn, seconds):
@@ -118,7 +87,10 @@ def answer(key_id, arn, form):
 
 
 def call(method, target, fields, body):
-    key_id, arn = who(method, target, fields, body)
+    try:
+        key_id, arn = signatures.verify("sts", now(), secret_of, method, target, fields, body)
+    except signatures.Wrong as wrong:
+        raise refused(403, *wrong.args) from None
     text = body.decode() if method == "POST" else urllib.parse.urlsplit(target).query
     return 200, answer(key_id, arn, dict(urllib.parse.parse_qsl(text, strict_parsing=True)))
 

@@ -42,11 +42,15 @@ impl StsEndpoint {
     /// # Errors
     /// When it is none.
     pub fn at(url: &str, region: &str) -> Result<Self, CloudError> {
-        let url = url.parse::<Uri>().ok().filter(|url| url.scheme().is_some() && url.authority().is_some());
-        let url = url.ok_or_else(|| CloudError::Usage("an endpoint is a URL, such as https://sts.eu-west-1.amazonaws.com".into()))?;
         must_be_region(region)?;
-        Ok(Self { url, region: region.to_owned() })
+        Ok(Self { url: url_of(url, "https://sts.eu-west-1.amazonaws.com")?, region: region.to_owned() })
     }
+}
+
+/// The URL of an endpoint, which is like the `example`.
+pub(super) fn url_of(url: &str, example: &str) -> Result<Uri, CloudError> {
+    let url = url.parse::<Uri>().ok().filter(|url| url.scheme().is_some() && url.authority().is_some());
+    url.ok_or_else(|| CloudError::Usage(format!("an endpoint is a URL, such as {example}")))
 }
 
 /// A region goes into a host name: a slash or an `@` in it would name another host.
