@@ -39,6 +39,10 @@ enum Command {
     #[cfg(feature = "cloud")]
     #[command(subcommand)]
     Aws(cli::aws::AwsCommand),
+    /// Secrets that AWS KMS keeps, for this machine alone where its TPM can prove what it runs.
+    #[cfg(feature = "cloud")]
+    #[command(subcommand)]
+    Kms(cli::kms::KmsCommand),
     /// Tokens of Entra ID (Azure) from keys in the TPM.
     #[cfg(feature = "cloud")]
     #[command(subcommand)]
@@ -117,6 +121,8 @@ fn run(cli: Cli) -> Result<Ending, CliError> {
                 Command::Key(command) => keys::run(*command).await.map(Ending::of),
                 #[cfg(feature = "cloud")]
                 Command::Aws(command) => cli::aws::run(command).await.map(Ending::of),
+                #[cfg(feature = "cloud")]
+                Command::Kms(command) => cli::kms::run(command).await,
                 #[cfg(feature = "cloud")]
                 Command::Azure(command) => cli::azure::run(command).await.map(Ending::of),
                 #[cfg(feature = "cloud")]

@@ -1,11 +1,13 @@
 //! `aws …`: credentials of AWS from keys in the TPM.
 
 mod cache;
+mod caller;
 mod certificate;
 mod configure;
 mod credentials;
 mod dropin;
 mod process;
+mod profile;
 mod profile_file;
 mod request;
 mod roles_anywhere;
@@ -19,6 +21,7 @@ use clap::Subcommand;
 
 use super::error::CliError;
 
+pub(crate) use caller::{Caller, CallerArgs};
 pub(crate) use certificate::roles_anywhere_endpoint;
 pub(crate) use dropin::{arguments as drop_in_arguments, is_called as is_drop_in};
 pub(crate) use source::{region, sts_endpoint};

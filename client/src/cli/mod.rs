@@ -16,10 +16,11 @@ pub(crate) mod gcp;
 pub(crate) mod get;
 mod key_file;
 pub(crate) mod keys;
+#[cfg(feature = "cloud")]
+pub(crate) mod kms;
 mod moving;
 pub(crate) mod output;
 mod password;
-#[allow(dead_code, reason = "until the first command that opens a secret")]
 pub(crate) mod plaintext;
 mod policy;
 pub(crate) mod prompt;

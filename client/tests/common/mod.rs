@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod cloud;
+pub mod kms;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -69,7 +69,7 @@ pub(super) fn one_or_the_other() -> CliError {
 }
 
 impl Source {
-    fn http(&self) -> &Http {
+    pub(super) fn http(&self) -> &Http {
         match self {
             Self::Secret(secret, _) => &secret.http,
             Self::Certificate(key) => &key.http,

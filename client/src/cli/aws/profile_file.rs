@@ -28,6 +28,22 @@ pub(super) struct ProfileFile {
     _lock: File,
 }
 
+/// What a section sets: names in lower case, and values, which may be secrets.
+#[derive(Default)]
+pub(super) struct Settings(Vec<(String, Zeroizing<String>)>);
+
+impl Settings {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The value, where there is one. Of two the last, as the AWS CLI's parser has it.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().rev().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+}
+
 /// A lock that nobody else can take: the file is this user's alone. Held until dropped.
 async fn lock(path: &Path) -> Result<File, CliError> {
     let lock = OpenOptions::new()
@@ -102,6 +118,18 @@ impl ProfileFile {
     /// What a section of a file sets that is not to be changed.
     pub(super) fn keys_in(path: &Path, section: &str) -> Result<Vec<String>, CliError> {
         Ok(keys(&read(path)?, section))
+    }
+
+    /// What a section of a file sets, with its values. Of one that is not there nothing.
+    pub(super) fn settings_in(path: &Path, section: &str) -> Result<Settings, CliError> {
+        let text = read(path)?;
+        let Some(range) = find(&text, section) else { return Ok(Settings::default()) };
+        let setting = |line: &str| {
+            let key = key_of(line)?;
+            let (_, value) = line.split_once(['=', ':'])?;
+            Some((key, Zeroizing::new(value.trim().to_owned())))
+        };
+        Ok(Settings(text[range].lines().skip(1).filter_map(setting).collect()))
     }
 
     /// Sets these in a section, which is made at the end where it is not there. Its other settings stay.

@@ -96,6 +96,11 @@ impl SessionArgs {
         Ok(words)
     }
 
+    /// Whether the user's own session is wanted where the user's secret would do, too.
+    pub(super) fn is_asked_for(&self) -> bool {
+        self.get_session_token == Some(true) || self.mfa_serial.is_some()
+    }
+
     pub(super) fn session_name(&self) -> Option<String> {
         self.aws_session_name.clone().filter(|name| !name.is_empty())
     }

@@ -48,7 +48,8 @@ pub(crate) struct SecretArgs {
     /// Which STS
     #[arg(long, value_enum, value_name = "WHICH", conflicts_with = "endpoint", help_heading = "Network")]
     sts_endpoint: Option<WhichSts>,
-    /// The URL of the STS [or: $AWS_ENDPOINT_URL_STS], with --certificate that of Roles Anywhere [or: $AWS_ENDPOINT_URL_ROLESANYWHERE]
+    /// The URL of the STS [or: $AWS_ENDPOINT_URL_STS], with --certificate that of Roles Anywhere [or: $AWS_ENDPOINT_URL_ROLESANYWHERE]; of the commands `kms` that of
+    /// KMS [or: $AWS_ENDPOINT_URL_KMS]
     #[arg(long, aliases = ["endpoint-url"], value_name = "URL", help_heading = "Network")]
     pub(super) endpoint: Option<String>,
     #[command(flatten)]
