@@ -51,6 +51,12 @@ enum Command {
     #[cfg(feature = "cloud")]
     #[command(subcommand)]
     Gcp(cli::gcp::GcpCommand),
+    /// Attestation documents of AWS NitroTPM: what a machine has booted, said by AWS.
+    #[command(subcommand)]
+    Nitro(cli::nitro::NitroCommand),
+    /// Quotes: what a TPM says of its registers, signed.
+    #[command(subcommand)]
+    Quote(cli::quote::QuoteCommand),
     /// Look for what is wrong: the TPM; with --key, that key; with --url, the server and the way to it.
     ///
     /// One line for each check: ok, warning or problem, the check's name, what was found; below it, what to do. Nothing is changed, nothing
@@ -127,6 +133,8 @@ fn run(cli: Cli) -> Result<Ending, CliError> {
                 Command::Azure(command) => cli::azure::run(command).await.map(Ending::of),
                 #[cfg(feature = "cloud")]
                 Command::Gcp(command) => cli::gcp::run(command).await.map(Ending::of),
+                Command::Nitro(command) => cli::nitro::run(command).await.map(Ending::of),
+                Command::Quote(command) => cli::quote::run(command).await.map(Ending::of),
                 Command::Doctor(args) => doctor::run(*args).await.map(Ending::of),
             }
         };

@@ -71,6 +71,14 @@ impl AttestationKey {
         Ok(Self { key, scheme: None, name: None, root: Some(root) })
     }
 
+    /// The same key, with what is known of it from two sides: its public area, say, and its certificate. `None` where they are different keys.
+    #[must_use]
+    pub fn and(self, other: Self) -> Option<Self> {
+        let is_same = self.key == other.key;
+        let Self { key, scheme, name, root } = self;
+        is_same.then(|| Self { key, scheme: scheme.or(other.scheme), name: name.or(other.name), root: root.or(other.root) })
+    }
+
     /// The key.
     #[must_use]
     pub fn key(&self) -> &PublicKey {

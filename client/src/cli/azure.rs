@@ -10,8 +10,9 @@ use ekm_otp_cloud::Clock;
 use ekm_otp_cloud::azure::TokenEndpoint;
 
 use self::application::ApplicationArgs;
-use super::cloud::{Format, HttpArgs, duration};
+use super::cloud::{Format, HttpArgs};
 use super::error::CliError;
+use super::moment::duration;
 use super::output::{self, note};
 
 #[derive(Debug, Subcommand)]

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 
 use super::arguments::{KeyRef, UseKeyArgs, key_ref};
 use super::error::CliError;
+use super::moment::duration;
 use super::output;
 use super::secret_file::read_private;
 use super::shown::shown;
@@ -232,21 +233,6 @@ fn is_token(path: &Path) -> std::io::Result<bool> {
 /// A time that services count in seconds.
 pub(super) fn whole_seconds(text: &str) -> Result<Duration, String> {
     duration(text).and_then(|time| if time.subsec_millis() == 0 { Ok(time) } else { Err("whole seconds".to_owned()) })
-}
-
-/// Seconds, or a number with its unit, as Go writes durations.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
-    let unit = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(unit);
-    let millis = match unit {
-        "ms" => 1,
-        "" | "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => 0,
-    };
-    let duration = number.parse::<u64>().ok().and_then(|number| number.checked_mul(millis)).map(Duration::from_millis);
-    duration.filter(|duration| !duration.is_zero()).ok_or_else(|| "not a time: 3600, 3600s, 60m, 1h or 500ms".to_owned())
 }
 
 impl From<CloudError> for CliError {

@@ -12,8 +12,9 @@ use ekm_otp_cloud::gcp::{
 };
 use ekm_otp_cloud::{BearerToken, Loopback};
 
-use super::cloud::{CloudKeyArgs, Format, HttpArgs, duration};
+use super::cloud::{CloudKeyArgs, Format, HttpArgs};
 use super::error::CliError;
+use super::moment::duration;
 use super::output::{self, note};
 use super::shown::{printable, quoted, shown};
 

@@ -10,6 +10,7 @@ mod cloud;
 mod create;
 mod credential;
 pub(crate) mod doctor;
+mod encoded;
 mod error;
 #[cfg(feature = "cloud")]
 pub(crate) mod gcp;
@@ -18,13 +19,16 @@ mod key_file;
 pub(crate) mod keys;
 #[cfg(feature = "cloud")]
 pub(crate) mod kms;
+mod moment;
 mod moving;
+pub(crate) mod nitro;
 pub(crate) mod output;
 mod password;
 pub(crate) mod plaintext;
 mod policy;
 pub(crate) mod prompt;
 mod proxy;
+pub(crate) mod quote;
 mod secret_file;
 mod shown;
 mod signing;

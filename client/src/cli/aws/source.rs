@@ -11,8 +11,9 @@ use ekm_otp_tpm::{Parent, Password, PrimaryAlgorithm};
 use zeroize::Zeroizing;
 
 use super::super::arguments::{KeyRef, Known, persistent_handle, variable};
-use super::super::cloud::{CloudKeyArgs, HttpArgs, duration};
+use super::super::cloud::{CloudKeyArgs, HttpArgs};
 use super::super::error::CliError;
+use super::super::moment::duration;
 use super::super::output::note;
 use super::session::{Session, path_word, word};
 

@@ -1,0 +1,45 @@
+//! `nitro …`: attestation documents of AWS NitroTPM (and of Nitro Enclaves): what a machine has booted, said by AWS.
+
+mod image_pcrs;
+mod kms_policy;
+mod pcr;
+mod show;
+mod verify;
+
+use clap::Subcommand;
+
+use super::error::CliError;
+
+/// A document has 64 KiB at most; in hexadecimal digits, or base64 in lines, it is longer.
+const MAX_FILE: usize = 256 * 1024;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum NitroCommand {
+    /// Show what a document claims, without a look at who has signed it.
+    #[command(after_help = "Examples:\n  ekm-otp-client nitro show document.cbor\n  ekm-otp-client nitro show --json < document.b64")]
+    Show(Box<show::ShowArgs>),
+    /// Verify a document: signed by AWS, unchanged, valid at the time, and with the nonce, keys and registers that are expected.
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client nitro verify document.cbor --nonce 6d796e6f6e63650a \\\n      --states states.json --public-key key.pub\n  ekm-otp-client nitro verify document.cbor --nonce nonce.bin --max-age 5m \\\n      --pcr 4=1a1f166e1995c1e1 --pcr 7=98441c7f7625d100\n  ekm-otp-client nitro verify old.cbor --at 2026-02-03T10:12:02Z"
+    )]
+    Verify(Box<verify::VerifyArgs>),
+    /// Print the statement of a KMS key policy that lets only a machine with these registers decrypt.
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client nitro kms-policy --image pcr_measurements.json \\\n      --principal arn:aws:iam::111122223333:role/data-processing\n  ekm-otp-client nitro kms-policy --image pcr_measurements.json --condition"
+    )]
+    KmsPolicy(Box<kms_policy::KmsPolicyArgs>),
+    /// Read the registers that an image will have, as nitro-tpm-pcr-compute has written them when it was built.
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client nitro image-pcrs pcr_measurements.json\n  ekm-otp-client nitro image-pcrs pcr_measurements.json \\\n      --state release-41 > states.json"
+    )]
+    ImagePcrs(Box<image_pcrs::ImagePcrsArgs>),
+}
+
+pub(crate) async fn run(command: NitroCommand) -> Result<(), CliError> {
+    match command {
+        NitroCommand::Show(args) => show::run(*args).await,
+        NitroCommand::Verify(args) => verify::run(*args).await,
+        NitroCommand::KmsPolicy(args) => kms_policy::run(*args).await,
+        NitroCommand::ImagePcrs(args) => image_pcrs::run(*args).await,
+    }
+}
