@@ -88,7 +88,7 @@ openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -su
   -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE -keyout "$guest/etc/server.key" -out "$guest/etc/server.pem" 2> "$state/openssl.log"
 (cd "$guest" && find . | busybox cpio -o -H newc -R 0:0) > "$state/initramfs" 2> "$state/cpio.log" || { cat "$state/cpio.log" >&2; exit 1; }
 
-truncate -s 64M "$state/disk"
+head -c 16M /dev/zero > "$state/disk"
 mkdir "$state/tpm"
 await() { # FILE
   for _ in $(seq 500); do [ -e "$1" ] && return; sleep 0.02; done

@@ -162,6 +162,10 @@ nothing_is_left() {
   cat /tmp/handles
   [ ! -s /tmp/handles ]
 }
+kernel_does_not_complain() { # of what it was asked to do with the TPM, nor of the disk
+  sync
+  ! dmesg | grep -iE '(tpm|i/o).*(error|fail|out of|timed|timeout)'
+}
 
 registers_are_noted() { mkdir /disk/registers; for number in 0 1 2 3 4 5 6 7; do cp $registers/$number /disk/registers/; done; }
 registers_are_as_they_were() { for number in 0 1 2 3 4 5 6 7; do cmp $registers/$number /disk/registers/$number; done; }
@@ -211,6 +215,7 @@ case $boot in
     step more_processes_than_slots
     step one_process_with_more_keys_than_slots
     step processes_that_hold_keys_and_are_killed_leave_nothing
+    step kernel_does_not_complain
     step registers_are_noted
     ;;
   other)
@@ -221,6 +226,7 @@ case $boot in
     step what_is_not_bound_works
     step one_process_with_more_keys_than_slots
     step nothing_is_left
+    step kernel_does_not_complain
     ;;
   again)
     step kernel_has_the_tpm
@@ -229,6 +235,7 @@ case $boot in
     step signatures
     step changed_register_is_refused
     step nothing_is_left
+    step kernel_does_not_complain
     ;;
 esac
 umount /disk
