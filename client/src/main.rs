@@ -12,7 +12,7 @@ use clap::Parser;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::plaintext::Ending;
-use crate::cli::{CliError, doctor, get, keys, output, prompt};
+use crate::cli::{CliError, doctor, get, keys, output, policies, prompt};
 
 /// EKM-OTP client: requests with a password that fits one TLS connection, derived by a key that never leaves the TPM.
 ///
@@ -35,6 +35,9 @@ enum Command {
     /// Make, import, look at, use and guard keys.
     #[command(subcommand)]
     Key(Box<keys::KeyCommand>),
+    /// Make, show and sign policies: what must be fulfilled to use a key.
+    #[command(subcommand)]
+    Policy(Box<policies::PolicyCommand>),
     /// Credentials of AWS from keys in the TPM.
     #[cfg(feature = "cloud")]
     #[command(subcommand)]
@@ -125,6 +128,7 @@ fn run(cli: Cli) -> Result<Ending, CliError> {
             match cli.command {
                 Command::Get(args) => get::run(*args).await.map(Ending::of),
                 Command::Key(command) => keys::run(*command).await.map(Ending::of),
+                Command::Policy(command) => policies::run(*command).await.map(Ending::of),
                 #[cfg(feature = "cloud")]
                 Command::Aws(command) => cli::aws::run(command).await.map(Ending::of),
                 #[cfg(feature = "cloud")]

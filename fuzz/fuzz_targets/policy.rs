@@ -1,18 +1,29 @@
-//! The reader of policies in JSON: what it takes, serde_json takes, too, and comes to the digest that OpenSSL's SHA-256 makes of it.
+//! The reader of policies in JSON, and of signed ones: what it takes, serde_json takes, too; registers and passwords come to the digest that OpenSSL's
+//! SHA-256 makes of them; what is written of any policy is read again as the same.
 #![no_main]
 
 use std::collections::BTreeMap;
 
-use ekm_otp_tpm::PolicyPlan;
+use ekm_otp_tpm::{PolicyPlan, SignedPolicy};
 use libfuzzer_sys::fuzz_target;
 use openssl::sha::sha256;
 use serde_json::Value;
 
 fuzz_target!(|text: &str| {
+    let _ = SignedPolicy::from_json(text);
     let Ok(plan) = PolicyPlan::from_json(text) else { return };
+    let _ = plan.to_string();
+    if let Some(again) = plan.to_json("again", &[]) {
+        let again = PolicyPlan::from_json(&again).expect("what is written is read");
+        assert_eq!(again.given().map(|policy| policy.digest()), plan.given().map(|policy| policy.digest()));
+    }
     assert!(!plan.is_empty(), "a policy that asks for nothing");
     let json: Value = serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text)).expect("JSON");
     let steps = list(member(&json, "policy").expect("steps"));
+    let is_plain = |step| ["pcr", "authvalue", "password"].iter().any(|kind| text_of(step).ends_with(kind));
+    if !steps.iter().all(is_plain) {
+        return;
+    }
     match plan.given() {
         Some(policy) => {
             assert_eq!(policy.digest(), steps.iter().fold([0; 32], step));
@@ -35,8 +46,12 @@ fn text<'a>(object: &'a Value, name: &str) -> &'a str {
     member(object, name).and_then(Value::as_str).expect("a text")
 }
 
+fn text_of(step: &Value) -> String {
+    text(step, "type").to_ascii_lowercase()
+}
+
 fn is_pcr(step: &Value) -> bool {
-    text(step, "type").to_ascii_lowercase().ends_with("pcr")
+    text_of(step).ends_with("pcr")
 }
 
 /// The policy digest after one more step (TCG part 3, 23.7 and 23.17).

@@ -105,6 +105,12 @@ pub enum TpmError {
         /// Whether one is given.
         is_given: bool,
     },
+    /// None of a policy's branches is open, or a step of it cannot be done here.
+    #[error("the key's policy cannot be fulfilled now: {0}")]
+    PolicyClosed(String),
+    /// A policy has more branches, or lies deeper, than a key file holds.
+    #[error("the policy has more than 64 ways through it, which no key file holds: make it smaller")]
+    PolicySize,
     /// The policy was replayed and does not come to what the key asks for.
     #[error(
         "the key's policy is not fulfilled by what its file says (or --pcrs, --policy): it was made with other registers, or a password is part of \
@@ -291,8 +297,10 @@ pub enum Protected {
     Parent,
     /// The owner hierarchy.
     Owner,
-    /// The endorsement hierarchy. Its password cannot be given to this crate.
+    /// The endorsement hierarchy. Its password cannot be given to this crate, but for a policy that asks for it.
     Endorsement,
+    /// What a policy names by its handle.
+    Other(u32),
 }
 
 fn password_message(what: Protected, was_given: bool, tries_left: Option<u32>, code: u32) -> String {
@@ -300,6 +308,12 @@ fn password_message(what: Protected, was_given: bool, tries_left: Option<u32>, c
         Protected::Key => ("the key", "--password-file or TPM_KEY_AUTH"),
         Protected::Parent => ("the key's parent", "--parent-password-file or TPM_PARENT_AUTH"),
         Protected::Owner => ("the owner hierarchy", "--owner-password-file or TPM_OWNER_AUTH"),
+        Protected::Other(handle) => {
+            let state = if was_given { "is wrong" } else { "is wanted" };
+            return format!(
+                "the password of 0x{handle:08x}, which the policy asks for, {state}: --policy-secret 0x{handle:08x}=FILE [0x{code:x}]"
+            );
+        }
         Protected::Endorsement => {
             return format!(
                 "the endorsement hierarchy has a password, which cannot be given here: take it away (tpm2_changeauth -c endorsement) \

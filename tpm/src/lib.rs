@@ -22,12 +22,13 @@ mod operation;
 mod response_code;
 
 pub use actor::{TpmHandle, TpmKey};
-pub use connection::{Settings, Tcti, TctiError};
+pub use connection::{PolicySigner, Settings, Tcti, TctiError};
 pub use error::{Protected, TpmError};
 pub use object::{
-    BusEncryption, DigestAlgorithm, DuplicatedKey, KeyDescription, KeyFile, KeyFileError, KeyKind, KeySource, NewKey, NitroError,
-    NitroRequest, Parent, Password, PasswordError, PcrBank, PcrSelection, PcrSelectionError, Policy, PolicyJsonError, PolicyPlan,
-    PrimaryAlgorithm, PrivateKey, PrivateKeyError, SignatureScheme, UnknownKeyKind,
+    BusEncryption, CommandCode, DigestAlgorithm, DuplicatedKey, KeyDescription, KeyFile, KeyFileError, KeyKind, KeySource, NewKey,
+    NewSealed, NitroError, NitroRequest, Parent, Password, PasswordError, PcrBank, PcrSelection, PcrSelectionError, Policy,
+    PolicyJsonError, PolicyPlan, PrimaryAlgorithm, PrivateKey, PrivateKeyError, SignatureScheme, SignedPolicy, UnknownCommand,
+    UnknownKeyKind, VerifyingKey, VerifyingKeyError,
 };
 pub use operation::{
     Attestation, BankState, EkCertificate, EkPublic, EphemeralRsaKey, Feature, Health, HierarchyState, KeyHealth, LockoutState, PcrRights,

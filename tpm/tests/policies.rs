@@ -201,7 +201,7 @@ fn whatever_is_not_taken_is_refused_by_name() {
         (r#"{"policy": [7]}"#.into(), "policy[0] is not an object"),
         (element(r#""description": "none""#), r#"policy[0] has no "type""#),
         (element(r#""type": 3"#), "policy[0].type is not a text"),
-        (element(r#""type": "POLICYNV""#), r#"policy[0] is of the type "POLICYNV", which cannot be fulfilled here"#),
+        (element(r#""type": "POLICYACTION""#), r#"policy[0] is of the type "POLICYACTION", which cannot be fulfilled here"#),
         (element(r#""type": "POLICY""#), r#"of the type "POLICY""#),
         (element("\"type\": \"\\u001b[2J\""), r#"of the type "\u{1b}[2J""#),
         (element(r#""type": "POLICYAUTHVALUE", "type": "POLICYPASSWORD""#), r#"the member "type" stands twice"#),
@@ -230,7 +230,25 @@ fn whatever_is_not_taken_is_refused_by_name() {
         (good.replace(r#""pcr": 7, "#, ""), r#"policy[0].pcrs[0] has no "pcr""#),
         (good.replace(r#""pcr": 7, "#, r#""pcr": 7, "locality": 3, "#), r#"policy[0].pcrs[0] has "locality""#),
         (good.replace(r#"{"policy""#, r#"{"policyRef": "00", "policy""#), r#"the policy has "policyRef""#),
-        (good.replace(r#"{"policy""#, r#"{"policyAuthorizations": [], "policy""#), "signed policies cannot be fulfilled"),
+        (good.replace(r#"{"policy""#, r#"{"policyAuthorizations": [], "policy""#), "policyAuthorizations is an empty list"),
+        (
+            good.replace(r#"{"policy""#, r#"{"policyAuthorizations": [{"type": "tpm"}], "policy""#),
+            r#"policyAuthorizations[0].type is not "pem""#,
+        ),
+        (
+            element(r#""type": "POLICYOR", "branches": [{"policy": [{"type": "POLICYAUTHVALUE"}]}]"#),
+            "policy[0].branches are not two to eight",
+        ),
+        (element(r#""type": "POLICYOR""#), r#"policy[0] has no "branches""#),
+        (element(r#""type": "POLICYSECRET""#), "policy[0] says whose password in no way, or in two"),
+        (element(r#""type": "POLICYSECRET", "objectPath": "/HS/SRK/mine""#), "a path in a store of the feature API"),
+        (element(r#""type": "POLICYSIGNED", "keyPath": "/ext/mine""#), "a path in a store of the feature API"),
+        (element(r#""type": "POLICYSIGNED", "keyPEM": "none""#), "the key of policy[0]: it is not one public key in PEM"),
+        (element(r#""type": "POLICYSIGNED""#), r#"policy[0] has no "keyPEM""#),
+        (element(r#""type": "POLICYCOMMANDCODE", "code": "Nothing""#), "policy[0].code is not the name or code of a command"),
+        (element(r#""type": "POLICYLOCALITY", "locality": ["FIVE"]"#), "policy[0].locality is not localities"),
+        (element(r#""type": "POLICYNAMEHASH", "nameHash": "00""#), "is not 32 bytes"),
+        (element(r#""type": "POLICYNVWRITTEN", "writtenSet": "MAYBE""#), "policy[0].writtenSet is not YES or NO"),
         (
             format!(r#"{{"policy": [{{"type": "PCR", "pcrs": [{pcr}]}}, {{"type": "PCR", "pcrs": [{}]}}]}}"#, pcr.replace("00\"", "01\"")),
             "the register sha256:7 is to have two values",
@@ -299,4 +317,37 @@ async fn a_key_whose_policy_does_not_ask_for_its_password_macs_what_it_is_told_w
         tpm.evict(0x8100_8001).await.expect("evicted");
     }
     assert_eq!(swtpm.loaded_handles(), Vec::<String>::new());
+}
+
+/// The policies of tpm2-tss' own tests of its feature API, and the digests that it wants of them (test/data/fapi/policy, test-fapi-policies.h; BSD-2-Clause).
+#[test]
+fn the_policies_of_the_feature_apis_tests_come_to_its_digests() {
+    let rsa = "-----BEGIN PUBLIC KEY-----\nMIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAoGL6IrCSAznmIIzBessI\n\
+               mW7tPOUy78uWTIaub32KnYHn78KXprrZ3ykp6WDrOQeMjv4AA+14mJbg77apVYXy\nEnkFdOMa1hszSJnp6cJvx7ILngLvFUxzbVki/ehvgS3nRk67Njal+nMTe8hpe3UK\n\
+               QeV/Ij+F0r6Yz91W+4LPmncAiUesRZLetI2BZsKwHYRMznmpIYpoua1NtS8QpEXR\nMmsUue19eS/XRAPmmCfnb5BX2Tn06iCpk6wO+RfMo9etcX5cLSAuIYEQYCvV2/0X\n\
+               TfEw607vttBN0Y54LrVOKno1vRXd5sxyRlfB0WL42F4VG5TfcJo5u1Xq7k9m9K57\n8wIDAQAB\n-----END PUBLIC KEY-----";
+    let ecc = "-----BEGIN PUBLIC KEY-----\\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEoJTa3zftdAzHC96IjpqQ/dnLm+p7\\n\
+               pEiLMi03Jd0oP0aYnnXFjolzIB/dBZ/t+BLh0PwLM5aAM/jugeLkHgpIyQ==\\n-----END PUBLIC KEY-----\\n";
+    let authorize =
+        |pem: &str| format!(r#"{{"type": "POLICYAUTHORIZE", "policyRef": [1, 2, 3, 4, 5], "keyPEM": "{}"}}"#, pem.replace('\n', "\\n"));
+    let pcr = |hash: &str, register: u8, len: usize| {
+        format!(r#"{{"type": "POLICYPCR", "pcrs": [{{"pcr": {register}, "hashAlg": "{hash}", "digest": "{}"}}]}}"#, "00".repeat(len))
+    };
+    for (element, digest) in [
+        (pcr("TPM2_ALG_SHA256", 16, 32), "bff2d58e9813f97cefc14f72ad8133bc7092d652b7c877959254af140c841f36"),
+        (pcr("TPM2_ALG_SHA256", 8, 32), "2a90ac03196573f129e70a9e04485bff581d2890fe5882d3c2667290d84b497b"),
+        (format!(r#"{{"type": "POLICYSIGNED", "keyPEM": "{ecc}"}}"#), "07aefc36fb098f5f59f2f74d8854235a29d1f93b4ddd488f6ec667d9c1d716b6"),
+        (authorize(rsa), "5164b89fcfdc398806c0fde7a3eb52371595fcbec1b1fcea57524c56fff67f46"),
+        (r#"{"type": "POLICYLOCALITY", "locality": ["ZERO"]}"#.into(), "ddee6af14bf3c4e8127ced87bcf9a57e1c0c8ddb5e67735c8505f96f07b8dbb8"),
+        (r#"{"type": "POLICYPASSWORD"}"#.into(), "8fcd2169ab92694e0c633f1ab772842b8241bbc20288981fc7ac1eddc1fddb0e"),
+        (r#"{"type": "AuthValue"}"#.into(), "8fcd2169ab92694e0c633f1ab772842b8241bbc20288981fc7ac1eddc1fddb0e"),
+        (r#"{"type": "CommandCode", "code": "sign"}"#.into(), "cc6918b226273b08f5bd406d7f10cf160f0a7d13dfd83b7770ccbcd1aa80d811"),
+        (r#"{"type": "NvWritten", "writtenSet": "no"}"#.into(), "3c326323670e28ad37bd57f63b4cc34d26ab205ef22f275c58d47fab2485466e"),
+    ] {
+        let plan = PolicyPlan::from_json(&format!(r#"{{"description": "d", "policy": [{element}]}}"#))
+            .unwrap_or_else(|e| panic!("{element}: {e}"));
+        assert_eq!(hex(&plan.given().expect("given").digest()), digest, "{element}");
+        let again = plan.to_json("d", &[]).expect("written");
+        assert_eq!(hex(&PolicyPlan::from_json(&again).expect("read").given().expect("given").digest()), digest, "{again}");
+    }
 }

@@ -12,7 +12,7 @@ use ekm_otp_tpm::{KeyFile, KeySource, Parent, Password, Policy, PolicyPlan, Prim
 use super::error::CliError;
 use super::output::note;
 use super::password::{self, Asked};
-use super::policy;
+use super::policy::{self, FulfilArgs};
 use super::secret_file;
 use super::shown::shown;
 
@@ -33,6 +33,8 @@ pub(crate) struct TpmArgs {
     /// then nobody on the bus can pretend to be the TPM
     #[arg(long, aliases = ["tpm-session-encrypt-with-name"], value_name = "HEX", value_parser = name)]
     session_key_name: Option<Name>,
+    #[command(flatten)]
+    fulfil: FulfilArgs,
     /// The password of a persistent parent, where a command has a flag of its own for it.
     #[arg(skip)]
     pub(super) parent_password: Option<Password>,
@@ -94,12 +96,14 @@ impl TpmArgs {
             Some(password) => Ok(Some(password.clone())),
             None => password::given(asked, file.as_deref()),
         };
-        let settings = Settings {
+        let mut settings = Settings {
             owner_password: known_or_given(&self.owner_password, owner, &self.owner_password_file)?,
             parent_password: known_or_given(&self.parent_password, parent, &self.parent_password_file)?,
             session_key_name: self.session_key_name.clone().map(|name| name.0),
             kept_primaries,
+            ..Settings::default()
         };
+        self.fulfil.add_to(&mut settings)?;
         let tpm = TpmHandle::open_with(self.tcti()?, settings)?;
         Ok(match self.deadline {
             Some(deadline) => tpm.with_deadline(deadline),

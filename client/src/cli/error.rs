@@ -81,6 +81,7 @@ impl From<TpmError> for CliError {
             | TpmError::PcrChanged(_)
             | TpmError::OtherPolicy { .. }
             | TpmError::Policy(_)
+            | TpmError::PolicyClosed(_)
             | TpmError::SessionKey { .. }
             | TpmError::Contradiction(_)
             | TpmError::NotDecrypted(_)
@@ -93,6 +94,7 @@ impl From<TpmError> for CliError {
             | TpmError::OtherPrimary(_)
             | TpmError::NotForThis { .. }
             | TpmError::PolicyPassword { .. }
+            | TpmError::PolicySize
             | TpmError::HandleTaken(_)
             | TpmError::HandleRange(_)
             | TpmError::NotMovable(_)

@@ -25,6 +25,7 @@ pub(crate) mod nitro;
 pub(crate) mod output;
 mod password;
 pub(crate) mod plaintext;
+pub(crate) mod policies;
 mod policy;
 pub(crate) mod prompt;
 mod proxy;

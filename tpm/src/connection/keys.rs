@@ -130,7 +130,7 @@ impl Live {
         // A register may change between the policy's command and the key's: then once more.
         for is_last in [false, true] {
             let result = match self.policy_session.filter(|_| !key.policy.is_empty()) {
-                Some(session) => self.under_policy(session, key, |c| command(c, key.handle))?,
+                Some(session) => self.under_policy(session, key, operation, |c| command(c, key.handle))?,
                 None => {
                     let session = match bus {
                         // A password never travels in clear, so with one the session stays.
@@ -156,15 +156,17 @@ impl Live {
         &mut self,
         session: PolicySession,
         key: &Loaded,
+        operation: &'static str,
         command: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
     ) -> Result<tss_esapi::Result<T>, TpmError> {
         let policy = AuthSession::PolicySession(session);
-        if key.policy.needs_password() {
-            self.replay(session, key)?;
+        let route = self.route(key, operation)?;
+        if route.needs_password() {
+            self.follow(session, key, route)?;
             return Ok(self.context.execute_with_session(Some(policy), command));
         }
         let encrypting = self.session_for(key.parent)?;
-        self.replay(session, key)?;
+        self.follow(session, key, route)?;
         self.set_encryption(policy, false, false)?;
         let result = self.context.execute_with_sessions((Some(policy), Some(encrypting), None), command);
         self.set_encryption(policy, true, true)?;

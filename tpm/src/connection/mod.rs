@@ -1,6 +1,7 @@
 //! How the TPM is reached: the connection, its sessions, parents and loaded keys.
 
 pub(crate) mod device;
+mod fulfil;
 mod kept;
 mod keys;
 pub(crate) mod live;
@@ -9,11 +10,11 @@ pub(crate) mod parents;
 mod presence;
 mod primaries;
 mod raw;
-mod replay;
+pub(crate) mod route;
 mod salt;
 mod sessions;
 mod settings;
 mod tcti;
 
-pub use settings::Settings;
+pub use settings::{PolicySigner, Settings};
 pub use tcti::{Tcti, TctiError};

@@ -5,7 +5,9 @@
 use tss_esapi::structures::{Private, Public};
 
 use super::blob::{self, private_from, public_from, with_size};
-use super::file_syntax::{Boolean, IMPORTABLE_KEY, LOADABLE_KEY, RH_ENDORSEMENT, RH_OWNER, TpmKeyAsn1};
+use super::file_syntax::{Boolean, IMPORTABLE_KEY, LOADABLE_KEY, RH_ENDORSEMENT, RH_OWNER, SEALED_DATA, TpmKeyAsn1};
+use super::kind::is_sealed;
+use super::public_key::public_pem;
 use super::{KeyDescription, KeyFileError, Policy};
 
 /// A loadable key, as a TSS2 PEM file holds it.
@@ -71,7 +73,7 @@ impl KeyFile {
         if key.oid == IMPORTABLE_KEY {
             return Err(KeyFileError::Importable);
         }
-        if key.oid != LOADABLE_KEY {
+        if key.oid != LOADABLE_KEY && key.oid != SEALED_DATA {
             return Err(KeyFileError::NotLoadable(key.oid.to_string()));
         }
         let policy = key.policy()?;
@@ -87,6 +89,11 @@ impl KeyFile {
             other => return Err(KeyFileError::Parent(other)),
         };
         let (public, private) = (public_from(key.public.as_bytes())?, private_from(key.private.as_bytes())?);
+        match (key.oid == SEALED_DATA, is_sealed(&public)) {
+            (true, false) => return Err(KeyFileError::Type("sealed data, no key")),
+            (false, true) => return Err(KeyFileError::Type("a key, no sealed data")),
+            _ => {}
+        }
         // Of another length, it is of another name algorithm: the TPM tells.
         let asked = public.auth_policy().value();
         if !policy.is_empty() && asked.len() == 32 && asked != policy.digest() {
@@ -106,7 +113,8 @@ impl KeyFile {
             Parent::EndorsementKey(_) => RH_ENDORSEMENT,
             Parent::Persistent(handle) => handle,
         };
-        let mut key = TpmKeyAsn1::new(LOADABLE_KEY, parent, self.public_blob()?, self.private_blob(), &self.policy)?;
+        let oid = if self.is_sealed() { SEALED_DATA } else { LOADABLE_KEY };
+        let mut key = TpmKeyAsn1::new(oid, parent, self.public_blob()?, self.private_blob(), &self.policy)?;
         key.empty_auth = Some(Boolean(self.empty_auth));
         key.description = self.description.clone();
         key.write()
@@ -136,6 +144,12 @@ impl KeyFile {
         self
     }
 
+    /// The public key as PEM (SubjectPublicKeyInfo, RFC 5280 §4.1.2.7). Needs no TPM. `None` for keys that have none.
+    #[must_use]
+    pub fn public_pem(&self) -> Option<String> {
+        public_pem(&self.public)
+    }
+
     /// Where the private part can be decrypted.
     #[must_use]
     pub fn parent(&self) -> Parent {
@@ -146,6 +160,12 @@ impl KeyFile {
     #[must_use]
     pub fn description(&self) -> Option<&str> {
         self.description.as_deref()
+    }
+
+    /// Whether it is no key but data that [`TpmKey::unseal`](crate::TpmKey::unseal) gives back.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        is_sealed(&self.public)
     }
 
     /// What must be fulfilled to use it.

@@ -16,17 +16,18 @@ pub enum KeyFileError {
     /// A key on its way to a TPM, without what it is encrypted with.
     #[error("the seed that the moving key is encrypted with is missing, empty or damaged: only keys encrypted to a storage key are taken")]
     Secret,
-    /// A sealed object, say.
-    #[error("the key file holds an object of type {0}, not a loadable key (2.23.133.10.1.3)")]
+    /// Another type.
+    #[error("the key file holds an object of type {0}: neither a loadable key (2.23.133.10.1.3) nor sealed data (2.23.133.10.1.5)")]
     NotLoadable(String),
+    /// The type and what is in it contradict each other.
+    #[error("the key file says that it holds {0}, and holds the other: it is damaged")]
+    Type(&'static str),
     /// The policy has a command that is not known here, or one whose parameters are damaged.
-    #[error(
-        "the key's policy has the command 0x{0:x}, which cannot be replayed here (only PolicyPCR, PolicyAuthValue and PolicyPassword can)"
-    )]
+    #[error("the key's policy has the command 0x{0:x}, which cannot be fulfilled here, or whose parameters are damaged")]
     Policy(u32),
-    /// Somebody else signs what must be fulfilled.
-    #[error("the key has a signed policy (authPolicy), which cannot be replayed here")]
-    AuthPolicy,
+    /// There are more ways through its policy than are written.
+    #[error("the policy has more than 64 ways through it: make it smaller")]
+    PolicySize,
     /// The parent is the RSA primary.
     #[error(
         "the key's parent is the RSA primary (rsaParent), only the ECC one is made here: import the key again, or name a persistent parent"

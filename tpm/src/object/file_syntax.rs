@@ -1,14 +1,18 @@
 //! The ASN.1 of key files ("ASN.1 Specification for TPM 2.0 Key Files", TPMKey).
 
-use der::asn1::{Any, ObjectIdentifier, OctetString};
+use der::asn1::{ObjectIdentifier, OctetString};
 use der::pem::PemLabel as _;
 use der::{Decode as _, DecodeValue, EncodePem as _, EncodeValue, FixedTag, Header, Length, Reader, Sequence, Tag, Writer, pem};
 use ekm_otp_files::pem::blocks;
 
+use super::policy::{PathError, Paths, Raw, paths_from, paths_of};
 use super::{KeyFileError, Policy};
 
 /// id-loadablekey
 pub(super) const LOADABLE_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.10.1.3");
+
+/// id-sealedkey
+pub(super) const SEALED_DATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.10.1.5");
 
 /// id-importablekey
 pub(super) const IMPORTABLE_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.23.133.10.1.4");
@@ -32,7 +36,7 @@ pub(crate) struct TpmKeyAsn1 {
     #[asn1(context_specific = "2", tag_mode = "EXPLICIT", optional = "true")]
     pub(crate) secret: Option<OctetString>,
     #[asn1(context_specific = "3", tag_mode = "EXPLICIT", optional = "true")]
-    auth_policy: Option<Any>,
+    auth_policy: Option<Vec<AuthPolicyAsn1>>,
     #[asn1(context_specific = "4", tag_mode = "EXPLICIT", optional = "true")]
     pub(crate) description: Option<String>,
     #[asn1(context_specific = "5", tag_mode = "EXPLICIT", optional = "true")]
@@ -51,13 +55,16 @@ impl TpmKeyAsn1 {
         policy: &Policy,
     ) -> Result<Self, KeyFileError> {
         let command = |(code, parameters)| octets(parameters).map(|parameters| PolicyAsn1 { code, parameters });
-        let commands = policy.to_commands().into_iter().map(command).collect::<Result<Vec<_>, _>>()?;
+        let commands = |raw: Vec<Raw>| raw.into_iter().map(command).collect::<Result<Vec<_>, _>>();
+        let paths = paths_of(policy).ok_or(KeyFileError::PolicySize)?;
+        let other = |(name, raw)| Ok(AuthPolicyAsn1 { name, policy: commands(raw)? });
+        let others = paths.others.into_iter().map(other).collect::<Result<Vec<_>, KeyFileError>>()?;
         Ok(Self {
             oid,
             empty_auth: None,
-            policy: (!policy.is_empty()).then_some(commands),
+            policy: Some(commands(paths.policy)?).filter(|commands| !commands.is_empty()),
             secret: None,
-            auth_policy: None,
+            auth_policy: Some(others).filter(|others| !others.is_empty()),
             description: None,
             rsa_parent: None,
             parent: Handle(parent),
@@ -81,14 +88,19 @@ impl TpmKeyAsn1 {
     }
 
     pub(crate) fn policy(&self) -> Result<Policy, KeyFileError> {
-        if self.auth_policy.is_some() {
-            return Err(KeyFileError::AuthPolicy);
-        }
-        if self.policy.as_ref().is_some_and(|commands| commands.len() > MAX_COMMANDS) {
+        let sequences = self.policy.iter().chain(self.auth_policy.iter().flatten().map(|other| &other.policy));
+        if sequences.into_iter().any(|commands| commands.len() > MAX_COMMANDS) {
             return Err(KeyFileError::Syntax(format!("its policy has more than {MAX_COMMANDS} commands")));
         }
-        let commands = self.policy.iter().flatten().map(|command| (command.code, command.parameters.as_bytes()));
-        Policy::from_commands(commands).map_err(KeyFileError::Policy)
+        let raw = |commands: &[PolicyAsn1]| commands.iter().map(|command| (command.code, command.parameters.as_bytes().to_vec())).collect();
+        let paths = Paths {
+            policy: raw(self.policy.as_deref().unwrap_or_default()),
+            others: self.auth_policy.iter().flatten().map(|other| (other.name.clone(), raw(&other.policy))).collect(),
+        };
+        paths_from(&paths).map_err(|error| match error {
+            PathError::Command(code) => KeyFileError::Policy(code),
+            PathError::Contradiction => KeyFileError::PolicyDigest,
+        })
     }
 }
 
@@ -103,6 +115,15 @@ struct PolicyAsn1 {
     code: u32,
     #[asn1(context_specific = "1", tag_mode = "EXPLICIT")]
     parameters: OctetString,
+}
+
+/// TPMAuthPolicy
+#[derive(Sequence)]
+struct AuthPolicyAsn1 {
+    #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
+    name: Option<String>,
+    #[asn1(context_specific = "1", tag_mode = "EXPLICIT")]
+    policy: Vec<PolicyAsn1>,
 }
 
 impl pem::PemLabel for TpmKeyAsn1 {

@@ -118,6 +118,13 @@ pub(crate) fn decrypts(public: &Public) -> bool {
     is_rsa && attributes.decrypt() && !attributes.restricted()
 }
 
+/// Sealed data: a keyed hash that neither signs nor decrypts (TCG part 1, 27.4).
+pub(crate) fn is_sealed(public: &Public) -> bool {
+    let attributes = public.object_attributes();
+    let is_bare = !attributes.sign_encrypt() && !attributes.decrypt() && !attributes.restricted();
+    matches!(public, Public::KeyedHash { parameters, .. } if is_bare && *parameters == PublicKeyedHashParameters::new(KeyedHashScheme::Null))
+}
+
 /// What a public area is, for people: with all that limits its use.
 pub(crate) fn algorithm(public: &Public) -> String {
     let attributes = public.object_attributes();

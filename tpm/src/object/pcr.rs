@@ -177,6 +177,9 @@ pub enum PcrSelectionError {
     /// More than one bank.
     #[error("registers of several banks are not taken: name one, such as sha256:0,7")]
     SeveralBanks,
+    /// One bank is named twice.
+    #[error("the bank {0} stands twice: name its registers once")]
+    BankTwice(PcrBank),
     /// Not a bank that is known here.
     #[error("{0:?} is no bank: use sha1, sha256, sha384 or sha512")]
     Bank(String),

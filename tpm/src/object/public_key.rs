@@ -6,16 +6,7 @@ use pkcs8::spki::{AlgorithmIdentifierRef, SubjectPublicKeyInfoRef};
 use tss_esapi::interface_types::ecc::EccCurve;
 use tss_esapi::structures::Public;
 
-use super::KeyFile;
 use super::oid::{EC_PUBLIC_KEY, RSA_ENCRYPTION, SECP256R1, SECP384R1};
-
-impl KeyFile {
-    /// The public key as PEM (SubjectPublicKeyInfo, RFC 5280 §4.1.2.7). Needs no TPM. `None` for keys that have none.
-    #[must_use]
-    pub fn public_pem(&self) -> Option<String> {
-        public_pem(self.public())
-    }
-}
 
 pub(crate) fn public_pem(public: &Public) -> Option<String> {
     pem::encode_string("PUBLIC KEY", pem::LineEnding::LF, &public_der(public)?).ok()

@@ -25,7 +25,7 @@ pub struct NewKey {
     /// What must be fulfilled whenever it is used: registers as they are now or as they are given, and its password if it has one.
     pub policy: Option<PolicyPlan>,
     /// Whether it may be moved to another TPM ([`TpmKey::duplicate`](crate::TpmKey::duplicate)). Then whoever can use it, and shows its password if it has one, can
-    /// take it out: encrypted to a key of their own, too. It cannot be bound to registers as well.
+    /// take it out: encrypted to a key of their own, too. With a policy, moving it is a branch of its own, which asks for its password if it has one.
     pub movable: bool,
 }
 
@@ -35,6 +35,17 @@ impl NewKey {
     pub fn new(kind: KeyKind) -> Self {
         Self { kind, parent: Parent::H2Primary, password: None, policy: None, movable: false }
     }
+}
+
+/// Data to be sealed.
+#[derive(Clone, Debug)]
+pub struct NewSealed {
+    /// Under which key of the TPM.
+    pub parent: Parent,
+    /// Its password, if it shall have one. Without one it is exempt from dictionary-attack protection: there is nothing to guess.
+    pub password: Option<Password>,
+    /// What must be fulfilled to unseal it.
+    pub policy: Option<PolicyPlan>,
 }
 
 /// Where a key is, and what it takes to use it.

@@ -7,8 +7,9 @@ use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm, S
 use tss_esapi::interface_types::ecc::EccCurve;
 use tss_esapi::interface_types::key_bits::{AesKeyBits, RsaKeyBits};
 use tss_esapi::structures::{
-    Digest, EccPoint, EccScheme, HashScheme, KeyDerivationFunctionScheme, Public, PublicBuilder, PublicEccParametersBuilder, PublicKeyRsa,
-    PublicRsaParametersBuilder, RsaExponent, RsaScheme, SymmetricDefinitionObject,
+    Digest, EccPoint, EccScheme, HashScheme, KeyDerivationFunctionScheme, KeyedHashScheme, Public, PublicBuilder,
+    PublicEccParametersBuilder, PublicKeyRsa, PublicKeyedHashParameters, PublicRsaParametersBuilder, RsaExponent, RsaScheme,
+    SymmetricDefinitionObject,
 };
 
 use super::PrimaryAlgorithm;
@@ -109,6 +110,8 @@ pub(crate) enum AuthPolicy {
     Use([u8; 32]),
     /// To move it to another TPM: it is not fixed to this one. Used with its password, as one without a policy.
     Duplicate([u8; 32]),
+    /// Both, each with a branch of its own.
+    UseOrDuplicate([u8; 32]),
 }
 
 /// What is to be known of a key's secret and public part to make its public area.
@@ -119,17 +122,42 @@ pub(crate) enum Unique {
     Ecc(EccPoint),
 }
 
+/// Sealed data (TCG part 1, 27.4). Without a password there is nothing to guess.
+pub(crate) fn sealed(has_password: bool, policy: AuthPolicy) -> Result<Public, Error> {
+    let attributes = ObjectAttributesBuilder::new()
+        .with_fixed_tpm(true)
+        .with_fixed_parent(true)
+        .with_user_with_auth(!matches!(policy, AuthPolicy::Use(_)))
+        .with_no_da(!has_password)
+        .build()?;
+    PublicBuilder::new()
+        .with_public_algorithm(PublicAlgorithm::KeyedHash)
+        .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
+        .with_object_attributes(attributes)
+        .with_auth_policy(auth_policy(policy)?)
+        .with_keyed_hash_parameters(PublicKeyedHashParameters::new(KeyedHashScheme::Null))
+        .with_keyed_hash_unique_identifier(Digest::default())
+        .build()
+}
+
+fn auth_policy(policy: AuthPolicy) -> Result<Digest, Error> {
+    match policy {
+        AuthPolicy::None => Ok(Digest::default()),
+        AuthPolicy::Use(digest) | AuthPolicy::Duplicate(digest) | AuthPolicy::UseOrDuplicate(digest) => Digest::try_from(digest.to_vec()),
+    }
+}
+
 /// A key that signs, makes HMACs or decrypts. Without a password there is nothing to guess, so it is kept out of the dictionary-attack protection: else another
 /// program's mistyped passwords lock this key out.
 pub(crate) fn key(kind: KeyKind, origin: Origin, has_password: bool, policy: AuthPolicy, unique: Unique) -> Result<Public, Error> {
-    let is_fixed = origin != Origin::Imported && !matches!(policy, AuthPolicy::Duplicate(_));
+    let is_fixed = origin != Origin::Imported && !matches!(policy, AuthPolicy::Duplicate(_) | AuthPolicy::UseOrDuplicate(_));
     let is_attestation_key = matches!(kind, KeyKind::AkEccP256 | KeyKind::AkRsa2048);
     let sha256 = HashScheme::new(HashingAlgorithm::Sha256);
     let attributes = ObjectAttributesBuilder::new()
         .with_fixed_tpm(is_fixed)
         .with_fixed_parent(is_fixed)
         .with_sensitive_data_origin(origin == Origin::Tpm)
-        .with_user_with_auth(!matches!(policy, AuthPolicy::Use(_)))
+        .with_user_with_auth(!matches!(policy, AuthPolicy::Use(_) | AuthPolicy::UseOrDuplicate(_)))
         .with_no_da(!has_password)
         .with_sign_encrypt(kind != KeyKind::RsaDecrypt2048)
         .with_decrypt(kind == KeyKind::RsaDecrypt2048)
@@ -138,10 +166,7 @@ pub(crate) fn key(kind: KeyKind, origin: Origin, has_password: bool, policy: Aut
     let builder = PublicBuilder::new()
         .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
         .with_object_attributes(attributes)
-        .with_auth_policy(match policy {
-            AuthPolicy::None => Digest::default(),
-            AuthPolicy::Use(digest) | AuthPolicy::Duplicate(digest) => Digest::try_from(digest.to_vec())?,
-        });
+        .with_auth_policy(auth_policy(policy)?);
     match kind {
         KeyKind::HmacSha256 => builder
             .with_public_algorithm(PublicAlgorithm::KeyedHash)

@@ -45,7 +45,7 @@ impl Device {
     fn create(&mut self, new: &NewKey, secret: Option<&[u8]>) -> Result<KeyFile, TpmError> {
         let origin = if secret.is_some() { Origin::Given } else { Origin::Tpm };
         self.run(|live| {
-            let (policy, auth_policy) = policy_of(live, new)?;
+            let (policy, auth_policy) = policy_of(live, new.policy.as_ref(), new.password.is_some(), new.movable)?;
             live.with_parent(new.parent, |live, parent| {
                 let session = live.parent_session(parent)?;
                 let created = live.context.execute_with_session(Some(session), |c| {

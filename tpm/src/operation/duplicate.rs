@@ -1,6 +1,5 @@
 //! TPM2_Duplicate and TPM2_Import: keys from one TPM to another (TCG part 1, 23).
 
-use tss_esapi::constants::CommandCode;
 use tss_esapi::handles::KeyHandle;
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
@@ -10,11 +9,12 @@ use crate::connection::device::Device;
 use crate::connection::live::Live;
 use crate::connection::loaded::{Loaded, Slot};
 use crate::connection::parents::ParentKey;
+use crate::connection::route::Route;
 use crate::error::Protected;
 use crate::object::blob;
-use crate::object::policy::duplication_digest;
+use crate::object::policy::duplication;
 use crate::object::template::{self, AuthPolicy, Origin, Unique};
-use crate::{DuplicatedKey, KeyFile, KeyKind, KeySource, Parent, TpmError, TpmHandle, TpmKey};
+use crate::{DuplicatedKey, KeyFile, KeyKind, KeySource, Parent, Policy, TpmError, TpmHandle, TpmKey};
 
 impl TpmHandle {
     /// A storage key's public area (TPM2B_PUBLIC): what another TPM needs to send a key here ([`TpmKey::duplicate`]). Compare its name
@@ -97,12 +97,13 @@ impl Device {
     fn duplicate(&mut self, slot: Slot, source: &KeySource, new_parent: &Public) -> Result<DuplicatedKey, TpmError> {
         self.run(|live| {
             let key = live.loaded(slot, source)?;
-            let asks_for_password = asks_for_password(&key.public)?;
+            let policy = may_be_moved(&key, source)?;
             let session = live.policy_session_for(source)?;
+            let route = live.route_through(&policy, &key, "TPM2_Duplicate")?;
             let load = live.context.execute_without_session(|c| c.load_external_public(new_parent.clone(), Hierarchy::Null));
             let parent = load.map_err(|e| TpmError::of("TPM2_LoadExternal for the new parent", e))?;
             let named = live.must_be_named(parent.into(), new_parent);
-            let duplicated = named.and_then(|()| live.duplicate(&key, parent, session, asks_for_password));
+            let duplicated = named.and_then(|()| live.duplicate(&key, parent, session, route));
             live.flush(parent.into())?;
             let (duplicate, secret) = duplicated?;
             let (empty_auth, policy, description) = match source {
@@ -114,9 +115,9 @@ impl Device {
     }
 }
 
-/// Whether the policy under which the key may be duplicated asks for its password.
-fn asks_for_password(public: &Public) -> Result<bool, TpmError> {
-    let attributes = public.object_attributes();
+/// The policy under which the key may be duplicated: the one that its file states, or ours, which no file does.
+fn may_be_moved(key: &Loaded, source: &KeySource) -> Result<Policy, TpmError> {
+    let attributes = key.public.object_attributes();
     if attributes.fixed_tpm() || attributes.fixed_parent() {
         let why = "it is fixed to this one (fixedtpm, fixedparent), for good. Only a key that was made movable can be moved";
         return Err(TpmError::NotMovable(why));
@@ -124,8 +125,11 @@ fn asks_for_password(public: &Public) -> Result<bool, TpmError> {
     if attributes.encrypted_duplication() {
         return Err(TpmError::NotMovable("it wants one more key to be encrypted with (encryptedduplication)"));
     }
-    let policy = public.auth_policy().value();
-    [true, false].into_iter().find(|with_auth_value| policy == duplication_digest(*with_auth_value)).ok_or(TpmError::NotMovable(
+    if !source.policy().is_empty() {
+        return Ok(source.policy().clone());
+    }
+    let asked = key.public.auth_policy().value();
+    [true, false].map(duplication).into_iter().find(|policy| asked == policy.digest()).ok_or(TpmError::NotMovable(
         "it has no policy that allows it, or one that is not known here: only TPM2_PolicyCommandCode(TPM2_Duplicate) is, with or without \
          TPM2_PolicyAuthValue before. Only a key that was made movable can be moved",
     ))
@@ -152,15 +156,9 @@ impl Live {
         key: &Loaded,
         parent: KeyHandle,
         session: PolicySession,
-        asks_for_password: bool,
+        route: Route,
     ) -> Result<(Private, EncryptedSecret), TpmError> {
-        self.restart(session)?;
-        if asks_for_password {
-            let asked = self.context.execute_without_session(|c| c.policy_auth_value(session));
-            asked.map_err(|e| TpmError::of("TPM2_PolicyAuthValue", e))?;
-        }
-        let told = self.context.execute_without_session(|c| c.policy_command_code(session, CommandCode::Duplicate));
-        told.map_err(|e| TpmError::of("TPM2_PolicyCommandCode", e))?;
+        self.follow(session, key, route)?;
         let duplicated = self.context.execute_with_session(Some(AuthSession::PolicySession(session)), |c| {
             c.duplicate(key.handle.into(), parent.into(), None, SymmetricDefinitionObject::Null)
         });

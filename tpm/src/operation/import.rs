@@ -31,7 +31,7 @@ impl Device {
             return Err(TpmError::NotForThis { kind: key.kind.to_string(), operation: "be imported as another kind" });
         }
         self.run(|live| {
-            let (policy, auth_policy) = policy_of(live, new)?;
+            let (policy, auth_policy) = policy_of(live, new.policy.as_ref(), new.password.is_some(), new.movable)?;
             let public = template::key(new.kind, Origin::Imported, new.password.is_some(), auth_policy, key.unique.clone());
             let public = public.map_err(|e| TpmError::of("describing the key", e))?;
             let auth = new.password.as_ref().map(Password::to_auth).transpose().map_err(|e| TpmError::of("setting a password", e))?;

@@ -18,6 +18,7 @@ mod prepare;
 mod quote;
 mod random;
 mod rsa_decrypt;
+mod seal;
 mod sign;
 
 pub use capabilities::{BankState, Feature};

@@ -3,10 +3,9 @@
 use crate::connection::device::Device;
 use crate::connection::live::Live;
 use crate::object::pcr::is_empty;
-use crate::object::policy::duplication_digest;
-use crate::object::policy_plan::Values;
+use crate::object::policy::{Branch, PolicyCommand, Values, duplication, paths_of};
 use crate::object::template::AuthPolicy;
-use crate::{NewKey, PcrBank, Policy, PolicyPlan, TpmError, TpmHandle};
+use crate::{PcrBank, Policy, PolicyPlan, TpmError, TpmHandle};
 
 impl TpmHandle {
     /// The policy of a plan: the registers as they are now where it gives no value. Where it leaves that open, the key's password is a part
@@ -17,6 +16,15 @@ impl TpmHandle {
     pub async fn policy(&self, plan: impl Into<PolicyPlan>, needs_password: bool) -> Result<Policy, TpmError> {
         let plan = plan.into();
         self.run(move |device| device.run(|live| Ok(plan.policy(needs_password, &values_of(live, &plan, false)?)))).await
+    }
+
+    /// The plan with the registers' values as they are now where it gives none, and in which nothing is left open.
+    ///
+    /// # Errors
+    /// As [`TpmError`] tells.
+    pub async fn with_values(&self, plan: impl Into<PolicyPlan>, needs_password: bool) -> Result<PolicyPlan, TpmError> {
+        let plan = plan.into();
+        self.run(move |device| device.run(|live| Ok(plan.with_values(needs_password, &values_of(live, &plan, false)?)))).await
     }
 
     /// Those of the registers, of which no value is given, that nothing was measured into: whoever boots anything has them so.
@@ -56,27 +64,49 @@ impl Device {
     }
 }
 
-pub(super) fn policy_of(live: &mut Live, new: &NewKey) -> Result<(Policy, AuthPolicy), TpmError> {
-    match new.policy.as_ref().filter(|plan| !plan.is_empty()) {
-        None if new.movable => Ok((Policy::default(), AuthPolicy::Duplicate(duplication_digest(true)))),
+/// The policy of a new object, and what that makes of its authPolicy.
+pub(super) fn policy_of(
+    live: &mut Live,
+    plan: Option<&PolicyPlan>,
+    has_password: bool,
+    is_movable: bool,
+) -> Result<(Policy, AuthPolicy), TpmError> {
+    match plan.filter(|plan| !plan.is_empty()) {
+        None if is_movable => Ok((Policy::default(), AuthPolicy::Duplicate(duplication(true).digest()))),
         None => Ok((Policy::default(), AuthPolicy::None)),
-        // Either needs the one authPolicy; both would take a TPM2_PolicyOR.
-        Some(_) if new.movable => {
-            Err(TpmError::NotForThis { kind: "movable".into(), operation: "be bound to registers (PCR): leave one of the two out" })
-        }
         Some(plan) => {
-            let policy = plan.policy(new.password.is_some(), &values_of(live, plan, false)?);
-            if policy.needs_password() != new.password.is_some() {
-                return Err(TpmError::PolicyPassword { is_given: new.password.is_some() });
+            if let Some(digest) = plan.digest_alone() {
+                return match is_movable {
+                    false => Ok((Policy::default(), AuthPolicy::Use(digest))),
+                    true => Err(TpmError::NotForThis {
+                        kind: "movable".into(),
+                        operation: "be made under a policy of which the digest alone is known",
+                    }),
+                };
             }
+            let policy = plan.policy(has_password, &values_of(live, plan, false)?);
+            if policy.needs_password() != has_password {
+                return Err(TpmError::PolicyPassword { is_given: has_password });
+            }
+            if paths_of(&policy).is_none() {
+                return Err(TpmError::PolicySize);
+            }
+            if !is_movable {
+                let digest = policy.digest();
+                return Ok((policy, AuthPolicy::Use(digest)));
+            }
+            // The one authPolicy is for both.
+            let branch = |name: &str, policy| Branch::Known { name: Some(name.to_owned()), policy };
+            let branches = vec![branch("use", policy), branch("move", duplication(has_password))];
+            let policy = Policy(vec![PolicyCommand::Or(branches)]);
             let digest = policy.digest();
-            Ok((policy, AuthPolicy::Use(digest)))
+            Ok((policy, AuthPolicy::UseOrDuplicate(digest)))
         }
     }
 }
 
 /// What the registers hold now: those of which no value is given, or all.
 fn values_of(live: &mut Live, plan: &PolicyPlan, with_given: bool) -> Result<Values, TpmError> {
-    let asked = plan.registers().filter(|(_, _, value)| with_given || value.is_none());
+    let asked = plan.registers().into_iter().filter(|(_, _, value)| with_given || value.is_none());
     asked.map(|(bank, register, _)| live.read_pcr(bank, register).map(|value| ((bank, register), value))).collect()
 }

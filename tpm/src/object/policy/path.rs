@@ -1,0 +1,381 @@
+//! Policies as key files hold them ("ASN.1 Specification for TPM 2.0 Key Files", policy and authPolicy): sequences of commands, each with its
+//! parameters as octets. A tree is one sequence for each way through it; what is read back from all of them is a tree again.
+
+use tss_esapi::structures::Signature;
+use tss_esapi::traits::Marshall as _;
+
+use super::command_code::CommandCode;
+use super::tree::{Approved, Authorize, Branch, NvComparison, Policy, PolicyCommand, Secret, Signed, code};
+use super::verifying_key::{VerifyingKey, signature_from};
+use crate::object::blob::{public_from, with_size};
+use crate::object::pcr::PcrCommand;
+
+/// A command's code and parameters.
+pub(crate) type Raw = (u32, Vec<u8>);
+
+/// More ways through a policy than anyone can follow.
+const MAX_PATHS: usize = 64;
+
+/// How a key file states a policy: the sequence that it begins with, and the others, with their names.
+#[derive(Debug, Default)]
+pub(crate) struct Paths {
+    pub(crate) policy: Vec<Raw>,
+    pub(crate) others: Vec<(Option<String>, Vec<Raw>)>,
+}
+
+/// Why commands are no policy that is known here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PathError {
+    /// A command that is not known, or whose parameters are damaged.
+    Command(u32),
+    /// A branch that comes to none of the digests that TPM2_PolicyOR lists; ways that do not come to the same; too many of them.
+    Contradiction,
+}
+
+/// One way through a policy.
+type Steps<'a> = Vec<Step<'a>>;
+
+#[derive(Clone)]
+enum Step<'a> {
+    Command(&'a PolicyCommand),
+    Or(Vec<[u8; 32]>),
+    /// With the signature over what came before; without, where that is for others to say.
+    Authorize(&'a Authorize, Option<&'a Signature>),
+}
+
+/// The sequences that state a policy. `None` where there are too many.
+pub(crate) fn paths_of(policy: &Policy) -> Option<Paths> {
+    let mut all = Vec::new();
+    ways(&policy.0, [0; 32], &[], &mut all)?;
+    let mut ways = all.into_iter();
+    let (name, first) = ways.next()?;
+    // The sequence that a file begins with has no name there: it stands once more among the others where it has one.
+    let named = name.map(|name| (Some(name), first.clone()));
+    let mut others: Vec<_> = named.into_iter().chain(ways).map(|(name, steps)| (name, raw(&steps))).collect();
+    for authorize in authorizes(policy) {
+        for approved in &authorize.approved {
+            let mut inner = Vec::new();
+            self::ways(&approved.policy.0, [0; 32], &[], &mut inner)?;
+            for (name, mut steps) in inner {
+                steps.push(Step::Authorize(authorize, Some(&approved.signature)));
+                others.push((name, raw(&steps)));
+            }
+        }
+    }
+    (others.len() < MAX_PATHS).then(|| Paths { policy: raw(&first), others })
+}
+
+/// Adds the ways through `commands` to `found`, each behind `before`, from a session that has come to `digest`.
+fn ways<'a>(
+    commands: &'a [PolicyCommand],
+    digest: [u8; 32],
+    before: &[Step<'a>],
+    found: &mut Vec<(Option<String>, Steps<'a>)>,
+) -> Option<()> {
+    // Those of the part that is walked through: a branch splits each.
+    let mut these: Vec<(Option<String>, Steps<'a>)> = vec![(None, before.to_vec())];
+    let mut digest = digest;
+    for command in commands {
+        match command {
+            PolicyCommand::Or(branches) => {
+                let digests: Vec<_> = branches.iter().map(|branch| branch.digest(digest)).collect();
+                let mut split = Vec::new();
+                for (outer, steps) in &these {
+                    for branch in branches {
+                        let Branch::Known { name, policy } = branch else { continue };
+                        let mut inner = Vec::new();
+                        ways(&policy.0, digest, steps, &mut inner)?;
+                        split.extend(inner.into_iter().map(|(deeper, mut steps)| {
+                            steps.push(Step::Or(digests.clone()));
+                            let names: Vec<_> = [outer.clone(), name.clone(), deeper].into_iter().flatten().collect();
+                            ((!names.is_empty()).then(|| names.join(" / ")), steps)
+                        }));
+                    }
+                }
+                these = split;
+            }
+            PolicyCommand::Authorize(authorize) => {
+                these.iter_mut().for_each(|(_, steps)| steps.push(Step::Authorize(authorize, None)));
+            }
+            command => these.iter_mut().for_each(|(_, steps)| steps.push(Step::Command(command))),
+        }
+        digest = command.extend(digest);
+        if these.len() > MAX_PATHS {
+            return None;
+        }
+    }
+    found.extend(these);
+    Some(())
+}
+
+fn authorizes(policy: &Policy) -> Vec<&Authorize> {
+    let mut found = Vec::new();
+    for command in &policy.0 {
+        match command {
+            PolicyCommand::Authorize(authorize) => {
+                found.push(authorize);
+                found.extend(authorize.approved.iter().flat_map(|approved| authorizes(&approved.policy)));
+            }
+            PolicyCommand::Or(branches) => found.extend(branches.iter().flat_map(|branch| match branch {
+                Branch::Known { policy, .. } => authorizes(policy),
+                Branch::Unknown(_) => Vec::new(),
+            })),
+            _ => {}
+        }
+    }
+    found
+}
+
+fn raw(steps: &[Step<'_>]) -> Vec<Raw> {
+    steps.iter().map(Step::raw).collect()
+}
+
+impl Step<'_> {
+    fn raw(&self) -> Raw {
+        match self {
+            Self::Or(digests) => {
+                let count = u32::try_from(digests.len()).unwrap_or_default().to_be_bytes().to_vec();
+                (code::OR, digests.iter().fold(count, |list, digest| [list, with_size(digest)].concat()))
+            }
+            Self::Authorize(authorize, signature) => {
+                // TPM_ALG_NULL where there is none.
+                let signature = signature.and_then(|signature| signature.marshall().ok()).unwrap_or_else(|| vec![0, 0x10]);
+                (code::AUTHORIZE, [authorize.key.blob(), with_size(&authorize.policy_ref), signature].concat())
+            }
+            Self::Command(command) => match command {
+                PolicyCommand::Pcr(pcr) => (code::PCR, [with_size(&pcr.digest), pcr.marshalled_selection()].concat()),
+                PolicyCommand::AuthValue => (code::AUTH_VALUE, Vec::new()),
+                PolicyCommand::Password => (code::PASSWORD, Vec::new()),
+                PolicyCommand::CommandCode(command) => (code::COMMAND_CODE, command.0.to_be_bytes().to_vec()),
+                PolicyCommand::Locality(locality) => (code::LOCALITY, vec![*locality]),
+                PolicyCommand::NameHash(names) => (code::NAME_HASH, with_size(names)),
+                PolicyCommand::DuplicationSelect { object, new_parent, includes_object } => {
+                    let names = [with_size(object), with_size(new_parent)].concat();
+                    (code::DUPLICATION_SELECT, [names, vec![u8::from(*includes_object)]].concat())
+                }
+                PolicyCommand::NvWritten(is_written) => (code::NV_WRITTEN, vec![u8::from(*is_written)]),
+                PolicyCommand::Secret(secret) => {
+                    let handle = secret.handle.unwrap_or_default().to_be_bytes();
+                    (code::SECRET, [handle.to_vec(), with_size(&secret.name), with_size(&secret.policy_ref)].concat())
+                }
+                // The format names the key and the reference only: how a use is signed is for its user.
+                PolicyCommand::Signed(signed) => (code::SIGNED, [signed.key.blob(), with_size(&signed.policy_ref), vec![0, 0x10]].concat()),
+                PolicyCommand::Nv(nv) => {
+                    let (index, end) = (nv.index.to_be_bytes(), [nv.offset.to_be_bytes(), nv.operation.to_be_bytes()].concat());
+                    (code::NV, [index.to_vec(), with_size(&nv.name), with_size(&nv.operand), end].concat())
+                }
+                PolicyCommand::Authorize(_) | PolicyCommand::Or(_) => unreachable!("they are steps of their own"),
+            },
+        }
+    }
+}
+
+/// The policy that sequences state: the first, then the others, of which those that end in a signed TPM2_PolicyAuthorize may be what that was waiting
+/// for.
+pub(crate) fn paths_from(paths: &Paths) -> Result<Policy, PathError> {
+    if paths.others.len() >= MAX_PATHS {
+        return Err(PathError::Contradiction);
+    }
+    let mut policy = tree(&paths.policy, None)?;
+    let mut signed = Vec::new();
+    for (name, commands) in &paths.others {
+        let other = tree(commands, name.as_deref())?;
+        match <[PolicyCommand; 1]>::try_from(other.0) {
+            Ok([PolicyCommand::Authorize(authorize)]) if policy.digest() != PolicyCommand::Authorize(authorize.clone()).extend([0; 32]) => {
+                signed.push(authorize);
+            }
+            Ok([PolicyCommand::Authorize(authorize)]) => signed.push(authorize),
+            Ok(other) => merge(&mut policy, Policy(other.into()))?,
+            Err(other) => merge(&mut policy, Policy(other))?,
+        }
+    }
+    // One may wait for what another approves.
+    for authorize in signed.into_iter().rev() {
+        if !approve(&mut policy, &authorize) {
+            return Err(PathError::Contradiction);
+        }
+    }
+    Ok(policy)
+}
+
+/// Puts what is approved where it is waited for.
+fn approve(policy: &mut Policy, authorize: &Authorize) -> bool {
+    let mut is_placed = false;
+    for command in &mut policy.0 {
+        match command {
+            PolicyCommand::Authorize(waiting) => {
+                if waiting.key == authorize.key && waiting.policy_ref == authorize.policy_ref {
+                    let new =
+                        authorize.approved.iter().filter(|approved| !waiting.approved.contains(approved)).cloned().collect::<Vec<_>>();
+                    waiting.approved.extend(new);
+                    is_placed = true;
+                }
+                for approved in &mut waiting.approved {
+                    is_placed |= approve(&mut approved.policy, authorize);
+                }
+            }
+            PolicyCommand::Or(branches) => {
+                for branch in branches {
+                    if let Branch::Known { policy, .. } = branch {
+                        is_placed |= approve(policy, authorize);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    is_placed
+}
+
+/// Adds another way to a policy: both come to the same, and differ in which branch they take.
+fn merge(policy: &mut Policy, other: Policy) -> Result<(), PathError> {
+    if policy.digest() != other.digest() || policy.0.len() != other.0.len() {
+        return Err(PathError::Contradiction);
+    }
+    for (here, there) in policy.0.iter_mut().zip(other.0) {
+        match (here, there) {
+            (PolicyCommand::Or(here), PolicyCommand::Or(there)) if here.len() == there.len() => {
+                for (at, there) in there.into_iter().enumerate() {
+                    add_branch(here, at, there);
+                }
+            }
+            (PolicyCommand::Authorize(here), PolicyCommand::Authorize(there)) if here.key == there.key => {
+                here.approved.extend(there.approved)
+            }
+            (here, there) if *here == there => {}
+            _ => return Err(PathError::Contradiction),
+        }
+    }
+    Ok(())
+}
+
+/// Adds what is known of one branch. Two that come to the same, such as the password by either of its commands, are told apart by what they ask for only: the
+/// second takes the next place of that digest.
+fn add_branch(branches: &mut [Branch], at: usize, branch: Branch) {
+    let Branch::Known { name, policy } = branch else { return };
+    let digest = branches[at].digest([0; 32]);
+    for here in branches.iter_mut().skip(at) {
+        match here {
+            Branch::Known { name: known, policy: other } => {
+                let mut merged = other.clone();
+                if merge(&mut merged, policy.clone()).is_ok() {
+                    *known = known.take().or(name);
+                    *other = merged;
+                    return;
+                }
+            }
+            Branch::Unknown(unknown) if *unknown == digest => {
+                *here = Branch::Known { name, policy };
+                return;
+            }
+            Branch::Unknown(_) => {}
+        }
+    }
+}
+
+/// One sequence as a tree: what stands before a TPM2_PolicyOR is its one known branch, what stands before a TPM2_PolicyAuthorize is what was signed.
+fn tree(commands: &[Raw], name: Option<&str>) -> Result<Policy, PathError> {
+    let mut names: Vec<&str> = name.map(|name| name.split(" / ").collect()).unwrap_or_default();
+    let mut policy = Policy::default();
+    for (number, parameters) in commands {
+        let damaged = || PathError::Command(*number);
+        let mut rest = parameters.as_slice();
+        let command = match *number {
+            code::OR => {
+                let digests = digests(&mut rest).ok_or_else(damaged)?;
+                let digest = policy.digest();
+                let taken = digests.iter().position(|listed| *listed == digest).ok_or(PathError::Contradiction)?;
+                let mut branches: Vec<_> = digests.into_iter().map(Branch::Unknown).collect();
+                // The innermost comes first, and is named last.
+                branches[taken] = Branch::Known { name: names.pop().map(str::to_owned), policy: std::mem::take(&mut policy) };
+                PolicyCommand::Or(branches)
+            }
+            code::AUTHORIZE => {
+                let (key, policy_ref) = (key(&mut rest).ok_or_else(damaged)?, sized(&mut rest).ok_or_else(damaged)?.to_vec());
+                let signature = match std::mem::take(&mut rest) {
+                    [] | [0, 0x10] => None,
+                    signature => Some(signature_from(signature).ok_or_else(damaged)?),
+                };
+                let before = std::mem::take(&mut policy);
+                let approved = match signature {
+                    Some(signature) => vec![Approved { policy: before, signature }],
+                    None if before.is_empty() => Vec::new(),
+                    None => return Err(damaged()),
+                };
+                PolicyCommand::Authorize(Authorize { key, policy_ref, approved })
+            }
+            _ => command(*number, &mut rest).ok_or_else(damaged)?,
+        };
+        if !rest.is_empty() {
+            return Err(damaged());
+        }
+        policy.0.push(command);
+    }
+    Ok(policy)
+}
+
+fn command(number: u32, rest: &mut &[u8]) -> Option<PolicyCommand> {
+    Some(match number {
+        code::PCR => PolicyCommand::Pcr(PcrCommand::parse(std::mem::take(rest))?),
+        code::AUTH_VALUE => PolicyCommand::AuthValue,
+        code::PASSWORD => PolicyCommand::Password,
+        code::COMMAND_CODE => PolicyCommand::CommandCode(CommandCode(u32::from_be_bytes(take(rest)?))),
+        code::LOCALITY => PolicyCommand::Locality(take::<1>(rest)?[0]),
+        code::NAME_HASH => PolicyCommand::NameHash(sized(rest)?.try_into().ok()?),
+        code::DUPLICATION_SELECT => {
+            let (object, new_parent) = (sized(rest)?.to_vec(), sized(rest)?.to_vec());
+            PolicyCommand::DuplicationSelect { object, new_parent, includes_object: yes_no(rest)? }
+        }
+        code::NV_WRITTEN => PolicyCommand::NvWritten(yes_no(rest)?),
+        code::SECRET => {
+            let handle = Some(u32::from_be_bytes(take(rest)?)).filter(|handle| *handle != 0);
+            PolicyCommand::Secret(Secret { handle, name: sized(rest)?.to_vec(), policy_ref: sized(rest)?.to_vec() })
+        }
+        code::SIGNED => {
+            let (key, policy_ref) = (key(rest)?, sized(rest)?.to_vec());
+            // A signature for one use is of no use for the next.
+            *rest = &[];
+            PolicyCommand::Signed(Signed { key, policy_ref })
+        }
+        code::NV => {
+            let index = u32::from_be_bytes(take(rest)?);
+            let (name, operand) = (sized(rest)?.to_vec(), sized(rest)?.to_vec());
+            let (offset, operation) = (u16::from_be_bytes(take(rest)?), u16::from_be_bytes(take(rest)?));
+            PolicyCommand::Nv(NvComparison { index, name, operand, offset, operation })
+        }
+        _ => return None,
+    })
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, after) = rest.split_first_chunk()?;
+    *rest = after;
+    Some(*taken)
+}
+
+fn yes_no(rest: &mut &[u8]) -> Option<bool> {
+    match take(rest)? {
+        [0] => Some(false),
+        [1] => Some(true),
+        _ => None,
+    }
+}
+
+/// A TPM2B's contents.
+fn sized<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let len = usize::from(u16::from_be_bytes(take(rest)?));
+    let (taken, after) = rest.split_at_checked(len)?;
+    *rest = after;
+    Some(taken)
+}
+
+/// TPM2B_PUBLIC
+fn key(rest: &mut &[u8]) -> Option<VerifyingKey> {
+    VerifyingKey::of(public_from(&with_size(sized(rest)?)).ok()?)
+}
+
+/// TPML_DIGEST, of two to eight.
+fn digests(rest: &mut &[u8]) -> Option<Vec<[u8; 32]>> {
+    let count = Some(u32::from_be_bytes(take(rest)?)).filter(|count| (2..=8).contains(count))?;
+    (0..count).map(|_| sized(rest)?.try_into().ok()).collect()
+}
