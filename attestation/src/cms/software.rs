@@ -1,6 +1,7 @@
 //! A private key in this process, for those who have none in a TPM.
 
-use aws_lc_rs::rsa::{OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey};
+use aws_lc_rs::encoding::{AsDer as _, PublicKeyX509Der};
+use aws_lc_rs::rsa::{KeySize, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, PrivateDecryptingKey};
 use ekm_otp_files::pem::{self, PemError};
 use zeroize::Zeroizing;
 
@@ -19,6 +20,17 @@ impl std::fmt::Debug for SoftwareKey {
 }
 
 impl SoftwareKey {
+    /// A new one, of 2048 bits, which nothing holds but this value, and its public key (SubjectPublicKeyInfo, DER).
+    ///
+    /// # Errors
+    /// When there is no randomness.
+    pub fn generate() -> Result<(Self, Vec<u8>), CmsError> {
+        let key = PrivateDecryptingKey::generate(KeySize::Rsa2048).map_err(|_| CmsError::Key)?;
+        let public: PublicKeyX509Der<'_> = key.public_key().as_der().map_err(|_| CmsError::Key)?;
+        let public = public.as_ref().to_vec();
+        OaepPrivateDecryptingKey::new(key).map(|key| (Self(key), public)).map_err(|_| CmsError::Key)
+    }
+
     /// From PKCS#8 or PKCS#1 (RFC 5958, RFC 8017), PEM or DER.
     ///
     /// # Errors
