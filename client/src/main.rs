@@ -46,6 +46,9 @@ enum Command {
     #[cfg(feature = "cloud")]
     #[command(subcommand)]
     Kms(cli::kms::KmsCommand),
+    /// Encrypt to a key, as KMS does for a recipient, and decrypt with one in the TPM or in a file.
+    #[command(subcommand)]
+    Cms(cli::cms::CmsCommand),
     /// Tokens of Entra ID (Azure) from keys in the TPM.
     #[cfg(feature = "cloud")]
     #[command(subcommand)]
@@ -133,6 +136,7 @@ fn run(cli: Cli) -> Result<Ending, CliError> {
                 Command::Aws(command) => cli::aws::run(command).await.map(Ending::of),
                 #[cfg(feature = "cloud")]
                 Command::Kms(command) => cli::kms::run(command).await,
+                Command::Cms(command) => cli::cms::run(command).await,
                 #[cfg(feature = "cloud")]
                 Command::Azure(command) => cli::azure::run(command).await.map(Ending::of),
                 #[cfg(feature = "cloud")]

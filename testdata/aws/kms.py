@@ -133,7 +133,7 @@ def allows(document):
     """Whether a statement of the policy allows it; without a policy everything is."""
     if not arguments.policy:
         return True
-    registers = {f"kms:RecipientAttestation:NitroTPMPCR{n}": value.hex() for n, value in (document or {}).get("pcrs", {}).items()}
+    registers = {f"kms:RecipientAttestation:NitroTPMPCR{n}": value.hex() for n, value in (document or {}).get("nitrotpm_pcrs", {}).items()}
     with open(arguments.policy) as policy:
         statements = json.load(policy)
     statements = statements["Statement"] if "Statement" in statements else [{"Effect": "Allow", "Action": "kms:Decrypt", "Condition": statements}]

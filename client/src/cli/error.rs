@@ -3,6 +3,7 @@
 use std::io;
 use std::path::Path;
 
+use ekm_otp_attestation::cms::CmsError;
 use ekm_otp_client::{ConnectError, RequestError};
 use ekm_otp_tpm::{NitroError, TpmError};
 
@@ -104,6 +105,16 @@ impl From<TpmError> for CliError {
             | TpmError::NotAParent(_)
             | TpmError::NoBank(_) => Self::Usage(text),
             _ => Self::Other(text),
+        }
+    }
+}
+
+impl From<CmsError> for CliError {
+    fn from(error: CmsError) -> Self {
+        let text = format!("the message: {error}");
+        match error {
+            CmsError::NotOpened => Self::NotPermitted(text),
+            _ => Self::Usage(text),
         }
     }
 }

@@ -3,6 +3,7 @@
 mod asked;
 mod decrypt;
 mod encrypt;
+mod recipient;
 
 use clap::Subcommand;
 

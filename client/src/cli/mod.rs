@@ -7,10 +7,12 @@ pub(crate) mod aws;
 pub(crate) mod azure;
 #[cfg(feature = "cloud")]
 mod cloud;
+pub(crate) mod cms;
 mod create;
 mod credential;
 pub(crate) mod doctor;
 mod encoded;
+mod envelope;
 mod error;
 #[cfg(feature = "cloud")]
 pub(crate) mod gcp;

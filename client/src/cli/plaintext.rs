@@ -86,6 +86,12 @@ enum Way {
 }
 
 impl PlaintextArgs {
+    /// Whether anything else than standard output is asked for.
+    #[cfg(feature = "cloud")]
+    pub(crate) fn is_given(&self) -> bool {
+        self.out.is_some() || self.systemd_credential.is_some() || !self.exec.is_empty()
+    }
+
     /// Makes ready what is to take the plaintext, and finds out whether it can, before there is any.
     pub(crate) fn open(&self) -> Result<Outlet, CliError> {
         let (way, bound) = if let Some(path) = self.out.as_deref().filter(|path| *path != Path::new("-")) {

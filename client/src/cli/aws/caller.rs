@@ -6,7 +6,7 @@ use clap::Args;
 use ekm_otp_cloud::aws::{AccessKey, Signatory, container_credentials, instance_credentials};
 use ekm_otp_cloud::{CloudError, Http, MacKey, SoftwareMac};
 
-use super::super::arguments::{TpmArgs, variable};
+use super::super::arguments::{UseKeyArgs, variable};
 use super::super::cloud::http;
 use super::super::error::CliError;
 use super::super::output::note;
@@ -53,10 +53,9 @@ impl CallerArgs {
         Ok(self.credentials.secret.endpoint.take())
     }
 
-    /// The TPM that is named for the credentials, which is that of other keys, too.
-    #[allow(dead_code, reason = "used by kms decrypt --recipient")]
-    pub(crate) fn tpm(&self) -> &TpmArgs {
-        &self.credentials.secret.key.use_key.tpm
+    /// The TPM that is named for the credentials, and what it takes to use a key, which is so of other keys, too.
+    pub(crate) fn use_key(&self) -> &UseKeyArgs {
+        &self.credentials.secret.key.use_key
     }
 
     /// The region that a flag names.

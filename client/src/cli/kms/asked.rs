@@ -1,8 +1,6 @@
 //! Which KMS is asked, by whom, and what it is told.
 
 use std::collections::BTreeMap;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
@@ -81,26 +79,4 @@ fn region_of(key_id: &str) -> Option<&str> {
     let mut parts = key_id.split(':');
     let is_arn = parts.next() == Some("arn") && parts.nth(1) == Some("kms");
     parts.next().filter(|region| is_arn && !region.is_empty())
-}
-
-/// Reads what is no secret; `-` is standard input, which may never end: a signal must still be heard.
-pub(super) async fn read(path: &Path, holds: &'static str, limit: usize) -> Result<Vec<u8>, CliError> {
-    let path: PathBuf = path.to_owned();
-    let reading = tokio::task::spawn_blocking(move || {
-        // One more: what is longer is refused, not cut off.
-        let (mut bytes, most) = (Vec::new(), limit as u64 + 1);
-        let is_stdin = path == Path::new("-");
-        let read = if is_stdin {
-            std::io::stdin().take(most).read_to_end(&mut bytes)
-        } else {
-            std::fs::File::open(&path).and_then(|file| file.take(most).read_to_end(&mut bytes))
-        };
-        read.map_err(|e| CliError::io("read", &path, &e))?;
-        if bytes.len() > limit {
-            let name = if is_stdin { "standard input".into() } else { printable(&path.to_string_lossy()) };
-            return Err(CliError::Usage(format!("{name} holds more than {limit} bytes, which is too much for {holds}")));
-        }
-        Ok(bytes)
-    });
-    reading.await.unwrap_or_else(|e| Err(CliError::Other(format!("reading {holds} failed: {e}"))))
 }

@@ -1,17 +1,18 @@
 //! `kms decrypt`: only the plaintext leaves, and where to is chosen before there is any.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use clap::Args;
-use ekm_otp_cloud::aws::{Decrypt, EncryptionContext, MAX_CIPHERTEXT, MAX_DOCUMENT};
+use ekm_otp_cloud::aws::{Decrypt, MAX_CIPHERTEXT};
+use zeroize::Zeroizing;
 
 use super::super::aws::CallerArgs;
+use super::super::envelope;
 use super::super::error::CliError;
 use super::super::output;
 use super::super::plaintext::{Ending, PlaintextArgs};
-use super::asked::{Asked, CipherArgs, read};
+use super::asked::{Asked, CipherArgs};
+use super::recipient::{Recipient, RecipientArgs};
 
 #[derive(Args, Debug)]
 pub(crate) struct DecryptArgs {
@@ -24,10 +25,8 @@ pub(crate) struct DecryptArgs {
     key_id: Option<String>,
     #[command(flatten)]
     cipher: CipherArgs,
-    /// An attestation document, as it is or in base64. KMS then encrypts the plaintext to the public key in it, and that message goes to standard output: `cms decrypt`
-    /// opens it
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["out", "systemd_credential", "exec"], help_heading = "Attestation")]
-    attestation_document: Option<PathBuf>,
+    #[command(flatten)]
+    recipient: RecipientArgs,
     #[command(flatten)]
     output: PlaintextArgs,
     #[command(flatten)]
@@ -35,45 +34,37 @@ pub(crate) struct DecryptArgs {
 }
 
 pub(super) async fn run(mut args: DecryptArgs) -> Result<Ending, CliError> {
-    if let Some(path) = args.attestation_document.take() {
-        return message(args, &path).await.map(Ending::of);
+    let is_for_another = args.recipient.is_for_another();
+    if is_for_another && args.output.is_given() {
+        return Err(CliError::Usage("what KMS answers is for the document's key: name that with --inkey, to have it opened".into()));
     }
-    let outlet = args.output.open()?;
+    let outlet = if is_for_another { None } else { Some(args.output.open()?) };
     let context = args.cipher.context()?;
-    let ciphertext = args.ciphertext().await?;
+    let ciphertext = envelope::read(&args.ciphertext, "a ciphertext of KMS", MAX_CIPHERTEXT).await?;
     let asked = Asked::open(&mut args.caller, args.key_id.as_deref()).await?;
-    let decrypted = asked.kms().decrypt(&args.call(&ciphertext, &context)).await;
+    let algorithm = args.cipher.encryption_algorithm.as_deref();
+    let call = Decrypt { ciphertext: &ciphertext, key_id: args.key_id.as_deref(), context: &context, algorithm };
+    let recipient = args.recipient.open(args.caller.use_key()).await?;
+    let answer = ask(&asked, &call, recipient.as_ref()).await;
     asked.caller.tell_skew();
-    outlet.whole(decrypted?.plaintext).await
-}
-
-/// The message for whom the document names, as it is: no secret to anybody else.
-async fn message(mut args: DecryptArgs, document: &Path) -> Result<(), CliError> {
-    let context = args.cipher.context()?;
-    let ciphertext = args.ciphertext().await?;
-    let document = binary(read(document, "an attestation document", 2 * MAX_DOCUMENT).await?);
-    let asked = Asked::open(&mut args.caller, args.key_id.as_deref()).await?;
-    let message = asked.kms().decrypt_for(&args.call(&ciphertext, &context), &document).await;
-    asked.caller.tell_skew();
-    output::result(&message?.cms)
-}
-
-impl DecryptArgs {
-    async fn ciphertext(&self) -> Result<Vec<u8>, CliError> {
-        Ok(binary(read(&self.ciphertext, "a ciphertext of KMS", 2 * MAX_CIPHERTEXT).await?))
-    }
-
-    fn call<'a>(&'a self, ciphertext: &'a [u8], context: &'a EncryptionContext) -> Decrypt<'a> {
-        let (key_id, algorithm) = (self.key_id.as_deref(), self.cipher.encryption_algorithm.as_deref());
-        Decrypt { ciphertext, key_id, context, algorithm }
+    match (answer?, outlet) {
+        (Answer::Plaintext(plaintext), Some(outlet)) => outlet.whole(plaintext).await,
+        (Answer::Plaintext(_), None) => unreachable!("there is an outlet but for messages"),
+        (Answer::Message(message), _) => output::result(&message).map(Ending::of),
     }
 }
 
-/// Without the base64 that the AWS CLI and its like put around it. Neither ciphertexts nor documents are text themselves.
-fn binary(bytes: Vec<u8>) -> Vec<u8> {
-    let word: Vec<u8> = bytes.iter().copied().filter(|b| !b.is_ascii_whitespace()).collect();
-    match BASE64_STANDARD.decode(&word) {
-        Ok(decoded) if !decoded.is_empty() => decoded,
-        _ => bytes,
+enum Answer {
+    Plaintext(Zeroizing<Vec<u8>>),
+    /// For a key that somebody else has: no secret.
+    Message(Vec<u8>),
+}
+
+async fn ask(asked: &Asked, call: &Decrypt<'_>, recipient: Option<&Recipient>) -> Result<Answer, CliError> {
+    let Some(recipient) = recipient else { return Ok(Answer::Plaintext(asked.kms().decrypt(call).await?.plaintext)) };
+    let answer = asked.kms().decrypt_for(call, &recipient.document).await.map_err(|e| recipient.refused(e))?;
+    match &recipient.opener {
+        None => Ok(Answer::Message(answer.cms)),
+        Some(opener) => opener.open(&answer.cms).await.map(Answer::Plaintext),
     }
 }
