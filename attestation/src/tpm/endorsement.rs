@@ -21,6 +21,27 @@ pub struct EkCertificate {
     says_so: bool,
 }
 
+/// An endorsement key that its manufacturer has proven to be in a TPM. There is no other way to one than [`EkCertificate::verify`].
+#[derive(Clone, Debug)]
+pub struct EndorsementKey {
+    key: PublicKey,
+    root: Root,
+}
+
+impl EndorsementKey {
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &PublicKey {
+        &self.key
+    }
+
+    /// The root that its certificate leads to.
+    #[must_use]
+    pub fn root(&self) -> &Root {
+        &self.root
+    }
+}
+
 /// Why a certificate does not prove a key to be a TPM's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -88,7 +109,7 @@ impl EkCertificate {
     ///
     /// # Errors
     /// When they do not.
-    pub fn verify(&self, others: &[Vec<u8>], roots: &[Root], at: SystemTime) -> Result<&PublicKey, EkError> {
+    pub fn verify(&self, others: &[Vec<u8>], roots: &[Root], at: SystemTime) -> Result<EndorsementKey, EkError> {
         if !self.says_so {
             return Err(EkError::Usage);
         }
@@ -99,8 +120,8 @@ impl EkCertificate {
     ///
     /// # Errors
     /// When they do not lead there.
-    pub fn verify_silent(&self, others: &[Vec<u8>], roots: &[Root], at: SystemTime) -> Result<&PublicKey, EkError> {
-        Chain { leaf: &self.der, intermediates: others.iter().map(Vec::as_slice).collect() }.must_lead_to(roots, at, Usage::Endorsement)?;
-        Ok(&self.key)
+    pub fn verify_silent(&self, others: &[Vec<u8>], roots: &[Root], at: SystemTime) -> Result<EndorsementKey, EkError> {
+        let chain = Chain { leaf: &self.der, intermediates: others.iter().map(Vec::as_slice).collect() };
+        Ok(EndorsementKey { key: self.key.clone(), root: chain.must_lead_to(roots, at, Usage::Endorsement)? })
     }
 }

@@ -19,7 +19,7 @@ mod signature;
 pub use attest::{Attest, AttestError, ClockInfo};
 pub use credential::{CredentialError, EncryptionKey, make_credential};
 pub use credential_file::{Credential, CredentialFileError};
-pub use endorsement::{EkCertificate, EkError};
+pub use endorsement::{EkCertificate, EkError, EndorsementKey};
 pub use evidence::{Evidence, EvidenceError};
 pub use hash::Hash;
 pub use key::{Curve, KeyError, PublicKey};
