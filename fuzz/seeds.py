@@ -176,7 +176,52 @@ def policy():
         yield json.dumps({"policy": [wrong]}).encode()
 
 
-for target in (fields, jose, keyfile, policy):
+# -- document, quote, cms: a byte for the mode (see the targets), then what real machines attested, and what is made up
+
+def document():
+    genuine = load("attestation/nitrotpm-document.json")["attestation"]["nitro"]["document"]
+    made_up = bytes.fromhex(load("attestation/made-up.json")["document"])
+    for whole in (bytes.fromhex(genuine), made_up):
+        yield b"\0" + whole
+        yield b"\0\xd2" + whole
+        # The payload: behind the protected header, no unprotected one, and a head of three bytes; before the signature with its head of two.
+        yield b"\1" + whole[10:-98]
+
+
+def quote():
+    file = load("attestation/gcp-tdx-quote.json")
+    signed = file["attestation"]["tpm"]["ecc_p256"]
+    attest, signature = bytes.fromhex(signed["attest_data"]), bytes.fromhex(signed["signature"])
+    yield b"\0" + attest
+    yield b"\0" + tpm2b(attest)
+    for public in (ECC, RSA, HMAC):
+        yield b"\1" + public
+        yield b"\1" + tpm2b(public)
+    yield b"\2" + signature
+    yield b"\2" + words(0x0018, SHA256) + POINT
+    yield b"\2" + words(0x0014, SHA256) + tpm2b(bytes(256))
+    values = [bytes(20)] + [bytes([i]) * 32 for i in range(9)]
+    yield b"\3" + b"".join(values)
+    selection = bytes([2, 0, 0, 0, 4, 0, 3, 1, 0, 0, 0, 0, 11, 0, 3, 0x81, 0x3F, 0x80, 0, 0]).ljust(132, NUL)
+    digests = [len(value).to_bytes(2, "little") + value.ljust(64, NUL) for value in values]
+    lists = [bytes([count, 0, 0, 0]) + b"".join(some).ljust(528, NUL) for count, some in ((8, digests[:8]), (2, digests[8:]))]
+    yield b"\3" + selection + bytes([2, 0, 0, 0]) + b"".join(lists)
+    yield b"\4" + bytes.fromhex("badcc0de00000001") + tpm2b(bytes(60)) + tpm2b(bytes(68))
+    for pem in file["attestation"]["gcp"]["ak_cert_chain"].split("-----END CERTIFICATE-----")[:-1]:
+        yield b"\5" + base64.b64decode(pem.split("-----BEGIN CERTIFICATE-----")[1])
+
+
+def cms():
+    for message in load("attestation/messages.json").values():
+        yield b"\0" + bytes.fromhex(message)
+    yield b"\1a secret"
+    for mode, name in ((b"\2", "attestation/rsa.pub"), (b"\3", "attestation/rsa.pem")):
+        pem = (TESTDATA / name).read_bytes()
+        yield mode + pem
+        yield mode + base64.b64decode(b"".join(pem.splitlines()[1:-1]))
+
+
+for target in (fields, jose, keyfile, policy, document, quote, cms):
     corpus = FUZZ / "corpus" / target.__name__
     corpus.mkdir(parents=True, exist_ok=True)
     for seed in target():

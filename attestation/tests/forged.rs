@@ -152,3 +152,10 @@ show('95 bytes', make_document(pki, signature=bytes(95)))
         }
     }
 }
+
+#[test]
+fn the_document_that_the_fuzzer_begins_with_is_what_the_script_makes() {
+    let script = testdata("nitro.py");
+    let made = python(&[script.to_str().expect("UTF-8"), "made-up", "-"], &testdata(""));
+    assert_eq!(String::from_utf8(made).expect("UTF-8"), String::from_utf8(common::read("made-up.json")).expect("UTF-8"));
+}

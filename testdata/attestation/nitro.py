@@ -3,6 +3,7 @@
 To import: make_pki, make_document, verify_document, Refused. Roots and keys are made from a seed, so that the same seed makes the same documents.
 
     nitro.py document FOLDER                 # a root, a document, its nonce and public key, as files
+    nitro.py made-up                         # writes made-up.json beside this script again: a document, its root and its key, for the fuzzer
     nitro.py mutated COUNT SEED              # so many documents, each changed in some way, as lines of JSON with this verifier's verdict
     nitro.py verify ROOT.pem UNIX [NONCE]    # the verdict on standard input
 """
@@ -309,6 +310,13 @@ def main(command, *arguments):
         document = make_document(pki, nonce=b"a nonce", user_data=b"user data", public_key=public)
         for name, content in (("root.pem", pki.root_pem()), ("document.cbor", document), ("nonce", b"a nonce"), ("public.der", public)):
             (folder / name).write_bytes(content)
+    elif command == "made-up":
+        pki = make_pki()
+        scalar = pki.key.private_numbers().private_value.to_bytes(48, "big").hex()
+        document = make_document(pki, nonce=b"a nonce", user_data=b"user data", public_key=bytes(91), fields={"new": [1, {"a": b"b"}]})
+        made = {"at": AT, "root": pki.root.hex(), "key": scalar, "document": document.hex()}
+        text = json.dumps(made, indent=2) + "\n"
+        print(text, end="") if "-" in arguments else Path(__file__).with_name("made-up.json").write_text(text)
     elif command == "mutated":
         import mutated
 
