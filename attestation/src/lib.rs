@@ -5,6 +5,7 @@
 //!
 //! - [`nitro`]: attestation documents of AWS NitroTPM and Nitro Enclaves.
 //! - [`tpm`]: quotes, public areas, certificates of endorsement and attestation keys, and credentials that only one TPM opens.
+//! - [`event_log`]: what firmware measured into a TPM's registers.
 //! - [`cms`]: EnvelopedData, in which KMS hands a secret to whoever has shown a document.
 //!
 //! ```
@@ -31,6 +32,7 @@ mod cbor;
 mod chain;
 pub mod cms;
 mod cose;
+pub mod event_log;
 mod hex;
 mod json;
 pub mod nitro;

@@ -49,7 +49,7 @@ async fn quotes_of_both_kinds_of_attestation_key_are_believed_by_tpm2_checkquote
         let quote = ak.quote(&selections(&["sha256:16,0,7"]), NONCE).await.expect("a quote");
         assert!(is_believed(&swtpm, &file, &quote.attestation, NONCE), "{kind}");
         assert!(!is_believed(&swtpm, &file, &quote.attestation, b"another nonce"), "{kind}");
-        let values: Vec<u8> = quote.values[0].1.iter().map(|(register, _)| *register).collect();
+        let values: Vec<u8> = quote.values[0].1.keys().copied().collect();
         assert_eq!(values, [0, 7, 16]);
     }
 }
@@ -65,9 +65,9 @@ async fn a_quote_states_the_values_whose_hash_was_signed_bank_by_bank() {
     // Two selections of one bank are one, and the order of banks is the caller's.
     let quote = ak.quote(&selections(&["sha256:23", "sha1:23", "sha256:0"]), NONCE).await.expect("a quote");
     let shape: Vec<(String, Vec<u8>)> =
-        quote.values.iter().map(|(bank, values)| (bank.to_string(), values.iter().map(|(n, _)| *n).collect())).collect();
+        quote.values.iter().map(|(bank, values)| (bank.to_string(), values.keys().copied().collect())).collect();
     assert_eq!(shape, [("sha256".to_owned(), vec![0, 23]), ("sha1".to_owned(), vec![23])]);
-    let all: Vec<u8> = quote.values.iter().flat_map(|(_, values)| values.iter().flat_map(|(_, value)| value.clone())).collect();
+    let all: Vec<u8> = quote.values.iter().flat_map(|(_, values)| values.values().flatten().copied()).collect();
     assert!(quote.attestation.message.ends_with(&Sha256::digest(&all)), "the digest stands last in TPMS_QUOTE_INFO");
 }
 

@@ -70,7 +70,7 @@ impl Hash {
     }
 
     /// The digest of all parts, one after the other.
-    pub(super) fn digest(self, parts: &[&[u8]]) -> Vec<u8> {
+    pub(crate) fn digest(self, parts: &[&[u8]]) -> Vec<u8> {
         let mut context = digest::Context::new(self.algorithm());
         parts.iter().for_each(|part| context.update(part));
         context.finish().as_ref().to_vec()
