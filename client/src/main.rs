@@ -38,6 +38,12 @@ enum Command {
     /// Make, show and sign policies: what must be fulfilled to use a key.
     #[command(subcommand)]
     Policy(Box<policies::PolicyCommand>),
+    /// The TPM's registers (PCR): read, change and compare them.
+    #[command(subcommand)]
+    Pcr(Box<cli::pcr::PcrCommand>),
+    /// The TPM's endorsement key: its certificates, its public part, and credentials that it opens.
+    #[command(subcommand)]
+    Ek(Box<cli::ek::EkCommand>),
     /// Credentials of AWS from keys in the TPM.
     #[cfg(feature = "cloud")]
     #[command(subcommand)]
@@ -132,6 +138,8 @@ fn run(cli: Cli) -> Result<Ending, CliError> {
                 Command::Get(args) => get::run(*args).await.map(Ending::of),
                 Command::Key(command) => keys::run(*command).await.map(Ending::of),
                 Command::Policy(command) => policies::run(*command).await.map(Ending::of),
+                Command::Pcr(command) => cli::pcr::run(*command).await.map(Ending::of),
+                Command::Ek(command) => cli::ek::run(*command).await,
                 #[cfg(feature = "cloud")]
                 Command::Aws(command) => cli::aws::run(command).await.map(Ending::of),
                 #[cfg(feature = "cloud")]

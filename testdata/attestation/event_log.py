@@ -2,7 +2,8 @@
 
     python3 event_log.py LOG [VARIANT…]    writes the log to LOG, prints the values as JSON: bank → register → hexadecimal digits
 
-Variants: `legacy` has SHA-1 alone; `locality` starts from locality 3; `insecure` has Secure Boot off; `shim` has another shim; `later` one event more in register 4.
+Variants: `legacy` has SHA-1 alone; `locality` starts from locality 3; `insecure` has Secure Boot off; `shim` has another shim; `later` one event more in register 4. With `events`, what is
+printed is what extends the registers of a TPM so, event by event: N:sha1=…,sha256=….
 """
 
 import hashlib
@@ -66,6 +67,7 @@ def main():
     locality = 3 if "locality" in variants else 0
     values = {}
     log = b""
+    extended = []
     if "legacy" not in variants:
         sizes = b"".join(struct.pack("<HH", number, hashlib.new(name).digest_size) for name, number in BANKS.items())
         header = b"Spec ID Event03\0" + struct.pack("<IBBBBI", 0, 0, 2, 105, 2, len(BANKS)) + sizes + b"\0"
@@ -80,6 +82,7 @@ def main():
             first = bytes(len(digest) - 1) + bytes([locality if register == 0 else 0])
             old = values.setdefault(name, {}).get(register, first)
             values[name][register] = hashlib.new(name, old + digest).digest()
+        extended.append(f"{register}:" + ",".join(f"{name}={digest.hex()}" for name, digest in digests.items()))
         if "legacy" in variants:
             log += struct.pack("<II", register, kind) + digests["sha1"]
         else:
@@ -88,6 +91,9 @@ def main():
         log += struct.pack("<I", len(told)) + told
     with open(path, "wb") as file:
         file.write(log)
+    if "events" in variants:
+        print("\n".join(extended))
+        return
     print(json.dumps({name: {register: value.hex() for register, value in sorted(of.items())} for name, of in values.items()}))
 
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Event, EventLog, NO_ACTION};
+use super::log::{Event, EventLog, NO_ACTION};
 use crate::tpm::Hash;
 
 /// TCG_EfiSpecIdEvent (10.4.5.1): with it, a log is of the form with several digests.

@@ -1,7 +1,5 @@
 //! What an event says, for people (TCG PC Client Platform Firmware Profile, 10.4).
 
-use super::Event;
-
 /// TCG_EVENTTYPE (10.4.1)
 const NAMES: [(u32, &str); 34] = [
     (0x0000_0000, "EV_PREBOOT_CERT"),
@@ -51,15 +49,15 @@ pub(super) fn name_of(kind: u32) -> Option<&'static str> {
     NAMES.iter().find(|(known, _)| *known == kind).map(|(_, name)| *name)
 }
 
-pub(super) fn of(event: &Event) -> String {
-    let name = name_of(event.kind).map_or_else(|| format!("an event of type 0x{:08x}", event.kind), str::to_owned);
-    let said = match event.kind {
-        SEPARATOR if event.data == [0; 4] || event.data == [0xff; 4] => Some("the end of what firmware measures here".to_owned()),
+pub(super) fn of(kind: u32, data: &[u8]) -> String {
+    let name = name_of(kind).map_or_else(|| format!("an event of type 0x{:08x}", kind), str::to_owned);
+    let said = match kind {
+        SEPARATOR if data == [0; 4] || data == [0xff; 4] => Some("the end of what firmware measures here".to_owned()),
         SEPARATOR => Some("firmware met an error".to_owned()),
-        CRTM_VERSION => utf16(&event.data).or_else(|| text(&event.data)).map(|version| format!("firmware version {version:?}")),
-        ACTION | EFI_ACTION | IPL | 1 | 0x13 => text(&event.data).or_else(|| utf16(&event.data)).map(|text| format!("{text:?}")),
-        0x8000_0001 | 0x8000_0002 | 0x8000_000c | 0x8000_00e0 => variable(&event.data).map(|name| format!("the variable {name:?}")),
-        0x8000_0003..=0x8000_0005 => file(&event.data).map(|path| format!("the program {path:?}")),
+        CRTM_VERSION => utf16(data).or_else(|| text(data)).map(|version| format!("firmware version {version:?}")),
+        ACTION | EFI_ACTION | IPL | 1 | 0x13 => text(data).or_else(|| utf16(data)).map(|text| format!("{text:?}")),
+        0x8000_0001 | 0x8000_0002 | 0x8000_000c | 0x8000_00e0 => variable(data).map(|name| format!("the variable {name:?}")),
+        0x8000_0003..=0x8000_0005 => file(data).map(|path| format!("the program {path:?}")),
         0x8000_0006 | 0x8000_000d => Some("the disk's table of partitions".to_owned()),
         0x8000_0008 | 0x8000_000a => Some("a part of the firmware".to_owned()),
         0x8000_0009 | 0x8000_000b => Some("tables that firmware hands to the system".to_owned()),

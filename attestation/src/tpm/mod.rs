@@ -24,7 +24,7 @@ pub use evidence::{Evidence, EvidenceError};
 pub use hash::Hash;
 pub use key::{Curve, KeyError, PublicKey};
 pub use pcr::{PcrSelection, PcrValues, Selected};
-pub use pcr_file::{PcrFileError, read_pcr_file};
+pub use pcr_file::{PcrFileError, read_pcr_file, write_pcr_file};
 pub use public::{PublicArea, PublicError};
 pub use quote::{AttestationKey, Quote, QuoteError, QuoteExpected, QuoteNotProven, VerifiedQuote};
 pub use signature::{Scheme, Signature, SignatureError};

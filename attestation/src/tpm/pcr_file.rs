@@ -65,6 +65,38 @@ pub fn read_pcr_file(file: &[u8], quoted: &Selected) -> Result<PcrValues, PcrFil
     values(digests, quoted)
 }
 
+/// The same, as tpm2_quote -o writes it (serialized). `None` where a value is missing, or there are more banks than the tools have room for.
+#[must_use]
+pub fn write_pcr_file(selected: &Selected, values: &PcrValues) -> Option<Vec<u8>> {
+    if selected.0.len() > 16 {
+        return None;
+    }
+    let mut file = u32::try_from(selected.0.len()).ok()?.to_le_bytes().to_vec();
+    for selection in &selected.0 {
+        let mut bits = [0_u8; 3];
+        for register in &selection.registers {
+            *bits.get_mut(usize::from(register / 8))? |= 1 << (register % 8);
+        }
+        file.extend_from_slice(&selection.bank.id().to_le_bytes());
+        file.extend_from_slice(&[3, bits[0], bits[1], bits[2], 0, 0]);
+    }
+    file.resize(SELECTION_LEN, 0);
+    let digests: Vec<&[u8]> = selected.iter().map(|(bank, register)| values.get(bank, register)).collect::<Option<_>>()?;
+    file.extend_from_slice(&u32::try_from(digests.len().div_ceil(8)).ok()?.to_le_bytes());
+    for list in digests.chunks(8) {
+        let end = file.len() + DIGESTS_LEN;
+        file.extend_from_slice(&u32::try_from(list.len()).ok()?.to_le_bytes());
+        for digest in list {
+            file.extend_from_slice(&u16::try_from(digest.len()).ok()?.to_le_bytes());
+            let end = file.len() + DIGEST_LEN - 2;
+            file.extend_from_slice(digest);
+            file.resize(end, 0);
+        }
+        file.resize(end, 0);
+    }
+    Some(file)
+}
+
 /// One after the other, each as long as its bank's hash.
 fn pieces<'a>(mut file: &'a [u8], selected: &Selected) -> Vec<&'a [u8]> {
     let next = |(bank, _): (Hash, u8)| {

@@ -14,6 +14,8 @@ use super::output::note;
 use super::password::{self, Asked};
 use super::policy::{self, FulfilArgs};
 use super::secret_file;
+#[cfg(feature = "cloud")]
+use super::shown::hex;
 use super::shown::shown;
 
 /// Which TPM, and what it takes to use it.
@@ -122,10 +124,10 @@ pub(crate) struct UseKeyArgs {
     /// Registers that the key is bound to, such as sha256:0,7, where its file does not say so (tpm2-tools write no policy; a persistent key
     /// has no file). They must be now as they were when the key was made
     #[arg(long, alias = "pcr", value_name = "BANK:LIST")]
-    pcrs: Option<PolicyPlan>,
+    pub(super) pcrs: Option<PolicyPlan>,
     /// File with the policy that the key is bound to (JSON, TSS policy language), where its file does not say so
     #[arg(long, value_name = "FILE", conflicts_with = "pcrs")]
-    policy: Option<PathBuf>,
+    pub(super) policy: Option<PathBuf>,
     /// The primary that the key lies under, where its file does not say so: the one that tpm2_createprimary makes (rsa, ecc), or the endorsement key (ek-rsa, ek-ecc)
     #[arg(long, value_name = "TEMPLATE", value_parser = parent_template())]
     pub(super) parent_template: Option<Parent>,
@@ -313,11 +315,6 @@ impl KeyRef {
             Self::Handle(..) => Err(CliError::Usage("--key: the key has a policy, which its file states: name that file alone".into())),
         }
     }
-}
-
-#[cfg(feature = "cloud")]
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl UseKeyArgs {

@@ -3,6 +3,7 @@
 use clap::Subcommand;
 
 use super::arguments::TpmArgs;
+use super::certify::{self, CertifyArgs};
 use super::create::{self, CreateArgs, ImportArgs};
 use super::error::CliError;
 use super::key_file::{self, InspectArgs, PasswdArgs};
@@ -40,6 +41,11 @@ pub(crate) enum KeyCommand {
         after_help = "Examples:\n  ekm-otp-client key verify --key release.pem --scheme ecdsa \\\n      --signature message.sig < message"
     )]
     Verify(VerifyArgs),
+    /// Have an attestation key sign that another key is in this TPM, and what it is (TPM2_Certify).
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client key certify --object release.pem --key ak.pem \\\n      --nonce 8f3a --message-out certified --signature-out certified.sig"
+    )]
+    Certify(CertifyArgs),
     /// Keep a key in the TPM itself, at a persistent handle.
     #[command(after_help = "Examples:\n  ekm-otp-client key persist --key client1.pem --handle 0x81008001")]
     Persist(PersistArgs),
@@ -71,6 +77,7 @@ pub(crate) async fn run(command: KeyCommand) -> Result<(), CliError> {
         KeyCommand::Public(args) => signing::public(args).await,
         KeyCommand::Sign(args) => signing::sign(args).await,
         KeyCommand::Verify(args) => signing::verify(args).await,
+        KeyCommand::Certify(args) => certify::certify(args).await,
         KeyCommand::Persist(args) => moving::persist(args).await,
         KeyCommand::Evict(args) => moving::evict(args).await,
         KeyCommand::List(tpm) => moving::list(tpm).await,

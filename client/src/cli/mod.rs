@@ -5,12 +5,14 @@ mod arguments;
 pub(crate) mod aws;
 #[cfg(feature = "cloud")]
 pub(crate) mod azure;
+mod certify;
 #[cfg(feature = "cloud")]
 mod cloud;
 pub(crate) mod cms;
 mod create;
 mod credential;
 pub(crate) mod doctor;
+pub(crate) mod ek;
 mod encoded;
 mod envelope;
 mod error;
@@ -26,6 +28,7 @@ mod moving;
 pub(crate) mod nitro;
 pub(crate) mod output;
 mod password;
+pub(crate) mod pcr;
 pub(crate) mod plaintext;
 pub(crate) mod policies;
 mod policy;

@@ -1,5 +1,6 @@
 //! `nitro …`: attestation documents of AWS NitroTPM (and of Nitro Enclaves): what a machine has booted, said by AWS.
 
+mod attest;
 mod image_pcrs;
 mod kms_policy;
 mod pcr;
@@ -10,11 +11,13 @@ use clap::Subcommand;
 
 use super::error::CliError;
 
-/// A document has 64 KiB at most; in hexadecimal digits, or base64 in lines, it is longer.
-const MAX_FILE: usize = 256 * 1024;
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum NitroCommand {
+    /// Have this EC2 instance's NitroTPM attest what it booted (COSE_Sign1, in CBOR).
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client nitro attest --nonce nonce.bin --out document.cbor\n  ekm-otp-client nitro attest --public-key recipient.pem \\\n      --tcti device:/dev/tpmrm0 > document.cbor"
+    )]
+    Attest(Box<attest::AttestArgs>),
     /// Show what a document claims, without a look at who has signed it.
     #[command(after_help = "Examples:\n  ekm-otp-client nitro show document.cbor\n  ekm-otp-client nitro show --json < document.b64")]
     Show(Box<show::ShowArgs>),
@@ -37,6 +40,7 @@ pub(crate) enum NitroCommand {
 
 pub(crate) async fn run(command: NitroCommand) -> Result<(), CliError> {
     match command {
+        NitroCommand::Attest(args) => attest::attest(*args).await,
         NitroCommand::Show(args) => show::run(*args).await,
         NitroCommand::Verify(args) => verify::run(*args).await,
         NitroCommand::KmsPolicy(args) => kms_policy::run(*args).await,

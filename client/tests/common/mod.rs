@@ -3,6 +3,7 @@
 
 pub mod cloud;
 pub mod kms;
+pub mod nitro;
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};

@@ -7,6 +7,7 @@ use tss_esapi::tss2_esys::TPMT_TK_HASHCHECK;
 
 use crate::connection::device::Device;
 use crate::connection::loaded::Slot;
+use crate::object::blob::public_blob;
 use crate::object::public_key::{public_der, public_pem};
 use crate::{BusEncryption, DigestAlgorithm, KeyDescription, KeySource, SignatureScheme, TpmError, TpmKey};
 
@@ -55,6 +56,14 @@ impl TpmKey {
     /// As [`TpmError`] tells: an HMAC key has none.
     pub async fn public_pem(&self) -> Result<String, TpmError> {
         self.run(|device, slot, source| device.public(slot, source, public_pem)).await
+    }
+
+    /// Its public area (TPM2B_PUBLIC), as tpm2-tools keeps it in a `.pub` file.
+    ///
+    /// # Errors
+    /// As [`TpmError`] tells.
+    pub async fn public_blob(&self) -> Result<Vec<u8>, TpmError> {
+        self.run(|device, slot, source| device.public(slot, source, |public| public_blob(public).ok())).await
     }
 
     /// The same in DER.

@@ -10,7 +10,7 @@ use super::super::encoded;
 use super::super::error::CliError;
 use super::super::output;
 use super::super::shown::shown;
-use super::{MAX_FILE, show};
+use super::show::{self, MAX_FILE};
 
 #[derive(Args, Debug)]
 pub(crate) struct ImagePcrsArgs {

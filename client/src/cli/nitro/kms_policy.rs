@@ -10,8 +10,8 @@ use super::super::error::CliError;
 use super::super::output::note;
 use super::super::shown::shown;
 use super::pcr::{self, Pcr, pcr};
+use super::show::{self, MAX_FILE};
 use super::verify::KindArg;
-use super::{MAX_FILE, show};
 
 #[derive(Args, Debug)]
 pub(crate) struct KmsPolicyArgs {

@@ -12,7 +12,9 @@ use super::super::error::CliError;
 use super::super::moment::utc;
 use super::super::output::{self, note};
 use super::super::shown::{printable, shown};
-use super::MAX_FILE;
+
+/// A document has 64 KiB at most; in hexadecimal digits, or base64 in lines, it is longer.
+pub(super) const MAX_FILE: usize = 256 * 1024;
 
 #[derive(Args, Debug)]
 pub(crate) struct ShowArgs {

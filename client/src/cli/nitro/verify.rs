@@ -15,7 +15,7 @@ use super::super::moment::{duration, moment};
 use super::super::output::{self, note};
 use super::super::shown::{printable, shown};
 use super::pcr::{self, Pcr, pcr};
-use super::{MAX_FILE, show};
+use super::show::{self, MAX_FILE};
 
 #[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {

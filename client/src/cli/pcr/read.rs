@@ -1,0 +1,51 @@
+//! `pcr read`
+
+use clap::Args;
+use ekm_otp_tpm::PcrSelection;
+
+use super::values::{is_empty, selections, to_json, usually};
+use crate::cli::arguments::TpmArgs;
+use crate::cli::error::CliError;
+use crate::cli::output::{self, note};
+use crate::cli::shown::hex;
+
+#[derive(Args, Debug)]
+pub(crate) struct ReadArgs {
+    /// Registers, such as sha256:0,7, sha256:0-7, sha1 (all of that bank) or sha1:0+sha256:7 [default: all that the TPM has]
+    #[arg(value_name = "SELECTION", value_parser = Selection::read)]
+    selections: Vec<Selection>,
+    /// Print JSON, which `pcr diff` reads
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    tpm: TpmArgs,
+}
+
+#[derive(Clone, Debug)]
+struct Selection(Vec<PcrSelection>);
+
+impl Selection {
+    fn read(text: &str) -> Result<Self, String> {
+        selections(text).map(Self)
+    }
+}
+
+pub(super) async fn read(args: ReadArgs) -> Result<(), CliError> {
+    let asked: Vec<PcrSelection> = args.selections.into_iter().flat_map(|selection| selection.0).collect();
+    let values = args.tpm.open()?.read_pcrs(&asked).await?;
+    if !values.is_one_moment {
+        note!("ekm-otp-client: warning: registers changed while they were read: these are no one moment's values");
+    }
+    if args.json {
+        return output::result(to_json(&values).as_bytes());
+    }
+    let mut lines = Vec::new();
+    for (bank, registers) in &values.banks {
+        lines.push(format!("{bank}:"));
+        lines.extend(registers.iter().map(|(register, value)| {
+            let measured = if is_empty(value) { "nothing measured; " } else { "" };
+            format!("  {register:>2}  {}  {measured}{}", hex(value), usually(*register))
+        }));
+    }
+    output::line(&lines.join("\n"))
+}
