@@ -169,3 +169,44 @@ fn the_azure_page_s_way_from_a_key_on_the_disk_to_one_in_the_tpm_works() {
     }
     assert!(!folder.path().join("app.key").exists());
 }
+
+#[cfg(feature = "cloud")]
+#[test]
+fn the_nitro_page_s_way_from_a_secret_to_a_program_works() {
+    use common::kms::{ID, SECRET};
+    use common::machine::{Machine, register};
+
+    let machine = Machine::right(&[]);
+    let (bench, folder) = (&machine.bench, machine.bench.swtpm.dir());
+    let measured = serde_json::json!({ "Measurements": { "HashAlgorithm": "SHA384 { ... }", "PCR4": register(4), "PCR7": register(7) } });
+    fs::write(folder.join("pcr_measurements.json"), measured.to_string()).expect("writing");
+    common::write_private(&folder.join("secret"), "open sesame");
+    fs::write(folder.join("app"), "#!/bin/sh\necho \"$EKM_OTP_SECRET$DB_PASSWORD\" >> told\n").expect("writing");
+    fs::set_permissions(folder.join("app"), fs::Permissions::from_mode(0o700)).expect("chmod");
+    let nitro = machine.nitro(&[]);
+    // Another test's file may have the page's name.
+    let memory = tempfile::tempdir_in("/dev/shm").expect("a folder");
+    let run_all = |from: &str, to: &str| {
+        for example in examples("docs/nitro.md", from, to) {
+            for line in example.lines() {
+                let line = line.replace("/dev/shm", memory.path().to_str().expect("UTF-8"));
+                let mut command = shell(bench, folder, &line);
+                command.env("TPM2TOOLS_TCTI", nitro.tcti()).env("AWS_ENDPOINT_URL_KMS", machine.kms.url("http"));
+                run(
+                    {
+                        command.env("AWS_ACCESS_KEY_ID", ID).env("AWS_SECRET_ACCESS_KEY", SECRET);
+                        command
+                    },
+                    &line,
+                );
+            }
+        }
+    };
+    run_all("## 3. The key", "## 4. From");
+    // What KMS is to look at is what was printed.
+    fs::rename(folder.join("statement.json"), folder.join("policy.json")).expect("renaming");
+    run_all("## 4. From", "## 7. What goes wrong");
+    assert_eq!(fs::read_to_string(folder.join("told")).expect("the file"), "open sesame\n".repeat(3));
+    assert_eq!(fs::read_to_string(memory.path().join("app.secret")).expect("the file"), "open sesame");
+    assert_eq!(machine.kms.told().len(), 5);
+}

@@ -31,7 +31,7 @@ from service import Refused, now, serve  # noqa: E402
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--root", help="the certificate (DER) that attestation documents lead to")
-parser.add_argument("--policy", help="the policy of the key: statements that allow kms:Decrypt, with conditions")
+parser.add_argument("--policy", help="the policy of the key, or a statement of it")
 parser.add_argument("--der", action="store_true", help="answer a recipient in DER, not in BER")
 parser.add_argument("--tamper", choices=["message", "key", "plaintext", "nothing"], help="answer a recipient with something wrong")
 parser.add_argument("--session", metavar="ID SECRET TOKEN", nargs=3, help="a session that is known, too")
@@ -136,7 +136,7 @@ def allows(document):
     registers = {f"kms:RecipientAttestation:NitroTPMPCR{n}": value.hex() for n, value in (document or {}).get("nitrotpm_pcrs", {}).items()}
     with open(arguments.policy) as policy:
         statements = json.load(policy)
-    statements = statements["Statement"] if "Statement" in statements else [{"Effect": "Allow", "Action": "kms:Decrypt", "Condition": statements}]
+    statements = statements.get("Statement", [statements])
     for statement in statements:
         actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
         conditions = statement.get("Condition", {})

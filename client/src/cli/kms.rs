@@ -19,7 +19,7 @@ pub(crate) enum KmsCommand {
     Encrypt(Box<encrypt::EncryptArgs>),
     /// Decrypt what KMS has encrypted. Only the plaintext leaves, to standard output, to a file in memory, or into a program.
     #[command(
-        after_help = "Examples:\n  ekm-otp-client kms decrypt --key-id alias/app --aws-region eu-west-1 \\\n      --context app=web --ciphertext secret.kms --out /run/app/secret\n  ekm-otp-client kms decrypt --key-id alias/app --aws-region eu-west-1 \\\n      --ciphertext secret.kms --exec app --port 80"
+        after_help = "Examples:\n  ekm-otp-client kms decrypt --key-id alias/app --aws-region eu-west-1 \\\n      --context app=web --ciphertext secret.kms --out /run/app/secret\n  ekm-otp-client kms decrypt --recipient --key-id alias/app \\\n      --aws-region eu-west-1 --ciphertext secret.kms --exec app --port 80"
     )]
     Decrypt(Box<decrypt::DecryptArgs>),
 }

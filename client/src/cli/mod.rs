@@ -14,7 +14,6 @@ mod credential;
 pub(crate) mod doctor;
 pub(crate) mod ek;
 mod encoded;
-mod envelope;
 mod error;
 #[cfg(feature = "cloud")]
 pub(crate) mod gcp;
@@ -26,6 +25,7 @@ pub(crate) mod kms;
 mod moment;
 mod moving;
 pub(crate) mod nitro;
+mod opener;
 pub(crate) mod output;
 mod password;
 pub(crate) mod pcr;

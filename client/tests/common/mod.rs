@@ -3,6 +3,7 @@
 
 pub mod cloud;
 pub mod kms;
+pub mod machine;
 pub mod nitro;
 
 use std::fs;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::super::arguments::{KeyRef, UseKeyArgs, key_ref};
-use super::super::envelope::{self, Opener};
 use super::super::error::CliError;
+use super::super::opener::{self, Opener};
 use super::super::plaintext::{Ending, PlaintextArgs};
 
 /// A message is held in memory as a whole, and its plaintext is.
@@ -32,6 +32,6 @@ pub(super) async fn run(args: DecryptArgs) -> Result<Ending, CliError> {
     }
     let outlet = args.output.open()?;
     let key = Opener::named(&args.inkey, &args.use_key).await?;
-    let message = envelope::read(&args.message, "a message", MAX_MESSAGE).await?;
+    let message = opener::read(&args.message, "a message", MAX_MESSAGE).await?;
     outlet.whole(key.open(&message).await?).await
 }

@@ -7,8 +7,8 @@ use ekm_otp_cloud::aws::{Decrypt, MAX_CIPHERTEXT};
 use zeroize::Zeroizing;
 
 use super::super::aws::CallerArgs;
-use super::super::envelope;
 use super::super::error::CliError;
+use super::super::opener;
 use super::super::output;
 use super::super::plaintext::{Ending, PlaintextArgs};
 use super::asked::{Asked, CipherArgs};
@@ -40,7 +40,7 @@ pub(super) async fn run(mut args: DecryptArgs) -> Result<Ending, CliError> {
     }
     let outlet = if is_for_another { None } else { Some(args.output.open()?) };
     let context = args.cipher.context()?;
-    let ciphertext = envelope::read(&args.ciphertext, "a ciphertext of KMS", MAX_CIPHERTEXT).await?;
+    let ciphertext = opener::read(&args.ciphertext, "a ciphertext of KMS", MAX_CIPHERTEXT).await?;
     let asked = Asked::open(&mut args.caller, args.key_id.as_deref()).await?;
     let algorithm = args.cipher.encryption_algorithm.as_deref();
     let call = Decrypt { ciphertext: &ciphertext, key_id: args.key_id.as_deref(), context: &context, algorithm };

@@ -11,8 +11,8 @@ use ekm_otp_cloud::aws::MAX_DOCUMENT;
 use ekm_otp_tpm::NitroRequest;
 
 use super::super::arguments::{KeyRef, UseKeyArgs, key_ref};
-use super::super::envelope::{self, Opener};
 use super::super::error::CliError;
+use super::super::opener::{self, Opener};
 
 /// The registers that AWS's documents have key policies look at: boot loader and kernel, Secure Boot, the kernel's command line.
 const SHOWN: [u8; 3] = [4, 7, 12];
@@ -62,7 +62,7 @@ impl RecipientArgs {
     /// `None` where KMS is to answer with the plaintext. A document is made last: KMS takes it for some minutes.
     pub(super) async fn open(&self, use_key: &UseKeyArgs) -> Result<Option<Recipient>, CliError> {
         if let Some(path) = &self.attestation_document {
-            let document = envelope::read(path, "an attestation document", MAX_DOCUMENT).await?;
+            let document = opener::read(path, "an attestation document", MAX_DOCUMENT).await?;
             let opener = match &self.inkey {
                 Some(key) => Some(Opener::named(key, use_key).await?),
                 None => None,
