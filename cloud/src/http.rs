@@ -337,6 +337,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn http_without_tls_is_spoken_to_this_machine_and_to_what_is_beneath_it() {
+        let may = |url: &'static str| must_be_protected(&Uri::from_static(url)).is_ok();
+        assert!(
+            ["https://a.test/", "http://localhost/", "http://[::1]:80/", "http://169.254.169.254/", "http://[fd00:ec2::254]/"]
+                .into_iter()
+                .all(may)
+        );
+        assert!(!["http://a.test/", "http://169.254.169.253/", "http://169.254.169.254.a.test/", "ftp://localhost/"].into_iter().any(may));
+    }
+
+    #[test]
     fn a_time_to_come_back_at_is_one_of_the_services_clock() {
         let answer = |fields: &[(header::HeaderName, &str)]| Answer {
             status: StatusCode::SERVICE_UNAVAILABLE,

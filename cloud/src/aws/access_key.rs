@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use serde::Deserialize;
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use zeroize::Zeroizing;
 
 use super::credentials::SessionCredentials;
@@ -34,15 +35,16 @@ impl AccessKey {
             access_key_id: String,
             secret_access_key: Zeroizing<String>,
             session_token: Option<Zeroizing<String>>,
-            #[serde(default, with = "time::serde::rfc3339::option")]
-            expiration: Option<OffsetDateTime>,
+            expiration: Option<String>,
         }
         let Printed { version, access_key_id, secret_access_key, session_token, expiration } =
             serde_json::from_slice(text).map_err(|_| "something else than credentials in JSON")?;
         if version != 1 {
             return Err("credentials of another version than 1");
         }
-        if expiration.is_some_and(|end| SystemTime::from(end) <= SystemTime::now()) {
+        // Written in another way than RFC 3339 has it, as some do, it is the service that tells.
+        let end = expiration.and_then(|end| OffsetDateTime::parse(&end, &Rfc3339).ok());
+        if end.is_some_and(|end| SystemTime::from(end) <= SystemTime::now()) {
             return Err("credentials that have ended");
         }
         Ok(Self { access_key_id, secret_access_key, session_token })
@@ -84,6 +86,7 @@ mod tests {
         let key = AccessKey::from_process_json(good.as_bytes()).expect("credentials");
         assert_eq!((key.signatory().access_key_id, key.signatory().session_token), ("A", Some("t")));
         assert!(AccessKey::from_process_json(br#"{"Version": 1, "AccessKeyId": "A", "SecretAccessKey": "s"}"#).is_ok());
+        assert!(AccessKey::from_process_json(good.replace("00Z", "00+0000").as_bytes()).is_ok());
         for (from, to) in [("1,", "2,"), ("2999", "1999"), ("\"s\"", "1"), ("{", "[")] {
             assert!(AccessKey::from_process_json(good.replacen(from, to, 1).as_bytes()).is_err(), "{to}");
         }

@@ -106,3 +106,79 @@ fn read(body: &[u8], service: &str) -> Result<AccessKey, CloudError> {
 fn wrong(service: &str, why: &str) -> CloudError {
     CloudError::Answer { service: service.to_owned(), wanted: "credentials", why: why.to_owned() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::HttpSettings;
+
+    const GOOD: &str = r#"{"Code": "Success", "AccessKeyId": "ASIA", "SecretAccessKey": "secret", "Token": "token", "Expiration": "2999-01-01T00:00:00Z"}"#;
+
+    /// Answers one request after the other so, and tells what was asked.
+    async fn service(answers: &'static [(u16, &'static str)]) -> (String, tokio::task::JoinHandle<Vec<String>>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let asked = tokio::spawn(async move {
+            let mut asked = Vec::new();
+            for (status, body) in answers {
+                let (mut stream, _) = listener.accept().await.expect("a client");
+                let mut request = vec![0; 4096];
+                let length = stream.read(&mut request).await.expect("a request");
+                asked.push(String::from_utf8_lossy(&request[..length]).into_owned());
+                let answer = format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+                stream.write_all(answer.as_bytes()).await.expect("an answer");
+            }
+            asked
+        });
+        (url, asked)
+    }
+
+    fn http() -> Http {
+        Http::new(HttpSettings { roots: Vec::new(), within: Duration::from_secs(10) }).expect("settings")
+    }
+
+    #[tokio::test]
+    async fn an_instance_is_asked_with_a_token_of_its_own() {
+        let (url, asked) = service(&[(200, "a token\n"), (200, "app\n"), (200, GOOD)]).await;
+        let key = instance_credentials(&http(), &format!("{url}/")).await.expect("credentials");
+        assert_eq!((key.signatory().access_key_id, key.signatory().session_token), ("ASIA", Some("token")));
+        let asked = asked.await.expect("requests");
+        assert!(
+            asked[0].starts_with("PUT /latest/api/token ") && asked[0].contains("x-aws-ec2-metadata-token-ttl-seconds: 60"),
+            "{asked:?}"
+        );
+        assert!(asked[2].starts_with("GET /latest/meta-data/iam/security-credentials/app "), "{asked:?}");
+        assert!(asked[1..].iter().all(|request| request.contains("x-aws-ec2-metadata-token: a token")), "{asked:?}");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_role_and_no_credentials_is_told_without_a_secret() {
+        for (answers, word) in [
+            (&[(200, "t"), (404, "")][..], "no role"),
+            (&[(200, "")], "no token or role"),
+            (&[(403, "no")], "refused (403"),
+            (&[(200, "t"), (200, "../../x")], "its role's name"),
+            (&[(200, "t"), (200, "app"), (200, r#"{"Code": "Failed", "SecretAccessKey": "secret"}"#)], "Failed"),
+            (&[(200, "t"), (200, "app"), (200, r#"{"Code": "Success", "SecretAccessKey": "secret"}"#)], "missing"),
+            (&[(200, "t"), (200, "app"), (200, "secret")], "no such JSON"),
+        ] {
+            let (url, _asked) = service(answers).await;
+            let told = instance_credentials(&http(), &url).await.expect_err("no credentials").to_string();
+            assert!(told.contains(word) && !told.contains("secret"), "{told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_container_shows_what_it_was_given_and_only_to_whom_it_may() {
+        let (url, asked) = service(&[(200, GOOD)]).await;
+        assert!(container_credentials(&http(), &format!("{url}/x"), Some("shown")).await.is_ok());
+        assert!(asked.await.expect("requests")[0].contains("authorization: shown"));
+        let refused = container_credentials(&http(), "http://example.test/x", Some("shown")).await.expect_err("in the clear");
+        assert!(refused.to_string().contains("only https"), "{refused}");
+    }
+}

@@ -272,3 +272,21 @@ impl Kms<'_> {
         CloudError::Answer { service: format!("KMS ({})", self.endpoint.url.host().unwrap_or_default()), wanted, why }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regions_have_the_endpoints_of_their_partition() {
+        for (region, fips, url) in [
+            ("eu-west-1", false, "https://kms.eu-west-1.amazonaws.com/"),
+            ("us-gov-west-1", true, "https://kms-fips.us-gov-west-1.amazonaws.com/"),
+            ("cn-north-1", false, "https://kms.cn-north-1.amazonaws.com.cn/"),
+        ] {
+            assert_eq!(KmsEndpoint::regional(region, fips).expect("an endpoint").url, url);
+        }
+        assert!(KmsEndpoint::regional("a@evil.test", false).is_err());
+        assert!(KmsEndpoint::at("kms.eu-west-1.amazonaws.com", "eu-west-1").is_err());
+    }
+}
