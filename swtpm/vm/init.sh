@@ -167,9 +167,34 @@ kernel_does_not_complain() { # of what it was asked to do with the TPM, nor of t
   ! dmesg | grep -iE '(tpm|i/o).*(error|fail|out of|timed|timeout)'
 }
 
-registers_are_noted() { mkdir /disk/registers; for number in 0 1 2 3 4 5 6 7; do cp $registers/$number /disk/registers/; done; }
-registers_are_as_they_were() { for number in 0 1 2 3 4 5 6 7; do cmp $registers/$number /disk/registers/$number; done; }
-registers_are_others() { ! cmp -s $registers/1 /disk/registers/1; }
+registers_are_noted() { # as the client reads them, which is as the kernel does
+  mkdir /disk/registers
+  $client pcr read sha256 > /tmp/read
+  for number in 0 1 2 3 4 5 6 7; do
+    cp $registers/$number /disk/registers/
+    grep -qiF "$(cat $registers/$number)" /tmp/read
+  done
+  $client pcr read sha256:0-7 --json > /disk/registers.json
+  cat /sys/kernel/security/tpm0/binary_bios_measurements > /disk/events
+}
+registers_are_as_they_were() {
+  for number in 0 1 2 3 4 5 6 7; do cmp $registers/$number /disk/registers/$number; done
+  ends 0 "nothing changed" -- $client pcr diff /disk/registers.json
+}
+registers_are_others() { # and the firmware's own list says why
+  ends 1 "sha256:1 changed" "no longer:" "now:" -- $client pcr diff /disk/registers.json --saved-event-log /disk/events
+  ! cmp -s $registers/1 /disk/registers/1
+}
+quotes_are_proven() {
+  [ -e /disk/ak.pem ] || $client key create --kid ak --kind ak --out /disk/ak.pem
+  rm -f /tmp/quote.*
+  $client quote create --key /disk/ak.pem --pcrs sha256:0-7 --nonce 0123 --message-out /tmp/quote.message --signature-out /tmp/quote.signature --pcrs-out /tmp/quote.values
+  quote="--ak /disk/ak.pem --message /tmp/quote.message --signature /tmp/quote.signature --values /tmp/quote.values"
+  # shellcheck disable=SC2086 # several words
+  ends 0 -- $client quote verify $quote --nonce 0123 --pcr "sha256:1=$(cat $registers/1)"
+  # shellcheck disable=SC2086
+  ends 77 -- $client quote verify $quote --nonce 4567
+}
 other_machine_is_refused() { # what is bound to the registers
   echo message > /tmp/message
   ends 77 "registers (PCR) that have changed" "sha256:1" -- $client key sign --key /disk/bound.pem --scheme ecdsa < /tmp/message
@@ -187,7 +212,11 @@ primary_of_the_boot_before_is_not_taken() {
   [ "$(sha256sum < $kept)" != "$before" ]
 }
 changed_register_is_refused() {
-  tpm2 pcrextend -T device:/dev/tpmrm0 "7:sha256=$(printf '%064d' 1)"
+  digest=$(printf '%064d' 1)
+  extended=$(echo "$(cat $registers/7)$digest" | xxd -r -p | sha256sum | cut -d ' ' -f 1)
+  $client pcr extend 7 --digest "sha256=$digest"
+  [ "$(tr A-F a-f < $registers/7)" = "$extended" ]
+  ends 1 "sha256:7 changed" "the log does not lead to this value" -- $client pcr diff /disk/registers.json
   echo message > /tmp/message
   ends 77 "registers (PCR) that have changed" "sha256:7" -- \
     $client key sign --key /disk/both.pem --scheme ecdsa --password-file /disk/password < /tmp/message
@@ -217,11 +246,13 @@ case $boot in
     step processes_that_hold_keys_and_are_killed_leave_nothing
     step kernel_does_not_complain
     step registers_are_noted
+    step quotes_are_proven
     ;;
   other)
     step kernel_has_the_tpm
     step doctor_finds_nothing_wrong
     step registers_are_others
+    step quotes_are_proven
     step other_machine_is_refused
     step what_is_not_bound_works
     step one_process_with_more_keys_than_slots
