@@ -4,7 +4,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 seconds=${1:-5}
 targets=("${@:2}")
-[ ${#targets[@]} -gt 0 ] || targets=(fields jose keyfile policy document quote cms)
+[ ${#targets[@]} -gt 0 ] || targets=(fields jose keyfile policy document quote cms event_log)
 # Without SECONDS the same seed each time, for ./test.sh; else a random one.
 seed=$(( $# == 0 ))
 

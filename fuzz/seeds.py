@@ -5,6 +5,9 @@ import base64
 import hashlib
 import json
 import pathlib
+import subprocess
+import sys
+import tempfile
 import textwrap
 
 FUZZ = pathlib.Path(__file__).resolve().parent
@@ -221,7 +224,16 @@ def cms():
         yield mode + base64.b64decode(b"".join(pem.splitlines()[1:-1]))
 
 
-for target in (fields, jose, keyfile, policy, document, quote, cms):
+def event_log():
+    with tempfile.TemporaryDirectory() as folder:
+        for variants in ([], ["legacy"], ["locality", "insecure", "later"]):
+            log = pathlib.Path(folder) / "log"
+            command = [sys.executable, TESTDATA / "attestation/event_log.py", log, *variants]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+            yield log.read_bytes()
+
+
+for target in (fields, jose, keyfile, policy, document, quote, cms, event_log):
     corpus = FUZZ / "corpus" / target.__name__
     corpus.mkdir(parents=True, exist_ok=True)
     for seed in target():
