@@ -354,3 +354,53 @@ fn nitro_attest_hands_out_a_document_that_carries_what_was_asked_for() {
     let (code, told) = failed(&attest(&bench, None, &[]));
     assert!(code == Some(64) && told.contains("holds more than 1024 bytes"), "{code:?} {told}");
 }
+
+#[test]
+fn the_values_of_registers_are_what_tpm2_createpolicy_takes_and_quote_verify_believes_a_quote() {
+    let bench = bench();
+    bench.swtpm.tool("tpm2_pcrextend", &[&format!("7:sha256={}", "ab".repeat(32))]);
+    succeeds(&bench.client(&["pcr", "read", "sha256:0,1,2,7", "--values-out", "ours.bin"]));
+    bench.swtpm.tool("tpm2_pcrread", &["-o", "theirs.bin", "sha256:0,1,2,7"]);
+    assert_eq!(read(&bench, "ours.bin"), read(&bench, "theirs.bin"));
+    let policy = |file: &str| bench.swtpm.tool("tpm2_createpolicy", &["--policy-pcr", "-l", "sha256:0,1,2,7", "-f", file, "-L", "policy"]);
+    assert_eq!(policy("ours.bin"), policy("theirs.bin"));
+    for (kind, key) in [("ak", "ecc.pem"), ("ak-rsa2048", "rsa.pem")] {
+        create(&bench, kind, key);
+        write(&bench, "ak.pub", succeeds(&bench.client(&["key", "public", "--key", key])));
+        let quote = ["quote", "create", "--key", key, "--pcrs", "sha256:0,1,2,7", "--nonce", NONCE];
+        succeeds(&bench.client(&[&quote[..], &["--message-out", "m", "--signature-out", "s", "--pcrs-out", "p"]].concat()));
+        let verify = |nonce: &str| {
+            bench.client(&["quote", "verify", "--message", "m", "--signature", "s", "--values", "p", "--ak", "ak.pub", "--nonce", nonce])
+        };
+        succeeds(&verify(NONCE));
+        assert_eq!(failed(&verify("00")).0, Some(77), "{kind}");
+        for file in ["m", "s", "p"] {
+            fs::remove_file(bench.path(file)).expect("removing");
+        }
+    }
+}
+
+#[test]
+fn a_primary_is_kept_as_tpm2_evictcontrol_keeps_it_and_keys_lie_under_it() {
+    let bench = bench();
+    succeeds(&bench.client(&["key", "persist", "--primary", "rsa", "--handle", "0x81000002"]));
+    bench.swtpm.tool("tpm2_createprimary", &["-C", "o", "-g", "sha256", "-G", "rsa", "-c", "primary.ctx"]);
+    bench.swtpm.tool("tpm2_readpublic", &["-c", "primary.ctx", "-f", "pem", "-o", "theirs.pem"]);
+    bench.swtpm.tool("tpm2_flushcontext", &["-t"]);
+    let ours = succeeds(&bench.client(&["key", "public", "--key", "handle:0x81000002"]));
+    assert_eq!(ours.as_bytes(), read(&bench, "theirs.pem"));
+    assert!(succeeds(&bench.client(&["key", "list"])).contains("0x81000002"));
+    succeeds(&bench.client(&["key", "create", "--kid", "test", "--kind", "rsa2048", "--parent", "0x81000002", "--out", "under.pem"]));
+    write(&bench, "message", "hello TPM\n");
+    let signed = common::run(&bench, &[], "hello TPM\n", &["key", "sign", "--key", "under.pem", "--scheme", "rsapss"]);
+    assert!(signed.status.success(), "{}", text(&signed.stderr));
+    write(&bench, "signature", &signed.stdout);
+    write(&bench, "under.pub", succeeds(&bench.client(&["key", "public", "--key", "under.pem"])));
+    let verify = ["dgst", "-sha256", "-verify", "under.pub", "-signature", "signature", "-sigopt", "rsa_padding_mode:pss", "message"];
+    assert!(bench.swtpm.tool("openssl", &verify).contains("Verified OK"));
+    let (code, told) = failed(&bench.client(&["key", "persist", "--primary", "h2", "--handle", "0x81000002"]));
+    assert!(code == Some(64) && told.contains("is taken"), "{code:?} {told}");
+    succeeds(&bench.client(&["key", "evict", "0x81000002"]));
+    assert_eq!(bench.swtpm.tool("tpm2_getcap", &["handles-persistent"]), "");
+    assert_eq!(bench.swtpm.loaded_handles(), Vec::<String>::new());
+}

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use ekm_otp_tpm::{DuplicatedKey, KeyDescription, KeyFile, KeyFileError, Parent};
+use ekm_otp_tpm::{DuplicatedKey, KeyDescription, KeyFile, KeyFileError, Parent, PrimaryAlgorithm};
 
 use super::arguments::{KeyRef, ParentKeyArgs, TpmArgs, UseKeyArgs, parent_template, persistent_handle, read_key_file, under};
 use super::error::CliError;
@@ -13,8 +13,11 @@ use super::secret_file::PrivateFile;
 #[derive(Args, Debug)]
 pub(crate) struct PersistArgs {
     /// The key (TSS2 PEM)
-    #[arg(long, visible_alias = "key-file", value_name = "FILE")]
-    key: PathBuf,
+    #[arg(long, visible_alias = "key-file", value_name = "FILE", required_unless_present = "primary")]
+    key: Option<PathBuf>,
+    /// Instead, a primary, for keys to lie under (`--parent`): h2, or that of tpm2_createprimary (rsa, ecc) or tpm2_createek (ek-rsa, ek-ecc)
+    #[arg(long, value_name = "TEMPLATE", value_parser = primary, conflicts_with_all = ["key", "parent_template"])]
+    primary: Option<Parent>,
     /// Where to keep it: 0x81000000 to 0x817fffff
     #[arg(long, value_name = "HANDLE", value_parser = persistent_handle)]
     handle: u32,
@@ -23,6 +26,18 @@ pub(crate) struct PersistArgs {
     parent_template: Option<Parent>,
     #[command(flatten)]
     tpm: TpmArgs,
+}
+
+fn primary(text: &str) -> Result<Parent, String> {
+    let known = match text {
+        "h2" => Parent::H2Primary,
+        "rsa" => Parent::ToolsPrimary(PrimaryAlgorithm::Rsa),
+        "ecc" => Parent::ToolsPrimary(PrimaryAlgorithm::Ecc),
+        "ek-rsa" => Parent::EndorsementKey(PrimaryAlgorithm::Rsa),
+        "ek-ecc" => Parent::EndorsementKey(PrimaryAlgorithm::Ecc),
+        _ => return Err("a primary is one of h2, rsa, ecc, ek-rsa, ek-ecc".to_owned()),
+    };
+    Ok(known)
 }
 
 #[derive(Args, Debug)]
@@ -83,7 +98,16 @@ pub(crate) struct ConvertArgs {
 }
 
 pub(crate) async fn persist(args: PersistArgs) -> Result<(), CliError> {
-    let file = under(read_key_file(&args.key)?, args.parent_template, &args.key)?;
+    let path = match (&args.key, args.primary) {
+        (_, Some(primary)) => {
+            args.tpm.open()?.persist_primary(primary, args.handle).await?;
+            note!("the primary is at handle 0x{:08x}: put keys under it with --parent 0x{:08x}", args.handle, args.handle);
+            return Ok(());
+        }
+        (Some(path), None) => path,
+        (None, None) => return Err(CliError::Usage("--key or --primary is missing".into())),
+    };
+    let file = under(read_key_file(path)?, args.parent_template, path)?;
     let policy = file.policy().clone();
     args.tpm.open()?.persist(file, args.handle).await?;
     note!("the key is at handle 0x{:08x}: use it with --key handle:0x{:08x}", args.handle, args.handle);

@@ -94,7 +94,8 @@ impl PcrSelection {
         self.bank
     }
 
-    pub(crate) fn registers(&self) -> impl Iterator<Item = (u8, Option<&[u8]>)> {
+    /// The registers, lowest first, and the values that are given for them.
+    pub fn registers(&self) -> impl Iterator<Item = (u8, Option<&[u8]>)> {
         self.registers.iter().map(|(register, value)| (*register, value.as_deref()))
     }
 

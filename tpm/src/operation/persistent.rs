@@ -9,7 +9,7 @@ use tss_esapi::interface_types::resource_handles::Provision;
 
 use crate::connection::device::Device;
 use crate::connection::live::Live;
-use crate::{KeyDescription, KeyFile, TpmError, TpmHandle};
+use crate::{KeyDescription, KeyFile, Parent, TpmError, TpmHandle};
 
 /// The handles that the owner may use (TCG "Registry of Reserved TPM 2.0 Handles and Localities", 2.3). Those above are the platform's.
 const OWNER_RANGE: RangeInclusive<u32> = 0x8100_0000..=0x817f_ffff;
@@ -35,6 +35,14 @@ impl TpmHandle {
         self.run(move |device| device.persist(&file, handle)).await
     }
 
+    /// Puts a primary at a persistent handle, so that it need not be made again, nor its hierarchy's password be shown, by whoever uses a key under it.
+    ///
+    /// # Errors
+    /// As [`persist`](Self::persist); [`HandleTaken`](TpmError::HandleTaken), too, where the parent is at a persistent handle already.
+    pub async fn persist_primary(&self, primary: Parent, handle: u32) -> Result<PersistentKey, TpmError> {
+        self.run(move |device| device.persist_primary(primary, handle)).await
+    }
+
     /// Takes the key at a persistent handle out of the TPM. Where no file holds it, it is lost. The owner's password is needed.
     ///
     /// # Errors
@@ -57,17 +65,22 @@ impl Device {
         let target = owners(handle)?;
         self.run(|live| {
             let key = live.load(file, false)?;
-            let kept = live.evict_control(key.into(), target);
+            let kept = live.keep(key.into(), target, handle);
             live.flush(key.into())?;
-            let mut object = kept.map_err(|e| match e {
-                // TPM_RC_NV_DEFINED
-                TpmError::Command { code: 0x14c, .. } => TpmError::HandleTaken(handle),
-                // TPM_RC_NV_SPACE
-                TpmError::Command { code: code @ 0x14b, .. } => TpmError::NvFull(code),
-                other => other,
-            })?;
-            live.context.tr_close(&mut object).map_err(|e| TpmError::of("closing a persistent key", e))?;
-            Ok(PersistentKey { handle, description: file.describe() })
+            kept.map(|()| PersistentKey { handle, description: file.describe() })
+        })
+    }
+
+    fn persist_primary(&mut self, primary: Parent, handle: u32) -> Result<PersistentKey, TpmError> {
+        let target = owners(handle)?;
+        if let Parent::Persistent(taken) = primary {
+            return Err(TpmError::HandleTaken(taken));
+        }
+        self.run(|live| {
+            live.with_parent(primary, |live, key| {
+                live.keep(key.handle().into(), target, handle)?;
+                Ok(PersistentKey { handle, description: KeyDescription::of(key.public()) })
+            })
         })
     }
 
@@ -95,6 +108,18 @@ impl Device {
 }
 
 impl Live {
+    /// The key stays where it is, too.
+    fn keep(&mut self, object: ObjectHandle, target: Persistent, handle: u32) -> Result<(), TpmError> {
+        let mut kept = self.evict_control(object, target).map_err(|e| match e {
+            // TPM_RC_NV_DEFINED
+            TpmError::Command { code: 0x14c, .. } => TpmError::HandleTaken(handle),
+            // TPM_RC_NV_SPACE
+            TpmError::Command { code: code @ 0x14b, .. } => TpmError::NvFull(code),
+            other => other,
+        })?;
+        self.context.tr_close(&mut kept).map_err(|e| TpmError::of("closing a persistent key", e))
+    }
+
     fn evict_control(&mut self, object: ObjectHandle, target: Persistent) -> Result<ObjectHandle, TpmError> {
         self.as_owner("TPM2_EvictControl", |c| c.evict_control(Provision::Owner, object, target))
     }

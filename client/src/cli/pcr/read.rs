@@ -1,5 +1,7 @@
 //! `pcr read`
 
+use std::path::PathBuf;
+
 use clap::Args;
 use ekm_otp_tpm::PcrSelection;
 
@@ -7,6 +9,7 @@ use super::values::{is_empty, selections, to_json, usually};
 use crate::cli::arguments::TpmArgs;
 use crate::cli::error::CliError;
 use crate::cli::output::{self, note};
+use crate::cli::secret_file::PrivateFile;
 use crate::cli::shown::hex;
 
 #[derive(Args, Debug)]
@@ -17,6 +20,9 @@ pub(crate) struct ReadArgs {
     /// Print JSON, which `pcr diff` reads
     #[arg(long)]
     json: bool,
+    /// Write the values alone, bank by bank, to this new file, too: what tpm2_createpolicy -f and tpm2_policypcr -f take
+    #[arg(long, value_name = "FILE")]
+    values_out: Option<PathBuf>,
     #[command(flatten)]
     tpm: TpmArgs,
 }
@@ -35,6 +41,20 @@ pub(super) async fn read(args: ReadArgs) -> Result<(), CliError> {
     let values = args.tpm.open()?.read_pcrs(&asked).await?;
     if !values.is_one_moment {
         note!("ekm-otp-client: warning: registers changed while they were read: these are no one moment's values");
+    }
+    if let Some(path) = &args.values_out {
+        let mut out = PrivateFile::create(path)?;
+        // In the order of the selections, lowest register first.
+        let of = |one: &PcrSelection| {
+            let registers = values.banks.get(&one.bank());
+            one.registers().filter_map(move |(n, _)| registers?.get(&n)).flatten().copied().collect::<Vec<u8>>()
+        };
+        let all: Vec<u8> = match asked.is_empty() {
+            true => values.banks.values().flat_map(|registers| registers.values()).flatten().copied().collect(),
+            false => asked.iter().flat_map(of).collect(),
+        };
+        out.write(&all)?;
+        out.keep()?;
     }
     if args.json {
         return output::result(to_json(&values).as_bytes());
