@@ -12,7 +12,7 @@ use clap::Parser;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::plaintext::Ending;
-use crate::cli::{CliError, doctor, get, keys, output, policies, prompt};
+use crate::cli::{CliError, doctor, get, keys, output, policies, prompt, reseal, seal, unseal};
 
 /// EKM-OTP client: requests with a password that fits one TLS connection, derived by a key that never leaves the TPM.
 ///
@@ -35,6 +35,21 @@ enum Command {
     /// Make, import, look at, use and guard keys.
     #[command(subcommand)]
     Key(Box<keys::KeyCommand>),
+    /// Seal standard input to this TPM: it opens nowhere else, and only while what is asked for is there.
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client seal --pcrs sha256:0,1,2,7 --out secret.pem < secret\n  ekm-otp-client seal --policy either.json --ask-password < secret > secret.pem\n  ekm-otp-client seal --pcrs sha256:7 --in backup.tar --out backup.sealed"
+    )]
+    Seal(Box<seal::SealArgs>),
+    /// Open what was sealed.
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client unseal --key secret.pem\n  ekm-otp-client unseal --key secret.pem --out /run/app/secret\n  ekm-otp-client unseal --key secret.pem --env DB_PASSWORD --exec ./app --port 80"
+    )]
+    Unseal(Box<unseal::UnsealArgs>),
+    /// Seal the same for a new state of the machine. The old one opens it, too, until the new one is there and confirmed.
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client reseal --key secret.pem --new-policy updated.json\n  ekm-otp-client reseal --key secret.pem --confirm"
+    )]
+    Reseal(Box<reseal::ResealArgs>),
     /// Make, show and sign policies: what must be fulfilled to use a key.
     #[command(subcommand)]
     Policy(Box<policies::PolicyCommand>),
@@ -137,6 +152,9 @@ fn run(cli: Cli) -> Result<Ending, CliError> {
             match cli.command {
                 Command::Get(args) => get::run(*args).await.map(Ending::of),
                 Command::Key(command) => keys::run(*command).await.map(Ending::of),
+                Command::Seal(args) => seal::run(*args).await.map(Ending::of),
+                Command::Unseal(args) => unseal::run(*args).await,
+                Command::Reseal(args) => reseal::run(*args).await.map(Ending::of),
                 Command::Policy(command) => policies::run(*command).await.map(Ending::of),
                 Command::Pcr(command) => cli::pcr::run(*command).await.map(Ending::of),
                 Command::Ek(command) => cli::ek::run(*command).await,

@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use clap::builder::{PossibleValuesParser, TypedValueParser};
-use ekm_otp_tpm::{KeyFile, KeySource, Parent, Password, Policy, PolicyPlan, PrimaryAlgorithm, Settings, Tcti, TpmHandle};
+use ekm_otp_tpm::{KeyFile, KeySource, Parent, Password, Policy, PolicyPlan, Settings, Tcti, TpmHandle};
 
 use super::error::CliError;
+pub(super) use super::handle::persistent_handle;
 use super::output::note;
+use super::parent::template_name;
+pub(super) use super::parent::{ParentKeyArgs, parent_template, under};
 use super::password::{self, Asked};
 use super::policy::{self, FulfilArgs};
+use super::sealed_file;
 use super::secret_file;
 #[cfg(feature = "cloud")]
 use super::shown::hex;
@@ -191,82 +194,13 @@ fn known(pinned: &str) -> Result<Known, String> {
     }
 }
 
-pub(crate) fn persistent_handle(text: &str) -> Result<u32, String> {
-    let digits = text.strip_prefix("handle:").unwrap_or(text);
-    let digits = digits.strip_prefix("0x").unwrap_or(digits);
-    u32::from_str_radix(digits, 16)
-        .ok()
-        .filter(|handle| (0x8100_0000..=0x81ff_ffff).contains(handle))
-        .ok_or_else(|| "not a persistent handle: 0x81000000 to 0x81ffffff".to_owned())
-}
-
 pub(crate) fn read_key_file(path: &Path) -> Result<KeyFile, CliError> {
-    if path.to_str().is_some_and(|text| text.starts_with("handle:")) {
-        return Err(CliError::Usage(format!("{}: this needs the key's file, a persistent key will not do", path.display())));
-    }
-    let text = std::fs::read_to_string(path).map_err(|e| CliError::io("read", path, &e))?;
-    KeyFile::from_pem(&text).map_err(|e| CliError::Usage(format!("{}: {e}", path.display())))
-}
-
-fn template_name(template: Parent) -> Option<&'static str> {
-    TEMPLATES.into_iter().find(|(_, parent)| *parent == template).map(|(name, _)| name)
+    sealed_file::read(path).map(|(file, _)| file)
 }
 
 /// What the environment says, where it says anything.
 pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
-}
-
-/// What `--parent-template` names.
-const TEMPLATES: [(&str, Parent); 4] = [
-    ("rsa", Parent::ToolsPrimary(PrimaryAlgorithm::Rsa)),
-    ("ecc", Parent::ToolsPrimary(PrimaryAlgorithm::Ecc)),
-    ("ek-rsa", Parent::EndorsementKey(PrimaryAlgorithm::Rsa)),
-    ("ek-ecc", Parent::EndorsementKey(PrimaryAlgorithm::Ecc)),
-];
-
-pub(super) fn parent_template() -> impl TypedValueParser<Value = Parent> {
-    PossibleValuesParser::new(TEMPLATES.map(|(name, _)| name))
-        .map(|name| TEMPLATES.into_iter().find(|(known, _)| *known == name).map_or(Parent::H2Primary, |(_, parent)| parent))
-}
-
-/// The storage key that a key is put under.
-#[derive(Args, Debug)]
-pub(super) struct ParentKeyArgs {
-    /// A persistent storage key to put it under, such as 0x81000001 [default: the H-2 primary of the owner hierarchy]
-    #[arg(long, value_name = "HANDLE", value_parser = persistent_handle, conflicts_with = "parent_template")]
-    parent: Option<u32>,
-    /// A primary to put it under: the one that tpm2_createprimary makes (rsa, ecc), or the endorsement key (ek-rsa, ek-ecc). The key's file tells of
-    /// ek-rsa only: any other is to be named wherever the key is used
-    #[arg(long, value_name = "TEMPLATE", value_parser = parent_template())]
-    parent_template: Option<Parent>,
-}
-
-impl ParentKeyArgs {
-    pub(super) fn given(&self) -> Option<Parent> {
-        self.parent.map(Parent::Persistent).or(self.parent_template)
-    }
-
-    pub(super) fn parent(&self) -> Parent {
-        self.given().unwrap_or(Parent::H2Primary)
-    }
-
-    /// The flag that a key's user has to give, since the key's file does not tell.
-    pub(super) fn to_be_named(&self) -> Option<String> {
-        let template = self.parent_template.filter(|template| *template != Parent::EndorsementKey(PrimaryAlgorithm::Rsa));
-        template.and_then(template_name).map(|name| format!("--parent-template {name}"))
-    }
-}
-
-/// The key under the primary that `--parent-template` names.
-pub(super) fn under(file: KeyFile, template: Option<Parent>, path: &Path) -> Result<KeyFile, CliError> {
-    match (template, file.parent()) {
-        (None, _) => Ok(file),
-        (Some(_), Parent::Persistent(handle)) => {
-            Err(CliError::Usage(format!("--parent-template: {} names its parent itself: 0x{handle:08x}", path.display())))
-        }
-        (Some(parent), _) => Ok(file.with_parent(parent)),
-    }
 }
 
 #[cfg(feature = "cloud")]
@@ -346,10 +280,6 @@ impl UseKeyArgs {
 
     /// The key with all that it takes to use it. A password that was not given is asked for where it may have one.
     pub(crate) async fn source(&self, key: &KeyRef, tpm: &TpmHandle) -> Result<KeySource, CliError> {
-        let given = match &self.password {
-            Some(password) => Some(password.clone()),
-            None => password::given(Self::PASSWORD, self.password_file.as_deref())?,
-        };
         let (source, may_need_password) = match key {
             KeyRef::Handle(handle, known) => {
                 let policy = match self.stated(&known.policy, &format!("the file of 0x{handle:08x}"))? {
@@ -362,18 +292,29 @@ impl UseKeyArgs {
                 let may_need_password = policy.needs_password() || policy.is_empty();
                 (known.with_policy(*handle, policy), may_need_password)
             }
-            KeyRef::File(path) => {
-                let file = under(read_key_file(path)?, self.parent_template, path)?;
-                let file = match self.stated(file.policy(), &shown(path))? {
-                    None => file,
-                    Some(plan) => {
-                        let asked = file.describe().auth_policy.unwrap_or_default();
-                        file.with_policy(tpm.policy_for(plan, &asked).await?)
-                    }
-                };
-                let may_need_password = file.may_need_password();
-                (KeySource::from(file), may_need_password)
+            KeyRef::File(path) => return self.file_source(read_key_file(path)?, path, tpm).await,
+        };
+        self.with_password(source, may_need_password, tpm).await
+    }
+
+    /// The key of a file with all that it takes to use it, likewise.
+    pub(super) async fn file_source(&self, file: KeyFile, path: &Path, tpm: &TpmHandle) -> Result<KeySource, CliError> {
+        let file = under(file, self.parent_template, path)?;
+        let file = match self.stated(file.policy(), &shown(path))? {
+            None => file,
+            Some(plan) => {
+                let asked = file.describe().auth_policy.unwrap_or_default();
+                file.with_policy(tpm.policy_for(plan, &asked).await?)
             }
+        };
+        let may_need_password = file.may_need_password();
+        self.with_password(KeySource::from(file), may_need_password, tpm).await
+    }
+
+    async fn with_password(&self, source: KeySource, may_need_password: bool, tpm: &TpmHandle) -> Result<KeySource, CliError> {
+        let given = match &self.password {
+            Some(password) => Some(password.clone()),
+            None => password::given(Self::PASSWORD, self.password_file.as_deref())?,
         };
         match given {
             None if may_need_password => Self::ask(source, tpm).await,

@@ -1,6 +1,5 @@
 //! `key create`, `key import`: how keys come into the TPM.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -119,16 +118,7 @@ impl NewKeyArgs {
     async fn open_for_new(&self, new: &NewKey) -> Result<TpmHandle, CliError> {
         let tpm = self.tpm.open()?;
         if let Some(plan) = &new.policy {
-            let empty = tpm.empty_registers(plan.clone()).await?;
-            let mut banks = BTreeMap::<_, Vec<String>>::new();
-            empty.into_iter().for_each(|(bank, register)| banks.entry(bank).or_default().push(register.to_string()));
-            for (bank, registers) in banks {
-                note!(
-                    "ekm-otp-client: warning: nothing was measured into {bank}:{} (all zeros or all ones): that binds the key to no state of \
-                     this machine. `doctor` shows which banks firmware measures into",
-                    registers.join(",")
-                );
-            }
+            policy::warn_of_empty(&tpm, plan, "the key").await?;
         }
         Ok(tpm)
     }

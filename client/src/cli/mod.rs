@@ -18,6 +18,7 @@ mod error;
 #[cfg(feature = "cloud")]
 pub(crate) mod gcp;
 pub(crate) mod get;
+mod handle;
 mod key_file;
 pub(crate) mod keys;
 #[cfg(feature = "cloud")]
@@ -27,17 +28,24 @@ mod moving;
 pub(crate) mod nitro;
 mod opener;
 pub(crate) mod output;
+mod parent;
 mod password;
 pub(crate) mod pcr;
+mod pieces;
 pub(crate) mod plaintext;
 pub(crate) mod policies;
 mod policy;
+mod progress;
 pub(crate) mod prompt;
 mod proxy;
 pub(crate) mod quote;
+pub(crate) mod reseal;
+pub(crate) mod seal;
+mod sealed_file;
 mod secret_file;
 mod shown;
 mod signing;
 mod trust;
+pub(crate) mod unseal;
 
 pub(crate) use error::CliError;

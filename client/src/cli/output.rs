@@ -3,7 +3,7 @@
 
 use std::fmt::Arguments;
 use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd as _;
 use std::process::{ExitCode, Stdio};
 use std::sync::OnceLock;
@@ -42,6 +42,15 @@ pub(crate) fn silence_libraries() {
     if NOTES.set(notes.into()).is_ok() && rustix::stdio::dup2_stderr(nowhere).is_ok() {
         std::panic::set_hook(Box::new(|panic| show_note(format_args!("ekm-otp-client: {panic}"))));
     }
+}
+
+/// The terminal that notes go to, if it is one.
+pub(super) fn notes_terminal() -> Option<File> {
+    let terminal = match NOTES.get() {
+        Some(notes) => notes.try_clone(),
+        None => io::stderr().as_fd().try_clone_to_owned().map(File::from),
+    };
+    terminal.ok().filter(IsTerminal::is_terminal)
 }
 
 /// Standard error for a program that is started from here.

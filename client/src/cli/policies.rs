@@ -7,10 +7,11 @@ use ekm_otp_tpm::{
     CommandCode, DigestAlgorithm, KeyFile, KeySource, PolicyPlan, PolicySigner as _, SignatureScheme, SignedPolicy, VerifyingKey,
 };
 
-use super::arguments::{KeyRef, TpmArgs, UseKeyArgs, key_ref};
+use super::arguments::{KeyRef, TpmArgs, UseKeyArgs, key_ref, read_key_file};
 use super::error::CliError;
 use super::output::{self, note};
 use super::policy::{self, PrivateKeyFile, handle_of, verifying_key};
+use super::sealed_file;
 use super::secret_file::{PrivateFile, unhex};
 use super::shown::shown;
 
@@ -30,7 +31,9 @@ pub(crate) enum PolicyCommand {
     #[command(after_help = "Examples:\n  ekm-otp-client policy digest boot.json --out boot.policy")]
     Digest(DigestArgs),
     /// Sign a policy, so that it opens what `policy create --authorized-by` was made for. Prints it with its signature.
-    #[command(after_help = "Examples:\n  ekm-otp-client policy sign boot.json --key vendor.pem \\\n      --out signed.json")]
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client policy sign boot.json --key vendor.pem \\\n      --out signed.json\n  ekm-otp-client unseal --key secret.pem --signed-policy signed.json"
+    )]
     Sign(SignArgs),
 }
 
@@ -201,12 +204,8 @@ enum Stated {
 }
 
 fn stated(path: &Path) -> Result<Stated, CliError> {
-    let is_key = std::fs::read_to_string(path).is_ok_and(|text| text.contains("-----BEGIN TSS2 PRIVATE KEY-----"));
-    if is_key {
-        super::arguments::read_key_file(path).map(|file| Stated::Key(Box::new(file)))
-    } else {
-        policy::read(path).map(Stated::Plan)
-    }
+    let is_key = sealed_file::read_text(path).is_ok_and(|(text, _)| text.contains("-----BEGIN TSS2 PRIVATE KEY-----"));
+    if is_key { read_key_file(path).map(|file| Stated::Key(Box::new(file))) } else { policy::read(path).map(Stated::Plan) }
 }
 
 fn show(args: &ShowArgs) -> Result<(), CliError> {

@@ -2,16 +2,18 @@
 
 mod signer;
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use ekm_otp_tpm::{Password, PolicyPlan, PolicySigner, Settings, SignedPolicy};
+use ekm_otp_tpm::{Password, PolicyPlan, PolicySigner, Settings, SignedPolicy, TpmHandle};
 
 pub(super) use self::signer::{PrivateKeyFile, verifying_key};
 use super::error::CliError;
+use super::output::note;
 use super::password::{self, Asked};
 use super::shown::shown;
 
@@ -70,6 +72,21 @@ impl FulfilArgs {
         }
         Ok(())
     }
+}
+
+/// Tells of registers that are bound to as they are, and that nothing was measured into. `what` is bound.
+pub(super) async fn warn_of_empty(tpm: &TpmHandle, plan: &PolicyPlan, what: &str) -> Result<(), CliError> {
+    let empty = tpm.empty_registers(plan.clone()).await?;
+    let mut banks = BTreeMap::<_, Vec<String>>::new();
+    empty.into_iter().for_each(|(bank, register)| banks.entry(bank).or_default().push(register.to_string()));
+    for (bank, registers) in banks {
+        note!(
+            "ekm-otp-client: warning: nothing was measured into {bank}:{} (all zeros or all ones): that binds {what} to no state of this machine. \
+             `doctor` shows which banks firmware measures into",
+            registers.join(",")
+        );
+    }
+    Ok(())
 }
 
 /// A policy: JSON, or the digest alone that tpm2-tools write.

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -189,6 +190,40 @@ impl PrivateFile {
             None => self.to_show = bytes.to_vec(),
             Some(file) => {
                 file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|e| CliError::io("write", &self.path, &e))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A descriptor to write what takes long, with [`keep_written`](Self::keep_written) or [`replace`](Self::replace) after it. That of standard output where it is that.
+    pub(crate) fn handle(&self) -> Result<File, CliError> {
+        let cloned = match &self.file {
+            None => std::io::stdout().as_fd().try_clone_to_owned().map(File::from),
+            Some(file) => file.as_file().try_clone(),
+        };
+        cloned.map_err(|e| CliError::io("write", &self.path, &e))
+    }
+
+    /// As [`keep`](Self::keep), of what was written by its descriptor.
+    pub(crate) fn keep_written(mut self) -> Result<String, CliError> {
+        self.write(&[])?;
+        self.keep()
+    }
+
+    /// A new file that will take the place of this one.
+    pub(crate) fn beside(path: &Path) -> Result<Self, CliError> {
+        let file =
+            NamedTempFile::with_prefix_in(".ekm-otp-", folder_of(path)).map_err(|e| CliError::io("replace", path, &e.kind().into()))?;
+        Ok(Self { path: path.to_owned(), file: Some(file), to_show: Vec::new() })
+    }
+
+    /// Puts it in the place of the file of its name, as a whole, once it is on the disk.
+    pub(crate) fn replace(mut self) -> Result<(), CliError> {
+        self.write(&[])?;
+        if let Some(file) = self.file {
+            file.persist(&self.path).map_err(|e| CliError::io("replace", &self.path, &e.error))?;
+            if let Ok(folder) = File::open(folder_of(&self.path)) {
+                folder.sync_all().map_err(|e| CliError::io("write", &self.path, &e))?;
             }
         }
         Ok(())

@@ -236,6 +236,13 @@ fn policy(steps: &[Step], values: &Values) -> Policy {
     Policy(steps.iter().map(command).collect())
 }
 
+/// A policy as it stands.
+impl From<Policy> for PolicyPlan {
+    fn from(policy: Policy) -> Self {
+        policy.0.into_iter().fold(Self::new(), Self::command)
+    }
+}
+
 /// Registers alone, one by one or, as tpm2-tools make it, all together, with the key's password or without: for a new key one by one, and
 /// with the password where it has one.
 impl From<PcrSelection> for PolicyPlan {
@@ -287,7 +294,13 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pcrs(selections) => f.write_str(&selections.iter().map(PcrSelection::to_string).collect::<Vec<_>>().join("+")),
-            Self::Or(branches) => f.write_str(&branches.iter().map(|(_, plan)| format!("({plan})")).collect::<Vec<_>>().join(" or ")),
+            Self::Or(branches) => {
+                let branch = |(name, plan): &(Option<String>, PolicyPlan)| match name {
+                    Some(name) => format!("({}: {plan})", name.escape_debug()),
+                    None => format!("({plan})"),
+                };
+                write!(f, "one of {}", branches.iter().map(branch).collect::<Vec<_>>().join(" or "))
+            }
             Self::Command(command) => command.fmt(f),
         }
     }

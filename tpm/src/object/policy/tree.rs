@@ -152,6 +152,16 @@ impl Policy {
         !self.any(&|command| matches!(command, PolicyCommand::Or(_) | PolicyCommand::Authorize(_)))
     }
 
+    /// The branch of this name, where the policy is nothing but branches.
+    #[must_use]
+    pub fn branch(&self, wanted: &str) -> Option<&Self> {
+        let [PolicyCommand::Or(branches)] = self.0.as_slice() else { return None };
+        branches.iter().find_map(|branch| match branch {
+            Branch::Known { name: Some(name), policy } if name == wanted => Some(policy),
+            _ => None,
+        })
+    }
+
     fn any(&self, wanted: &impl Fn(&PolicyCommand) -> bool) -> bool {
         self.0.iter().any(|command| {
             wanted(command)

@@ -1,0 +1,45 @@
+//! Key files, and what may stand behind the key in one: data that is encrypted with it ([`pieces`](super::pieces)).
+
+use std::fs::File;
+use std::io::{Cursor, Read};
+use std::path::Path;
+
+use ekm_otp_tpm::KeyFile;
+
+use super::error::CliError;
+use super::pieces::MARK;
+use super::shown::shown;
+
+/// More than any key takes.
+const MAX_KEY: u64 = 64 * 1024;
+
+/// What stands behind the key.
+pub(super) type Envelope = Box<dyn Read + Send>;
+
+/// The key of a file, and the envelope behind it, if there is one.
+pub(super) fn read(path: &Path) -> Result<(KeyFile, Option<Envelope>), CliError> {
+    let (text, envelope) = read_text(path)?;
+    let file = KeyFile::from_pem(&text).map_err(|e| CliError::Usage(format!("{}: {e}", path.display())))?;
+    Ok((file, envelope))
+}
+
+/// The key's own text.
+pub(super) fn read_text(path: &Path) -> Result<(String, Option<Envelope>), CliError> {
+    if path.to_str().is_some_and(|text| text.starts_with("handle:")) {
+        return Err(CliError::Usage(format!("{}: this needs the key's file, a persistent key will not do", path.display())));
+    }
+    let mut file = File::open(path).map_err(|e| CliError::io("read", path, &e))?;
+    let mut head = Vec::new();
+    (&mut file).take(MAX_KEY).read_to_end(&mut head).map_err(|e| CliError::io("read", path, &e))?;
+    let mark = head.windows(MARK.len()).position(|window| window == MARK);
+    let (text, envelope) = match mark {
+        Some(at) => {
+            let behind = head.split_off(at).split_off(MARK.len());
+            (head, Some(Box::new(Cursor::new(behind).chain(file)) as Envelope))
+        }
+        None if head.len() as u64 == MAX_KEY => return Err(CliError::Usage(format!("{}: it is too long for a key file", shown(path)))),
+        None => (head, None),
+    };
+    let text = String::from_utf8(text).map_err(|_| CliError::Usage(format!("{}: it is no text, so it is no key file", shown(path))))?;
+    Ok((text, envelope))
+}
