@@ -11,7 +11,7 @@ set -euo pipefail
 umask 077
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-limit=600 # seconds for a boot, which takes less than 30
+limit=600 # seconds for a boot; the longest takes two minutes on busy cores
 [ $# -eq 0 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 64; }
 die() { echo "vm.sh: $*" >&2; exit 1; }
 

@@ -126,6 +126,16 @@ signatures() { # of the keys, those that are bound to registers among them
   echo message | $client key sign --key handle:0x81008001 --scheme rsapss > /tmp/signature
   echo message | ends 0 "the signature is right" -- $client key verify --key /disk/kept.pem --scheme rsapss --signature /tmp/signature
 }
+secrets_are_sealed() {
+  head -c 64 /dev/urandom > /disk/small
+  head -c 100000 /dev/urandom > /disk/large
+  for secret in small large; do
+    $client seal --pcrs sha256:0,1,2,4,7 < /disk/$secret > /disk/$secret.sealed
+    unseals $secret
+  done
+}
+unseals() { $client unseal --key "/disk/$1.sealed" > /tmp/opened; cmp "/disk/$1" /tmp/opened; rm /tmp/opened; }
+secrets_open() { unseals small; unseals large; }
 more_processes_than_slots() { # a TPM of three, of which each process wants two
   for number in 1 2 3 4 5 6 7 8; do
     echo $number | $client key sign --key /disk/bound.pem --scheme ecdsa > /tmp/signature.$number &
@@ -200,6 +210,16 @@ other_machine_is_refused() { # what is bound to the registers
   ends 77 "registers (PCR) that have changed" "sha256:1" -- $client key sign --key /disk/bound.pem --scheme ecdsa < /tmp/message
   ends 77 "these registers (PCR) are not as when the key was made" "sha256:1" -- $client doctor --key /disk/bound.pem
 }
+secrets_stay_shut() {
+  for secret in small large; do
+    got=0
+    $client unseal --key /disk/$secret.sealed > /tmp/opened 2> /tmp/said || got=$?
+    cat /tmp/said
+    [ $got -eq 77 ]
+    [ ! -s /tmp/opened ]
+    grep -qF "registers (PCR) that have changed since it was made: sha256:0,1,2,4,7" /tmp/said
+  done
+}
 what_is_not_bound_works() {
   start_server
   ends 0 client1 -- get --key /disk/client1.pem
@@ -241,6 +261,7 @@ case $boot in
     step requests_succeed
     step primary_is_kept_between_processes
     step signatures
+    step secrets_are_sealed
     step more_processes_than_slots
     step one_process_with_more_keys_than_slots
     step processes_that_hold_keys_and_are_killed_leave_nothing
@@ -254,6 +275,7 @@ case $boot in
     step registers_are_others
     step quotes_are_proven
     step other_machine_is_refused
+    step secrets_stay_shut
     step what_is_not_bound_works
     step one_process_with_more_keys_than_slots
     step nothing_is_left
@@ -264,7 +286,9 @@ case $boot in
     step registers_are_as_they_were
     step primary_of_the_boot_before_is_not_taken
     step signatures
+    step secrets_open
     step changed_register_is_refused
+    step secrets_stay_shut
     step nothing_is_left
     step kernel_does_not_complain
     ;;
