@@ -37,12 +37,12 @@ enum Command {
     Key(Box<keys::KeyCommand>),
     /// Seal standard input to this TPM: it opens nowhere else, and only while what is asked for is there.
     #[command(
-        after_help = "Examples:\n  ekm-otp-client seal --pcrs sha256:0,1,2,7 --out secret.pem < secret\n  ekm-otp-client seal --policy either.json --ask-password < secret > secret.pem\n  ekm-otp-client seal --pcrs sha256:7 --in backup.tar --out backup.sealed"
+        after_help = "Examples:\n  ekm-otp-client seal --pcrs sha256:0,1,2,7 --out secret.pem < secret\n  ekm-otp-client seal --policy either.json --ask-password \\\n      --out secret.pem < secret\n  ekm-otp-client seal --pcrs sha256:7 --in backup.tar --out backup.sealed"
     )]
     Seal(Box<seal::SealArgs>),
     /// Open what was sealed.
     #[command(
-        after_help = "Examples:\n  ekm-otp-client unseal --key secret.pem\n  ekm-otp-client unseal --key secret.pem --out /run/app/secret\n  ekm-otp-client unseal --key secret.pem --env DB_PASSWORD --exec ./app --port 80"
+        after_help = "Examples:\n  ekm-otp-client unseal --key secret.pem\n  ekm-otp-client unseal --key secret.pem --out /run/app/secret\n  ekm-otp-client unseal --key secret.pem --env DB_PASSWORD \\\n      --exec ./app --port 80"
     )]
     Unseal(Box<unseal::UnsealArgs>),
     /// Seal the same for a new state of the machine. The old one opens it, too, until the new one is there and confirmed.

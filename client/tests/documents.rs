@@ -56,6 +56,22 @@ fn the_steps_with_registers_quotes_and_credentials_work_in_their_order() {
 }
 
 #[test]
+fn the_sealing_page_s_steps_work_in_their_order() {
+    let bench = Bench::new();
+    let folder = tempfile::tempdir().expect("a folder");
+    let memory = tempfile::tempdir_in("/dev/shm").expect("a folder in memory");
+    let steps = examples("docs/sealing.md", "## 1. Seal", "## 5. Next");
+    assert_eq!(steps.len(), 4, "{steps:#?}");
+    let steps = steps.iter().map(|step| step.replace("/dev/shm", memory.path().to_str().expect("UTF-8")));
+    let told: Vec<Output> = steps.map(|step| run(shell(&bench, folder.path(), &step), &step)).collect();
+    assert_eq!(fs::read_to_string(memory.path().join("app.secret")).expect("a file"), "open sesame");
+    assert!(text(&told[3].stdout).contains("one of (state: PCR sha256:0,7 as when the key was made) or (recovery: the key's password)"));
+    // The new state alone is left.
+    let shown = run(shell(&bench, folder.path(), "ekm-otp-client policy show app.pem"), "policy show");
+    assert!(text(&shown.stdout).starts_with("policy: PCR sha256:16 as"), "{}", text(&shown.stdout));
+}
+
+#[test]
 fn the_readme_s_steps_work_in_their_order() {
     let bench = Bench::new();
     let folder = tempfile::tempdir().expect("a folder");

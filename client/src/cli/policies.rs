@@ -215,12 +215,12 @@ fn show(args: &ShowArgs) -> Result<(), CliError> {
             let unknown = if file.policy().is_empty() && asked != "none" { " (it asks for one that its file does not state)" } else { "" };
             format!("policy: {}{unknown}\ndigest: {asked}", file.policy())
         }
-        Stated::Plan(plan) => {
-            let digest = plan.given().map(|policy| hex_of(&policy.digest()));
-            let digest = digest
-                .unwrap_or_else(|| "of the registers as they are when it is used for a new key (`policy digest` tells today's)".into());
-            format!("policy: {plan}\ndigest: {digest}")
-        }
+        Stated::Plan(plan) => match plan.given() {
+            Some(policy) => format!("policy: {policy}\ndigest: {}", hex_of(&policy.digest())),
+            None => format!(
+                "policy: {plan}\ndigest: of the registers as they are when it is used for a new key (`policy digest` tells today's)"
+            ),
+        },
     };
     output::line(&told)
 }
