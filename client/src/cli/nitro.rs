@@ -11,6 +11,9 @@ use clap::Subcommand;
 
 use super::error::CliError;
 
+#[cfg(feature = "cloud")]
+pub(crate) use attest::document as attested;
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum NitroCommand {
     /// Have this EC2 instance's NitroTPM attest what it booted (COSE_Sign1, in CBOR).

@@ -12,6 +12,7 @@ use ekm_otp_tpm::NitroRequest;
 
 use super::super::arguments::{KeyRef, UseKeyArgs, key_ref};
 use super::super::error::CliError;
+use super::super::nitro::attested;
 use super::super::opener::{self, Opener};
 
 /// The registers that AWS's documents have key policies look at: boot loader and kernel, Secure Boot, the kernel's command line.
@@ -84,17 +85,7 @@ impl RecipientArgs {
                 (Opener::Software(key), public_key)
             }
         };
-        let request = NitroRequest { public_key: Some(public_key.clone()), ..NitroRequest::default() };
-        let document = tpm.nitro_document(request).await?;
-        // Nothing on the way to the TPM and back is authenticated.
-        let said =
-            Document::decode(&document).map_err(|e| CliError::Other(format!("the NitroTPM's answer is no attestation document: {e}")))?;
-        if said.public_key() != Some(&public_key) {
-            return Err(CliError::NotPermitted(
-                "the NitroTPM's document is for another key than the one that was sent: something between this program and the TPM changed it, and KMS was not asked"
-                    .into(),
-            ));
-        }
+        let document = attested(&tpm, NitroRequest { public_key: Some(public_key), ..NitroRequest::default() }).await?;
         Ok(Some(Recipient { document, opener: Some(opener) }))
     }
 }
