@@ -56,7 +56,7 @@ fn cases(code: &str) -> Vec<Value> {
 }
 
 /// What is wrong with the chain, and what is told of it. `None`: nothing is.
-const CHAINS: [(&str, Option<&str>); 28] = [
+const CHAINS: [(&str, Option<&str>); 29] = [
     ("chain_without_intermediates", None),
     ("chain_of_one", None),
     ("chain_of_five", None),
@@ -68,6 +68,7 @@ const CHAINS: [(&str, Option<&str>); 28] = [
     ("intermediate_not_yet_valid", Some("certificate 1 above the leaf is valid only from")),
     ("root_expired", Some("the root was valid until")),
     ("root_not_yet_valid", Some("the root is valid only from")),
+    ("root_may_not_sign", Some("may not do so")),
     ("intermediate_is_no_ca", Some("no CA's")),
     ("intermediate_may_not_sign", Some("may not do so")),
     ("intermediate_without_usage", None),

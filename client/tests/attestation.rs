@@ -326,3 +326,44 @@ fn a_quote_of_tpm2_tools_is_proven_by_a_key_in_each_form() {
     room.write("free.pub", &std::fs::read(swtpm.dir().join("free.pub")).expect("a public area"));
     room.wrong_usage(&[&verify[..], &["--ak", "free.pub"]].concat(), "no attestation key");
 }
+
+/// What docs/attestation.md tells people to type, with the root and the time of the made-up document.
+#[test]
+fn the_commands_of_the_document_work_as_printed() {
+    let page = std::fs::read_to_string(testdata("../docs/attestation.md")).expect("the page");
+    let mut commands: Vec<&str> = page.split("```sh\n").skip(1).map(|block| block.split("\n```").next().expect("its end")).collect();
+    commands.sort_by_key(|command| !command.contains("image-pcrs"));
+    assert_eq!(commands.len(), 3, "{commands:#?}");
+
+    let room = Room::new();
+    let made =
+        Command::new(&*PYTHON).arg("-B").arg(testdata("attestation/nitro.py")).args(["document", "."]).current_dir(room.path()).output();
+    assert!(made.expect("Python").status.success());
+    openssl(&room, &["pkey", "-pubin", "-inform", "DER", "-in", "public.der", "-out", "recipient.pub"]);
+    room.write("nonce.bin", b"a nonce");
+    let document = json(&room.proven(&["nitro", "show", "--json", "document.cbor"]));
+    let image = serde_json::json!({"Measurements": {"HashAlgorithm": "SHA384", "PCR4": document["nitrotpm_pcrs"]["4"], "PCR7": document["nitrotpm_pcrs"]["7"]}});
+    room.write("pcr_measurements.json", image.to_string().as_bytes());
+
+    let swtpm = Swtpm::start();
+    for line in [
+        "tpm2_createek -G ecc -c ek.ctx",
+        "tpm2_createak -Q -C ek.ctx -c ak.ctx -G ecc -g sha256 -s ecdsa -u ak.pub -r ak.priv",
+        "tpm2_quote -Q -c ak.ctx -l sha256:0,7 -g sha256 -q 61206e6f6e6365 -m quote.msg -s quote.sig -o quote.pcrs",
+    ] {
+        let mut words = line.split_whitespace();
+        swtpm.tool(words.next().expect("a tool"), &words.collect::<Vec<_>>());
+        swtpm.tool("tpm2_flushcontext", &["-t"]);
+    }
+    for name in ["ak.pub", "quote.msg", "quote.sig", "quote.pcrs"] {
+        room.write(name, &std::fs::read(swtpm.dir().join(name)).expect(name));
+    }
+    let folder = Path::new(common::CLIENT).parent().expect("a folder");
+    for command in commands {
+        let line = command.replace("nitro verify", "nitro verify --root root.pem --at 1770000000");
+        let path = format!("{}:{}", folder.display(), std::env::var("PATH").expect("PATH"));
+        let output = Command::new("bash").args(["-euc", &line]).env("PATH", path).current_dir(room.path()).stdin(Stdio::null()).output();
+        let output = output.expect("bash");
+        assert!(output.status.success(), "{line}\n{}", text(&output.stderr));
+    }
+}

@@ -28,6 +28,7 @@ class World:
             "intermediate_not_yet_valid": make_pki(intermediate={"begin": AT + HOUR}),
             "root_expired": make_pki(root={"end": AT - HOUR}),
             "root_not_yet_valid": make_pki(root={"begin": AT + HOUR}),
+            "root_may_not_sign": make_pki(root={"usages": "wrong"}),
             "intermediate_is_no_ca": make_pki(intermediate={"is_ca": False, "path_length": None, "usages": None}),
             "intermediate_may_not_sign": make_pki(intermediate={"usages": "wrong"}),
             "intermediate_without_usage": make_pki(intermediate={"usages": None}),
