@@ -353,3 +353,55 @@ fn a_full_disk_a_closed_pipe_and_a_signal_leave_no_plaintext_no_handle_and_the_s
     assert_eq!(fs::read(bench.path("sealed")).expect("a file"), before);
     leaves_nothing(&bench);
 }
+
+/// A TPM that is gone, frozen or full while something is opened: an error, nothing to read, and the file opens again afterwards.
+#[test]
+fn a_tpm_that_is_killed_frozen_or_full_gives_an_error_and_nothing_else() {
+    let mut bench = Bench::new();
+    fs::write(bench.path("in"), long(300_000)).expect("written");
+    ours(&bench, "", "seal --pcrs sha256:16 --in in --out long.sealed");
+    ours(&bench, SECRET, "seal --pcrs sha256:16 --out short.sealed");
+    let unseal = |bench: &Bench, name: &str| {
+        let mut command = in_folder(bench, &["unseal", "--key", name, "--out", "opened", "--allow-disk"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the client")
+    };
+    // At some points of its way.
+    for (delay, name) in [(0, "long.sealed"), (5, "short.sealed"), (15, "long.sealed"), (30, "short.sealed")] {
+        let child = unseal(&bench, name);
+        std::thread::sleep(Duration::from_millis(delay));
+        bench.swtpm.kill();
+        let output = child.wait_with_output().expect("its output");
+        bench.swtpm.restart();
+        // It may have been quicker.
+        if !output.status.success() {
+            assert!(output.status.code() == Some(69) && !bench.path("opened").exists(), "{:?}: {}", output.status, text(&output.stderr));
+        }
+        let _ = fs::remove_file(bench.path("opened"));
+    }
+    let gone = {
+        bench.swtpm.kill();
+        let output = unseal(&bench, "short.sealed").wait_with_output().expect("its output");
+        bench.swtpm.restart();
+        output
+    };
+    assert!(gone.status.code() == Some(69) && text(&gone.stderr).contains("cannot reach the TPM"), "{}", text(&gone.stderr));
+
+    // Frozen: it waits, and a signal ends it.
+    bench.swtpm.freeze();
+    let mut frozen = unseal(&bench, "short.sealed");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(frozen.try_wait().expect("a child").is_none(), "it waits");
+    assert!(Command::new("kill").args(["-INT", &frozen.id().to_string()]).status().expect("kill").success());
+    assert_eq!(frozen.wait().expect("a child").code(), Some(130));
+    bench.swtpm.thaw();
+    assert!(!bench.path("opened").exists());
+
+    // Full of what killed processes left, in a TPM that is ours alone: it is flushed.
+    tool(&bench, "tpm2_createprimary -Q -C o -c a.ctx");
+    tool(&bench, "tpm2_createprimary -Q -C o -c b.ctx");
+    tool(&bench, "tpm2_createprimary -Q -C o -c c.ctx");
+    let output = unseal(&bench, "short.sealed").wait_with_output().expect("its output");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(ours(&bench, "", "unseal --key short.sealed"), SECRET);
+    leaves_nothing(&bench);
+}
