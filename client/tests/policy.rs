@@ -187,3 +187,80 @@ fn inspect_takes_its_key_as_the_other_commands_do() {
         assert!(shown.contains(told), "{shown}");
     }
 }
+
+/// What the commands of tpm2-tools come to in a trial session.
+fn trial(bench: &Bench, lines: &[&str]) -> String {
+    let tool = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        bench.swtpm.tool(words[0], &words[1..]);
+    };
+    tool("tpm2_startauthsession -S trial.ctx");
+    for line in lines {
+        tool(&format!("{line} -S trial.ctx -L trial.policy"));
+    }
+    tool("tpm2_flushcontext trial.ctx");
+    fs::read(bench.path("trial.policy")).expect("a policy").iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn each_step_of_policy_create_comes_to_what_tpm2_tools_make() {
+    let bench = Bench::new();
+    let tool = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        drop(bench.swtpm.tool(words[0], &words[1..]));
+    };
+    let ours = |name: &str, flags: &str| {
+        let words: Vec<&str> = flags.split_whitespace().collect();
+        let out = format!("{name}.json");
+        succeeds(&bench.client(&[&["policy", "create", "--out", &out], words.as_slice()].concat()));
+        succeeds(&bench.client(&["policy", "digest", &out])).trim().to_owned()
+    };
+    tool("openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out key.pem");
+    tool("openssl pkey -in key.pem -pubout -out key.pub");
+    tool("tpm2_loadexternal -Q -C o -G rsa -u key.pub -c key.ctx -n key.name");
+    tool("tpm2_flushcontext -t");
+    fs::write(bench.path("ref"), [1, 7]).expect("written");
+    for (name, flags, lines) in [
+        ("pcrs", "--pcrs sha256:0,7+sha1:16", &["tpm2_policypcr -l sha256:0,7+sha1:16"][..]),
+        ("two", "--pcrs sha256:0 --pcrs sha256:7", &["tpm2_policypcr -l sha256:0", "tpm2_policypcr -l sha256:7"]),
+        ("password", "--password", &["tpm2_policyauthvalue"]),
+        ("secret", "--secret owner", &["tpm2_policysecret -Q -c o"]),
+        ("command", "--command TPM2_Unseal", &["tpm2_policycommandcode TPM2_CC_Unseal"]),
+        ("locality", "--locality 0", &["tpm2_policylocality zero"]),
+        ("authorize", "--authorized-by key.pub --policy-ref 0107", &["tpm2_policyauthorize -Q -n key.name -q ref"]),
+        (
+            "all",
+            "--pcrs sha256:16 --secret owner --command unseal --locality 0 --password",
+            &[
+                "tpm2_policypcr -l sha256:16",
+                "tpm2_policysecret -Q -c o",
+                "tpm2_policycommandcode TPM2_CC_Unseal",
+                "tpm2_policylocality zero",
+                "tpm2_policyauthvalue",
+            ],
+        ),
+    ] {
+        assert_eq!(ours(name, flags), trial(&bench, lines), "{name}");
+    }
+    succeeds(&bench.client(&["policy", "digest", "pcrs.json", "--out", "pcrs.policy"]));
+    succeeds(&bench.client(&["policy", "digest", "password.json", "--out", "password.policy"]));
+    let or = ours("or", "--or pcrs.json --or password.json");
+    assert_eq!(or, trial(&bench, &["tpm2_policyor -l sha256:pcrs.policy,password.policy"]));
+
+    // What is asked for wrongly is said, and no file is left.
+    for (flags, why) in [
+        ("", "nothing is asked for"),
+        ("--or pcrs.json", "two to eight times"),
+        ("--or pcrs.json --or pcrs.policy", "a branch must be known"),
+        ("--secret 0x01800000", "neither owner, endorsement, lockout, platform nor a persistent handle"),
+        ("--command nothing", "no command that uses an object is named so"),
+        ("--locality 5", "5 is not in 0..5"),
+        ("--policy-ref xx --authorized-by key.pub", "hexadecimal digits"),
+        ("--authorized-by key.pem", "it is not one public key in PEM"),
+    ] {
+        let words: Vec<&str> = flags.split_whitespace().collect();
+        let (code, told) = failed(&bench.client(&[&["policy", "create", "--out", "none.json"], words.as_slice()].concat()));
+        assert!(code == Some(64) && told.contains(why) && !bench.path("none.json").exists(), "{flags}: {told}");
+    }
+    assert_eq!(bench.swtpm.loaded_handles(), Vec::<String>::new());
+}
