@@ -96,6 +96,23 @@ fn what_is_encrypted_here_is_opened_by_openssl_and_by_the_tpm() {
 }
 
 #[test]
+fn a_signal_is_heard_while_nobody_reads_the_plaintext() {
+    let bench = bench();
+    common::write_private(&bench.path("plain"), &"x".repeat(1024 * 1024 - 4096));
+    succeeds(&bench.client(&["cms", "encrypt", "--recip", "mine.pub", "--in", "plain", "--out", "secret.cms"]));
+    // A pipe that is full, and stays so.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut decrypt = common::client();
+    decrypt.args(["cms", "decrypt", "--inkey", "mine.key", "--in", "secret.cms"]).current_dir(bench.swtpm.dir()).stdout(writer);
+    let mut running = decrypt.spawn().expect("the client");
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    assert_eq!(running.try_wait().expect("its state"), None, "it waits");
+    assert!(Command::new("kill").args(["-TERM", &running.id().to_string()]).status().expect("kill").success());
+    assert_eq!(running.wait().expect("its end").code(), Some(143));
+    drop(reader);
+}
+
+#[test]
 fn what_cannot_be_opened_is_told_with_what_to_do() {
     let bench = bench();
     succeeds(&bench.client(&["cms", "encrypt", "--recip", "mine.pub", "--in", "plain", "--out", "secret.cms"]));
