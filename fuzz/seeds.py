@@ -184,7 +184,8 @@ def policy():
 def document():
     genuine = load("attestation/nitrotpm-document.json")["attestation"]["nitro"]["document"]
     made_up = bytes.fromhex(load("attestation/made-up.json")["document"])
-    for whole in (bytes.fromhex(genuine), made_up):
+    enclave = (TESTDATA / "attestation/enclave-document.cose").read_bytes()
+    for whole in (bytes.fromhex(genuine), enclave, made_up):
         yield b"\0" + whole
         yield b"\0\xd2" + whole
         # The payload: behind the protected header, no unprotected one, and a head of three bytes; before the signature with its head of two.

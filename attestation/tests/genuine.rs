@@ -42,6 +42,21 @@ fn the_document_of_a_real_nitrotpm_is_proven_with_all_that_it_claims() {
 }
 
 #[test]
+fn the_document_of_a_real_enclave_is_proven_and_is_no_tpms() {
+    let raw = read("enclave-document.cose");
+    let verify = |expected: Expected| Document::decode(&raw).expect("a document").verify(&expected);
+    let verified = verify(Expected::at(at(1_736_179_625)).kind(Kind::Enclave).pcr(5, &[0; 48])).expect("proven");
+    let document = verified.document();
+    assert_eq!((document.kind(), document.raw()), (Kind::Enclave, &raw[..]));
+    assert_eq!(document.module_id(), "i-0bee92034f3d60691-enc01943c5eaab3ad6a");
+    assert_eq!((document.pcrs().len(), document.nonce()), (16, None));
+    // Zeros are what nobody has measured, in a TPM as in an enclave: whose register it is has to be asked.
+    let tpm = verify(Expected::at(at(1_736_179_625)).kind(Kind::NitroTpm).pcr(5, &[0; 48])).expect_err("an enclave's");
+    assert_eq!(tpm, NotProven::Unexpected(vec![Mismatch::Kind(Kind::Enclave)]));
+    assert!(verify(Expected::at(at(NITRO))).is_err(), "long over");
+}
+
+#[test]
 fn the_pinned_roots_are_those_of_the_clouds() {
     let describe = Root::aws_nitro().describe();
     assert!(describe.contains("641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b"), "{describe}");
