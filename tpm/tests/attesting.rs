@@ -94,6 +94,13 @@ async fn a_key_that_signs_what_comes_from_outside_makes_no_quote() {
         let refused = key.quote(&selections(&["sha256:0"]), NONCE).await;
         assert!(matches!(refused, Err(TpmError::NotForThis { .. })), "{kind}: {refused:?}");
     }
+    // With a fixed scheme, too, as an attestation key has it: it still signs what somebody hands it.
+    swtpm.tool("tpm2_createprimary", &["-C", "o", "-c", "primary.ctx"]);
+    swtpm.tool("tpm2_create", &["-G", "ecc256:ecdsa-sha256", "-C", "primary.ctx", "-u", "open.pub", "-r", "open.priv"]);
+    swtpm.tool("tpm2_flushcontext", &["-t"]);
+    let file = KeyFile::from_blobs(Parent::ToolsPrimary(PrimaryAlgorithm::Rsa), &read(&swtpm, "open.pub"), &read(&swtpm, "open.priv"));
+    let refused = tpm.load(file.expect("a key")).quote(&selections(&["sha256:0"]), NONCE).await;
+    assert!(matches!(refused, Err(TpmError::NotForThis { .. })), "{refused:?}");
     // And the other way round: an attestation key signs nothing from outside.
     let ak = tpm.load(tpm.create_key(NewKey::new(KeyKind::AkEccP256)).await.expect("a key"));
     let signed = ak.sign(ekm_otp_tpm::SignatureScheme::Ecdsa, ekm_otp_tpm::DigestAlgorithm::Sha256, &[0; 32]).await;

@@ -61,6 +61,11 @@ async fn whatever_goes_wrong_is_told_and_leaves_no_index() {
         }
         assert_eq!(indices(&swtpm), "", "{expected:?}");
     }
+    // Longer than the index: the connection breaks before the answer.
+    let nitro = NitroTpm::on(&swtpm, |_| vec![0; 9000]);
+    let broken = open(&nitro.tcti()).nitro_document(NitroRequest::default()).await;
+    assert!(matches!(broken, Err(TpmError::Unreachable { .. })), "{broken:?}");
+    assert_eq!(indices(&swtpm), "");
     let too_long = NitroRequest { user_data: Some(vec![0; 8200]), ..NitroRequest::default() };
     let refused = open(&swtpm.tcti()).nitro_document(too_long).await;
     assert!(matches!(refused, Err(TpmError::Nitro(NitroError::TooLong))), "{refused:?}");

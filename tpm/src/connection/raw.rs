@@ -79,6 +79,19 @@ fn of_stream(mut stream: TcpStream, command: &[u8]) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
+    /// A socket stands in for the device, which takes a command in one piece and gives its answer so.
+    #[test]
+    fn a_device_gets_the_command_as_it_is_and_its_answer_comes_back_whole() {
+        let (ours, mut devices) = std::os::unix::net::UnixStream::pair().expect("a socket");
+        let answer: Vec<u8> = (0..3000_u16).map(|i| i.to_be_bytes()[1]).collect();
+        devices.write_all(&answer).expect("writing");
+        let got = of_file(File::from(std::os::fd::OwnedFd::from(ours)), b"a command").expect("an answer");
+        assert_eq!(got, answer);
+        let mut command = Vec::new();
+        devices.read_to_end(&mut command).expect("reading");
+        assert_eq!(command, b"a command");
+    }
+
     #[test]
     fn a_vendors_command_goes_to_the_device_behind_the_resource_manager() {
         for (named, used) in [("/dev/tpmrm0", "/dev/tpm0"), ("/dev/tpmrm1", "/dev/tpm1"), ("/dev/tpm0", "/dev/tpm0"), ("/tmp/x", "/tmp/x")]

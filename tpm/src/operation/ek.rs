@@ -93,7 +93,9 @@ impl Live {
         for (index, template) in CERTIFICATES {
             let Some((handle, public)) = self.nv_index(index)? else { continue };
             let (size, attributes) = (public.data_size(), public.attributes());
-            let contents = if attributes.written() { self.nv_contents(handle, size, !attributes.auth_read()) } else { Ok(Vec::new()) };
+            // Its own authorisation value is empty, as the profile has it; where it is not, and wrong ones are counted, it is not tried.
+            let by_owner = !attributes.auth_read() || !attributes.no_da() && attributes.owner_read();
+            let contents = if attributes.written() { self.nv_contents(handle, size, by_owner) } else { Ok(Vec::new()) };
             let closed = self.close_nv(handle);
             let contents = contents?;
             closed?;

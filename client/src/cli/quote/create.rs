@@ -78,7 +78,7 @@ pub(super) async fn create(args: CreateArgs) -> Result<(), CliError> {
     // Before the TPM is asked.
     let outs = [file(&args.message_out)?, file(&args.signature_out)?, file(&args.pcrs_out)?];
     let wants_json = args.out.is_some() || outs.iter().all(Option::is_none);
-    let json_out = PrivateFile::create(args.out.as_deref().unwrap_or(std::path::Path::new("-")))?;
+    let json_out = if wants_json { Some(PrivateFile::create(args.out.as_deref().unwrap_or(std::path::Path::new("-")))?) } else { None };
     let nonce = args.nonce.read(MAX_NONCE).await?;
     let tpm = use_key.tpm.open_for_use()?;
     let ak = tpm.load(use_key.source(&args.key, &tpm).await?);
@@ -92,22 +92,19 @@ pub(super) async fn create(args: CreateArgs) -> Result<(), CliError> {
     }
     let (message, signature) = (quote.attestation.message, quote.attestation.signature);
     let pcrs = proven(&message, &signature, &public, &nonce, values.clone())?;
-    let texts = [message.clone(), signature.clone(), pcrs];
-    if wants_json {
-        let json = evidence(&nonce, &values, &message, &signature, &public, &ak.public_der().await?)?;
-        write(json_out, format!("{json:#}\n").as_bytes())?;
-    }
-    for (out, text) in outs.into_iter().zip(texts) {
-        if let Some(out) = out {
-            write(out, &text)?;
-        }
-    }
-    Ok(())
-}
-
-fn write(mut file: PrivateFile, bytes: &[u8]) -> Result<(), CliError> {
-    file.write(bytes)?;
-    file.keep().map(|_| ())
+    let json = evidence(&nonce, &values, &message, &signature, &public, &ak.public_der().await?)?;
+    let texts = [message, signature, pcrs, format!("{json:#}\n").into_bytes()];
+    let mut outs: Vec<PrivateFile> = outs
+        .into_iter()
+        .chain([json_out])
+        .zip(texts)
+        .filter_map(|(out, text)| {
+            let mut out = out?;
+            Some(out.write(&text).map(|()| out))
+        })
+        .collect::<Result<_, _>>()?;
+    // All are on the disk before any gets its name.
+    outs.drain(..).try_for_each(|out| out.keep().map(|_| ()))
 }
 
 /// It is verified here before anybody else does so: nothing that a TPM answers to this is authenticated but the quote itself. Returns the values in
