@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Makes and uses key files with tpm2-pytss, for the tests of tpm/: `make` writes one, `use` prints a MAC or a signature in
+"""Makes and uses key files with tpm2-pytss, for the tests of tpm/: `make` writes one, `use` prints a MAC, a signature or what was sealed in
 hexadecimal digits, `convert` prints the key file of two files.
 
 Passwords and secrets stand in arguments: they are test data. A KEY that does not end in .pem names KEY.pub and KEY.priv."""
 import argparse, hashlib
 from tpm2_pytss import ESAPI
-from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_RH, TPM2_SE, TPM2_ST
+from tpm2_pytss.constants import ESYS_TR, TPM2_ALG, TPM2_RH, TPM2_SE, TPM2_ST, TPMA_OBJECT
 from tpm2_pytss.tsskey import TSSPrivKey
 from tpm2_pytss.types import (TPM2B_DIGEST, TPM2B_PRIVATE, TPM2B_PUBLIC, TPM2B_SENSITIVE_CREATE, TPML_PCR_SELECTION, TPMS_SENSITIVE_CREATE,
                               TPMT_PUBLIC, TPMT_SIG_SCHEME, TPMT_SYM_DEF, TPMT_TK_HASHCHECK)
@@ -14,7 +14,7 @@ args = argparse.ArgumentParser(description=__doc__)
 args.add_argument("action", choices=["make", "use", "convert"])
 args.add_argument("tcti")
 args.add_argument("key")
-args.add_argument("--kind", choices=["hmac", "rsa2048", "p256"], help="make: what")
+args.add_argument("--kind", choices=["hmac", "rsa2048", "p256", "sealed"], help="make: what")
 args.add_argument("--secret", help="make: of an HMAC key; without one the TPM makes it")
 args.add_argument("--password")
 args.add_argument("--policy-digest", type=bytes.fromhex, help="make: its policy's digest, beside which no password does")
@@ -27,12 +27,12 @@ esapi = ESAPI(args.tcti)
 
 
 def make():
-    if args.kind != "hmac" and args.policy_digest is None:
+    if args.kind not in ("hmac", "sealed") and args.policy_digest is None:
         return (TSSPrivKey.create_rsa if args.kind == "rsa2048" else TSSPrivKey.create_ecc)(esapi, password=password)
-    attributes = "fixedtpm|fixedparent|sign" + ("|noda" if password is None else "")
+    attributes = "fixedtpm|fixedparent" + ("|sign" if args.kind != "sealed" else "") + ("|noda" if password is None else "")
     attributes += "|sensitivedataorigin" if args.secret is None else ""
     attributes += "|userwithauth" if args.policy_digest is None else ""
-    algorithm = {"hmac": "hmac:sha256", "rsa2048": "rsa2048", "p256": "ecc256"}[args.kind]
+    algorithm = {"hmac": "hmac:sha256", "sealed": "keyedhash", "rsa2048": "rsa2048", "p256": "ecc256"}[args.kind]
     template = TPMT_PUBLIC.parse(algorithm, nameAlg="sha256", objectAttributes=attributes, authPolicy=args.policy_digest or b"")
     if args.secret is None:
         return TSSPrivKey.create(esapi, template, password=password)
@@ -63,7 +63,9 @@ def use(key):
         if args.policy_password:
             esapi.policy_auth_value(session)
     message = args.message.encode()
-    if key.public.publicArea.type == TPM2_ALG.KEYEDHASH:
+    if key.public.publicArea.type == TPM2_ALG.KEYEDHASH and not key.public.publicArea.objectAttributes & TPMA_OBJECT.SIGN_ENCRYPT:
+        made = bytes(esapi.unseal(handle, session1=session))
+    elif key.public.publicArea.type == TPM2_ALG.KEYEDHASH:
         made = bytes(esapi.hmac(handle, message, TPM2_ALG.SHA256, session1=session))
     else:
         scheme = TPMT_SIG_SCHEME(scheme=TPM2_ALG.RSASSA if key.public.publicArea.type == TPM2_ALG.RSA else TPM2_ALG.ECDSA)

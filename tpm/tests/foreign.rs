@@ -6,7 +6,8 @@ use std::process::{Output, Stdio};
 
 use ekm_otp_swtpm::{Swtpm, command};
 use ekm_otp_tpm::{
-    DigestAlgorithm, KeyFile, KeyKind, KeySource, NewKey, Parent, Password, Policy, PolicyPlan, SignatureScheme, TpmError, TpmHandle,
+    DigestAlgorithm, KeyFile, KeyKind, KeySource, NewKey, NewSealed, Parent, Password, Policy, PolicyPlan, SignatureScheme, TpmError,
+    TpmHandle,
 };
 use sha2::Digest as _;
 use zeroize::Zeroizing;
@@ -307,6 +308,42 @@ mod tpm2_pytss {
                 }
                 assert_eq!(swtpm.loaded_handles(), Vec::<String>::new());
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn sealed_data_opens_both_ways() {
+        let (peers, swtpm) = (peers(), start());
+        for guard in Guard::all() {
+            let policy = open(&swtpm).policy(pcrs(), guard.has_password).await.expect("registers");
+            let digest = hex(&policy.digest());
+            let password = guard.has_password.then(|| Password::new(PASSWORD.into()).expect("a password"));
+            // Theirs here.
+            let mut args = [&["--kind", "sealed", "--secret", SECRET][..], &guard.args(&["--password", PASSWORD])].concat();
+            if guard.has_policy {
+                args.extend(["--policy-digest", &digest]);
+            }
+            tss_key(&peers, &swtpm, "make", "theirs.pem", &args);
+            let mut file = read(&swtpm, "theirs.pem");
+            assert!(file.is_sealed());
+            if guard.has_policy {
+                file = file.with_policy(policy);
+            }
+            let source = KeySource::from(file).with_password(password.clone());
+            assert_eq!(*open(&swtpm).load(source).unseal().await.expect("unsealed"), SECRET.as_bytes(), "{guard:?}");
+            // Ours there: its reader takes no such file, and the two blobs.
+            let plan = guard.has_policy.then(pcrs);
+            let new = NewSealed { parent: Parent::H2Primary, password, policy: plan };
+            let file = open(&swtpm).seal(new, Zeroizing::new(SECRET.into())).await.expect("sealed");
+            std::fs::write(swtpm.dir().join("ours.pub"), file.public_blob().expect("a blob")).expect("written");
+            std::fs::write(swtpm.dir().join("ours.priv"), file.private_blob()).expect("written");
+            let mut args = [&["--message", "none"][..], &guard.args(&["--password", PASSWORD])].concat();
+            if guard.has_policy {
+                args.extend(["--pcr", "sha256:0", "--pcr", "sha256:16"]);
+                args.extend(guard.args(&["--policy-password"]));
+            }
+            assert_eq!(unhex(&tss_key(&peers, &swtpm, "use", "ours", &args)), SECRET.as_bytes(), "{guard:?}");
+            assert_eq!(swtpm.loaded_handles(), Vec::<String>::new());
         }
     }
 

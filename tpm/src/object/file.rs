@@ -89,10 +89,9 @@ impl KeyFile {
             other => return Err(KeyFileError::Parent(other)),
         };
         let (public, private) = (public_from(key.public.as_bytes())?, private_from(key.private.as_bytes())?);
-        match (key.oid == SEALED_DATA, is_sealed(&public)) {
-            (true, false) => return Err(KeyFileError::Type("sealed data, no key")),
-            (false, true) => return Err(KeyFileError::Type("a key, no sealed data")),
-            _ => {}
+        // The other way round is what tpm2_encodeobject and tpm2-pytss write.
+        if key.oid == SEALED_DATA && !is_sealed(&public) {
+            return Err(KeyFileError::NotSealed);
         }
         // Of another length, it is of another name algorithm: the TPM tells.
         let asked = public.auth_policy().value();

@@ -20,8 +20,8 @@ pub enum KeyFileError {
     #[error("the key file holds an object of type {0}: neither a loadable key (2.23.133.10.1.3) nor sealed data (2.23.133.10.1.5)")]
     NotLoadable(String),
     /// The type and what is in it contradict each other.
-    #[error("the key file says that it holds {0}, and holds the other: it is damaged")]
-    Type(&'static str),
+    #[error("the key file says that it holds sealed data, and holds a key: it is damaged")]
+    NotSealed,
     /// The policy has a command that is not known here, or one whose parameters are damaged.
     #[error("the key's policy has the command 0x{0:x}, which cannot be fulfilled here, or whose parameters are damaged")]
     Policy(u32),
