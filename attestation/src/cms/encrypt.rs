@@ -27,7 +27,7 @@ pub struct Recipient {
 }
 
 impl Recipient {
-    /// From a certificate or a public key (SubjectPublicKeyInfo), PEM or DER. A certificate is named by its key identifier, or by issuer and serial number
+    /// From a certificate or a public key (SubjectPublicKeyInfo), PEM (the first of several, as a chain begins with its leaf) or DER. A certificate is named by its key identifier, or by issuer and serial number
     /// where it has none; a bare key by the SHA-1 of its bits (RFC 5280 §4.2.1.2, method 1), as OpenSSL names it in certificates.
     ///
     /// # Errors

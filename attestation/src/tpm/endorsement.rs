@@ -64,7 +64,7 @@ pub enum EkError {
 }
 
 impl EkCertificate {
-    /// From PEM, DER, or the bytes of an NV index (0x01c00002 and those after it), where manufacturers leave something behind the certificate.
+    /// From PEM (the first of several), DER, or the bytes of an NV index (0x01c00002 and those after it), where manufacturers leave something behind the certificate.
     ///
     /// # Errors
     /// When it is none.
