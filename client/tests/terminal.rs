@@ -225,3 +225,21 @@ fn a_refusal_names_what_was_shown() {
     let told = text(&output.stderr);
     assert!(told.contains("The key id was nobody, the server's name localhost; `ekm-otp-client doctor`"), "{told}");
 }
+
+#[test]
+fn how_far_a_long_sealing_is_is_shown_at_a_terminal_and_nowhere_else() {
+    let bench = Bench::new();
+    std::fs::write(bench.path("in"), vec![0; 6 << 20]).expect("written");
+    passes(&at_terminal(
+        &bench,
+        &["seal", "--pcrs", "sha256:16", "--in", "in", "--out", "sealed"],
+        None,
+        r#"
+expect(" of 6.00 MiB, ")
+assert end() == 0, shown
+assert "wrote sealed" in shown, shown
+"#,
+    ));
+    let quiet = bench.client(&["seal", "--pcrs", "sha256:16", "--in", "in", "--out", "again"]);
+    assert!(quiet.status.success() && !text(&quiet.stderr).contains("MiB"), "{}", text(&quiet.stderr));
+}

@@ -379,3 +379,82 @@ fn digests(rest: &mut &[u8]) -> Option<Vec<[u8; 32]>> {
     let count = Some(u32::from_be_bytes(take(rest)?)).filter(|count| (2..=8).contains(count))?;
     (0..count).map(|_| sized(rest)?.try_into().ok()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use tss_esapi::interface_types::algorithm::HashingAlgorithm;
+    use tss_esapi::structures::{EccParameter, EccSignature};
+
+    use super::*;
+
+    /// Of the vectors of tpm2-tss; a public key, no secret.
+    const KEY: &str = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEGrFjxBLlFFiZOvemP50H4xCQpL3b\n\
+                       yeJqGISIHmNSPpTGS9K5kGoKw3gdR2DXsO97RkIZbpHKiA41PJ2KnXDS1Q==\n-----END PUBLIC KEY-----\n";
+
+    fn code(number: u32) -> PolicyCommand {
+        PolicyCommand::CommandCode(CommandCode(number))
+    }
+
+    fn branch(name: &str, commands: Vec<PolicyCommand>) -> Branch {
+        Branch::Known { name: Some(name.to_owned()), policy: Policy(commands) }
+    }
+
+    fn approved(commands: Vec<PolicyCommand>) -> Approved {
+        let number = |byte| EccParameter::try_from(vec![byte; 32]).expect("a number");
+        let signature = EccSignature::create(HashingAlgorithm::Sha256, number(1), number(2)).expect("a signature");
+        Approved { policy: Policy(commands), signature: Signature::EcDsa(signature) }
+    }
+
+    fn read_again(policy: &Policy) -> Policy {
+        paths_from(&paths_of(policy).expect("few ways")).expect("it is read")
+    }
+
+    #[test]
+    fn branches_and_what_is_approved_survive_a_file() {
+        let key = VerifyingKey::from_pem(KEY).expect("a key");
+        let inner = PolicyCommand::Or(vec![branch("x", vec![code(1)]), branch("y", vec![code(2), code(3)])]);
+        let or = Policy(vec![PolicyCommand::Or(vec![branch("a", vec![code(4)]), branch("b", vec![inner.clone(), code(5)])])]);
+        assert_eq!(read_again(&or), or);
+        // What stands before branches is a part of each when it is read.
+        let behind = Policy(vec![code(9), inner.clone()]);
+        let again = read_again(&behind);
+        assert_eq!(again.digest(), behind.digest());
+        assert_eq!(again.to_string().matches("0x9").count(), 2, "{again}");
+
+        let authorize = |approved| PolicyCommand::Authorize(Authorize { key: key.clone(), policy_ref: vec![7], approved });
+        let signed = Policy(vec![authorize(vec![approved(vec![code(6)]), approved(vec![inner])]), code(8)]);
+        let again = read_again(&signed);
+        assert_eq!(again.digest(), signed.digest());
+        let PolicyCommand::Authorize(read) = &again.0[0] else { panic!("{again}") };
+        // The ways through an approved policy are approved each.
+        assert_eq!(read.approved.len(), 3);
+        assert!(read.approved.contains(&approved(vec![code(6)])));
+        // As the format has it: the key at the beginning of `policy`, without a signature, and at the end of each `authPolicy`.
+        let paths = paths_of(&signed).expect("few ways");
+        assert_eq!((paths.policy[0].0, paths.others.len()), (code::AUTHORIZE, 3));
+        assert!(
+            paths.policy[0].1.ends_with(&[7, 0, 0x10])
+                && paths.others.iter().all(|(_, way)| way.last().is_some_and(|last| last.0 == code::AUTHORIZE))
+        );
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused() {
+        let or = Policy(vec![PolicyCommand::Or(vec![branch("a", vec![code(4)]), branch("b", vec![code(5)])])]);
+        let good = || paths_of(&or).expect("few ways");
+        // A branch that is none of those listed; a way to somewhere else; a list of one; a signature without what is signed.
+        let mut other = good();
+        other.policy[0].1[3] ^= 0x40;
+        assert_eq!(paths_from(&other), Err(PathError::Contradiction));
+        let mut elsewhere = good();
+        elsewhere.others.push((None, vec![(code::AUTH_VALUE, Vec::new())]));
+        assert_eq!(paths_from(&elsewhere), Err(PathError::Contradiction));
+        let one = Paths { policy: vec![(code::OR, [&[0, 0, 0, 1, 0, 32][..], &[0; 32]].concat())], others: Vec::new() };
+        assert_eq!(paths_from(&one), Err(PathError::Command(code::OR)));
+        let cut = Paths { policy: vec![(code::AUTHORIZE, vec![0, 0])], others: Vec::new() };
+        assert_eq!(paths_from(&cut), Err(PathError::Command(code::AUTHORIZE)));
+        // More ways than are written: 8 times 8 and one more.
+        let wide = |n: u32| PolicyCommand::Or((0..8).map(|i| branch("", vec![code(100 * n + i)])).collect());
+        assert!(paths_of(&Policy(vec![wide(1), wide(2), wide(3)])).is_none());
+    }
+}
