@@ -259,6 +259,24 @@ fn resealing_keeps_the_old_state_until_the_new_one_is_confirmed() {
         let (code, told) = refused(&bench, &format!("unseal --key {name}{flags}"));
         assert!(code == Some(77) && told.contains("sha256:16"), "{told}");
     }
+    // A policy whose branches have no names, or those that somebody gave; by a link, and for another group.
+    tool(&bench, "tpm2_pcrreset 16");
+    let element = r#"{"type": "POLICYPCR", "currentPCRandBanks": [{"hash": "sha256", "pcrSelect": [16]}]}"#;
+    let never = r#"{"type": "POLICYLOCALITY", "locality": ["FOUR"]}"#;
+    for (n, names) in [["", ""], ["new", "old"]].iter().enumerate() {
+        let branch = |name: &str, element: &str| format!(r#"{{"name": "{name}", "description": "d", "policy": [{element}]}}"#);
+        let json =
+            format!(r#"{{"policy": [{{"type": "POLICYOR", "branches": [{}, {}]}}]}}"#, branch(names[0], never), branch(names[1], element));
+        fs::write(bench.path("own.json"), json).expect("written");
+        ours(&bench, SECRET, &format!("seal --policy own.json --out own{n}"));
+        fs::set_permissions(bench.path(&format!("own{n}")), fs::Permissions::from_mode(0o640)).expect("its mode");
+        std::os::unix::fs::symlink(format!("own{n}"), bench.path(&format!("link{n}"))).expect("a link");
+        ours(&bench, "", &format!("reseal --key link{n} --new-pcrs sha256:16,23"));
+        ours(&bench, "", &format!("reseal --key link{n} --confirm"));
+        assert!(fs::symlink_metadata(bench.path(&format!("link{n}"))).expect("a link").is_symlink());
+        assert_eq!(fs::metadata(bench.path(&format!("own{n}"))).expect("a file").permissions().mode() & 0o777, 0o640);
+        assert!(ours(&bench, "", &format!("policy show own{n}")).starts_with("policy: PCR sha256:16,23 as"));
+    }
     leaves_nothing(&bench);
 }
 

@@ -306,6 +306,23 @@ async fn a_signed_policy_survives_json_and_systemds_signatures_are_taken() {
     assert!(matches!(unseal(&with(&good), &file, None).await, Err(TpmError::PolicyClosed(_))), "the register has changed");
 }
 
+#[tokio::test]
+async fn a_signed_policy_that_waits_for_its_own_key_is_an_error_and_no_endless_way() {
+    let swtpm = Swtpm::start();
+    let key = make_key(&swtpm, "p256", P256);
+    let plan = PolicyPlan::authorized_by(key.clone(), Vec::new());
+    let file = seal(&open(&swtpm), plan.clone(), None).await;
+    let policy = plan.given().expect("no register is in it");
+    let right = sign(&swtpm, "p256", &policy.digest_to_sign(b""));
+    for signature in [right, vec![0x30, 6, 2, 1, 1, 2, 1, 1]] {
+        let signed = SignedPolicy::new(policy.clone(), key.pem(), Vec::new(), key.scheme(), signature);
+        let settings = Settings { signed_policies: vec![signed], ..Settings::default() };
+        let told = unseal(&open_with(&swtpm, settings), &file, None).await.expect_err("it leads nowhere").to_string();
+        assert!(told.contains("wait for each other") || told.contains("it is stale, or somebody else's"), "{told}");
+    }
+    assert_eq!(swtpm.loaded_handles(), Vec::<String>::new());
+}
+
 /// Signs with OpenSSL.
 #[derive(Debug)]
 struct Signer {

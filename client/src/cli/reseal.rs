@@ -16,9 +16,9 @@ use super::policy;
 use super::sealed_file::{self, Envelope};
 use super::secret_file::PrivateFile;
 
-/// What the branches of a file are called that is not confirmed yet.
-const NEW: &str = "new";
-const OLD: &str = "old";
+/// What the branches of a file are called that is not confirmed yet: no file is, after which `policy create` calls its own.
+const NEW: &str = "reseal: new state";
+const OLD: &str = "reseal: old state";
 
 #[derive(Args, Debug)]
 #[command(group = clap::ArgGroup::new("state").required(true).multiple(false))]
@@ -51,7 +51,7 @@ pub(crate) async fn run(args: ResealArgs) -> Result<(), CliError> {
     let unconfirmed = file.policy().branch(NEW).zip(file.policy().branch(OLD)).map(|(new, _)| new.clone());
     let plan = match (unconfirmed, args.confirm) {
         (Some(new), true) => PolicyPlan::from(new),
-        (None, true) => return Err(CliError::Usage("there is nothing to confirm: it was not resealed, or is confirmed already".into())),
+        (None, true) => return Err(CliError::Usage("there is nothing to confirm: the file has no new state beside an old one".into())),
         (Some(_), false) => {
             return Err(CliError::Usage("it was resealed before, which is not confirmed yet: reseal --confirm does that".into()));
         }
@@ -96,7 +96,10 @@ impl ResealArgs {
 }
 
 async fn write(args: &ResealArgs, sealed: &KeyFile, envelope: Option<Envelope>) -> Result<(), CliError> {
-    let out = PrivateFile::beside(&args.key)?;
+    // Where it lies: a link stays one.
+    let path = std::fs::canonicalize(&args.key).map_err(|e| CliError::io("replace", &args.key, &e))?;
+    let out = PrivateFile::beside(&path)?;
+    out.take_owner_and_mode(&path)?;
     let head = pem(sealed)?;
     let mut target = out.handle()?;
     let copying = tokio::task::spawn_blocking(move || -> io::Result<()> {

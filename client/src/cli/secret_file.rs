@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -215,6 +216,18 @@ impl PrivateFile {
         let file =
             NamedTempFile::with_prefix_in(".ekm-otp-", folder_of(path)).map_err(|e| CliError::io("replace", path, &e.kind().into()))?;
         Ok(Self { path: path.to_owned(), file: Some(file), to_show: Vec::new() })
+    }
+
+    /// Gives it the owner and the mode of another file: whoever could read that can read it.
+    pub(crate) fn take_owner_and_mode(&self, of: &Path) -> Result<(), CliError> {
+        let Some(file) = &self.file else { return Ok(()) };
+        let of = std::fs::metadata(of).map_err(|e| CliError::io("look at", of, &e))?;
+        let own = file.as_file().metadata().map_err(|e| CliError::io("look at", &self.path, &e))?;
+        if (own.uid(), own.gid()) != (of.uid(), of.gid()) {
+            std::os::unix::fs::fchown(file.as_file(), Some(of.uid()), Some(of.gid()))
+                .map_err(|e| CliError::io("give its owner", &self.path, &e))?;
+        }
+        file.as_file().set_permissions(of.permissions()).map_err(|e| CliError::io("give its mode", &self.path, &e))
     }
 
     /// Puts it in the place of the file of its name, as a whole, once it is on the disk.

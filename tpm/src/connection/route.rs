@@ -45,7 +45,12 @@ impl Route {
 struct Use<'a> {
     key: &'a Loaded,
     code: Option<u32>,
+    /// How many policies that are signed lie around the one that is walked through.
+    depth: usize,
 }
+
+/// A signed policy may wait for another one, which may wait for the first.
+const MAX_DEPTH: usize = 4;
 
 impl Live {
     /// The way to run `operation` with the key.
@@ -54,7 +59,7 @@ impl Live {
     }
 
     pub(crate) fn route_through(&mut self, policy: &Policy, key: &Loaded, operation: &'static str) -> Result<Route, TpmError> {
-        let wanted = Use { key, code: command_code(operation) };
+        let wanted = Use { key, code: command_code(operation), depth: 0 };
         if policy.is_linear() {
             // Without a choice the TPM itself says what is wrong with a password or a register.
             for command in policy.0.iter().filter(|command| needs_a_look(command)) {
@@ -132,6 +137,9 @@ impl Live {
     }
 
     fn authorize(&mut self, authorize: &Authorize, wanted: &Use<'_>, acts: &mut Vec<Act>) -> Result<Closed, TpmError> {
+        if wanted.depth == MAX_DEPTH {
+            return Ok(Some(format!("more than {MAX_DEPTH} signed policies wait for each other")));
+        }
         let given = self.settings.signed_policies.clone();
         let registers = given.iter().flat_map(|signed| signed.registers());
         let now: Values = registers
@@ -142,16 +150,19 @@ impl Live {
         let mut reasons = Vec::new();
         for (policy, signature) in given.chain(held) {
             let len = acts.len();
-            let closed = match self.walk(&policy, [0; 32], wanted, acts)? {
+            // First: what nobody signed is not looked into.
+            let Some(ticket) = self.ticket(&authorize.key, authorize.signed_digest(policy.digest()), signature)? else {
+                reasons.push("its signature is not this key's over this policy: it is stale, or somebody else's".to_owned());
+                continue;
+            };
+            let inner = Use { key: wanted.key, code: wanted.code, depth: wanted.depth + 1 };
+            let closed = match self.walk(&policy, [0; 32], &inner, acts)? {
                 Some(why) => Some(why),
-                None => match self.ticket(&authorize.key, authorize.signed_digest(policy.digest()), signature)? {
-                    Some(ticket) => {
-                        let (key, policy_ref) = (authorize.key.clone(), authorize.policy_ref.clone());
-                        acts.push(Act::Authorize { key, policy_ref, approved: policy.digest(), ticket });
-                        return Ok(None);
-                    }
-                    None => Some("its signature is not this key's over this policy: it is stale, or somebody else's".to_owned()),
-                },
+                None => {
+                    let (key, policy_ref) = (authorize.key.clone(), authorize.policy_ref.clone());
+                    acts.push(Act::Authorize { key, policy_ref, approved: policy.digest(), ticket });
+                    return Ok(None);
+                }
             };
             acts.truncate(len);
             reasons.extend(closed);
