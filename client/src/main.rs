@@ -105,6 +105,12 @@ fn main() -> ExitCode {
         Err(e) => return output::of_clap(&e),
     };
     if !cli.wants_library_log() {
+        // It would write what it encrypts and decrypts into a file of its own.
+        if std::env::var_os("TSS2_LOG").is_some() && std::env::var_os("TSS2_LOGFILE").is_some() {
+            return output::of_error(&CliError::Usage(
+                "TSS2_LOGFILE: the TPM's library would write secrets into that file: unset it for this command".into(),
+            ));
+        }
         output::silence_libraries();
     }
     match run(cli) {

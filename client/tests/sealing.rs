@@ -172,6 +172,23 @@ fn what_a_tpm_does_not_take_is_encrypted_with_a_sealed_key_and_every_change_is_r
     let end = b"-----END TSS2 PRIVATE KEY-----\n";
     let key = sealed.windows(end.len()).position(|window| window == end).expect("the key's end") + end.len();
     refuses(&sealed[..key], "the file was cut off");
+    // What takes the key would part it from its data.
+    for line in [
+        "key passwd --key 1000000.sealed --out none --remove",
+        "key persist --key 1000000.sealed --handle 0x81008021",
+        "key convert --key 1000000.sealed --public a --private b",
+    ] {
+        let (code, told) = refused(&bench, line);
+        assert!(code == Some(64) && told.contains("would be parted from it"), "{line}: {told}");
+    }
+    assert!(ours(&bench, "", "key inspect 1000000.sealed").contains("sealed data"));
+    assert!(ours(&bench, "", "policy show 1000000.sealed").starts_with("policy: PCR sha256:16"));
+    let output = in_folder(&bench, &["unseal", "--key", "128.sealed"])
+        .env("TSS2_LOG", "all+trace")
+        .env("TSS2_LOGFILE", "trace")
+        .output()
+        .expect("the client");
+    assert!(output.status.code() == Some(64) && !bench.path("trace").exists(), "{}", text(&output.stderr));
     // The key of one, the envelope of another.
     let other = fs::read(bench.path("65537.sealed")).expect("a file");
     let cut = other.windows(12).position(|window| window == b"ENVELOPE 1: ").expect("the envelope");
@@ -249,8 +266,11 @@ fn resealing_keeps_the_old_state_until_the_new_one_is_confirmed() {
         assert_eq!(ours(&bench, "", &format!("unseal --key {name}{flags}")), input, "the old state opens it");
         let (code, told) = refused(&bench, &format!("reseal --key {name} --confirm{flags}"));
         assert!(code == Some(77) && told.contains("the new state is not there"), "{told}");
+        // The same state is no new one; one that never comes gives way to the next.
         let (code, told) = refused(&bench, &format!("reseal --key {name} --new-pcrs sha256:16{flags}"));
-        assert!(code == Some(64) && told.contains("not confirmed yet"), "{told}");
+        assert!(code == Some(64) && told.contains("the new state is the old one"), "{told}");
+        ours(&bench, "", &format!("reseal --key {name} --new-pcrs sha256:16={}{flags}", "ee".repeat(32)));
+        ours(&bench, "", &format!("reseal --key {name} --new-pcrs sha256:16={value}{flags}"));
         extend(&bench, 16);
         assert_eq!(ours(&bench, "", &format!("unseal --key {name}{flags}")), input, "the new state opens it, too");
         ours(&bench, "", &format!("reseal --key {name} --confirm{flags}"));
@@ -281,6 +301,43 @@ fn resealing_keeps_the_old_state_until_the_new_one_is_confirmed() {
 }
 
 #[test]
+fn a_recovery_password_is_asked_for_only_where_the_boot_state_is_not_there_and_no_slip_becomes_one() {
+    let bench = Bench::new();
+    write_private(&bench.path("pw"), "pw");
+    write_private(&bench.path("wrong"), "pv");
+    ours(&bench, "", "policy create --pcrs sha256:16 --out state.json");
+    ours(&bench, "", "policy create --password --out recovery.json");
+    ours(&bench, "", "policy create --or recovery.json --or state.json --out either.json");
+    ours(&bench, SECRET, "seal --policy either.json --password-file pw --out secret.pem");
+    assert_eq!(ours(&bench, "", "unseal --key secret.pem"), SECRET, "nobody is asked");
+    let before = fs::read(bench.path("secret.pem")).expect("a file");
+    let (code, told) = refused(&bench, "reseal --key secret.pem --new-pcrs sha256:23 --password-file pw");
+    assert!(code == Some(64) && told.contains("it opens in several ways"), "{told}");
+    ours(&bench, "", "policy create --pcrs sha256:23 --out new.json");
+    ours(&bench, "", "policy create --or recovery.json --or new.json --out new-either.json");
+    let (code, told) = refused(&bench, "reseal --key secret.pem --new-policy new-either.json --password-file wrong");
+    assert!(code == Some(77) && told.contains("the password of the key is wrong"), "{told}");
+    assert_eq!(fs::read(bench.path("secret.pem")).expect("a file"), before);
+    ours(&bench, "", "policy digest new.json --out new.policy");
+    let (code, told) = refused(&bench, "reseal --key secret.pem --new-policy new.policy --password-file pw");
+    assert!(code == Some(64) && told.contains("a digest alone"), "{told}");
+    let (code, told) = refused(&bench, "policy sign new.policy --key nobody.pem");
+    assert!(code == Some(64) && told.contains("its digest alone is known"), "{told}");
+    assert_eq!(ours(&bench, "", "policy digest new.policy"), ours(&bench, "", "policy digest new.json"));
+    assert!(ours(&bench, "", "policy show new.policy").contains("not told, the file is a digest alone"));
+    ours(&bench, "", "reseal --key secret.pem --new-policy new-either.json --password-file pw");
+    extend(&bench, 16);
+    extend(&bench, 23);
+    let (code, told) = refused(&bench, "unseal --key secret.pem");
+    assert!(
+        code == Some(77) && told.contains("the key's password is wanted") && told.contains("sha256:16") && told.contains("sha256:23"),
+        "{told}"
+    );
+    assert_eq!(ours(&bench, "", "unseal --key secret.pem --password-file pw"), SECRET);
+    leaves_nothing(&bench);
+}
+
+#[test]
 fn a_policy_that_is_signed_after_an_update_opens_what_was_sealed_before_it() {
     let bench = Bench::new();
     tool(&bench, "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out vendor.pem");
@@ -303,7 +360,7 @@ fn a_policy_that_is_signed_after_an_update_opens_what_was_sealed_before_it() {
     ours(&bench, "", "policy sign now.json --key tpm.pem --out now.signed");
     assert_eq!(ours(&bench, "", "unseal --key secret2.pem --signed-policy now.signed"), SECRET);
     let (code, told) = refused(&bench, "unseal --key secret.pem --signed-policy now.signed");
-    assert!(code == Some(77) && told.contains("none is given for it"), "{told}");
+    assert!(code == Some(77) && told.contains("none is signed by this key, with this reference"), "{told}");
     // Uses that are signed, and the branches of files.
     ours(&bench, "", "policy create --signed-by vendor.pub --out signed-use.json");
     ours(&bench, "", "policy create --or signed-use.json --or today.json --out either.json");

@@ -23,7 +23,9 @@ fuzz_target!(|input: &[u8]| {
         assert_eq!(events.iter().flat_map(written).collect::<Vec<u8>>(), input);
     }
     let locality = events[1..].iter().filter_map(locality_of).next_back().unwrap_or(0);
-    for (bank, digest) in [(Hash::Sha1, MessageDigest::sha1()), (Hash::Sha256, MessageDigest::sha256()), (Hash::Sha384, MessageDigest::sha384())] {
+    for (bank, digest) in
+        [(Hash::Sha1, MessageDigest::sha1()), (Hash::Sha256, MessageDigest::sha256()), (Hash::Sha384, MessageDigest::sha384())]
+    {
         let mut values = BTreeMap::<u8, Vec<u8>>::new();
         for event in events.iter().filter(|event| event.kind != NO_ACTION && event.register < 24) {
             let Some(extended) = event.digests.get(&bank) else { continue };

@@ -84,7 +84,7 @@ pub enum TpmError {
     /// Registers have other values than when the key was made: firmware, boot loader or configuration changed.
     #[error(
         "the key is bound to registers (PCR) that have changed since it was made: {0}. Firmware, boot loader or their configuration is not \
-         what it was; if that is right, make the key anew"
+         what it was; if that is right, make the key, or seal the data, anew"
     )]
     PcrChanged(String),
     /// What was stated is not what the key asks for.
@@ -108,6 +108,9 @@ pub enum TpmError {
     /// None of a policy's branches is open, or a step of it cannot be done here.
     #[error("the key's policy cannot be fulfilled now: {0}")]
     PolicyClosed(String),
+    /// A digest says what a policy comes to, and not what it asks for.
+    #[error("of this policy its digest alone is known, and what it asks for is wanted here: give the policy itself (JSON)")]
+    PolicyUnknown,
     /// A policy has more branches, or lies deeper, than a key file holds.
     #[error("the policy has more than 64 ways through it, which no key file holds: make it smaller")]
     PolicySize,

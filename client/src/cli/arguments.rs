@@ -195,7 +195,14 @@ fn known(pinned: &str) -> Result<Known, String> {
 }
 
 pub(crate) fn read_key_file(path: &Path) -> Result<KeyFile, CliError> {
-    sealed_file::read(path).map(|(file, _)| file)
+    match sealed_file::read(path)? {
+        (file, None) => Ok(file),
+        (_, Some(_)) => Err(CliError::Usage(format!(
+            "{}: what is sealed in it is the key of the data that is encrypted behind it, and would be parted from it: `unseal`, `reseal`, `policy show` and \
+             `key inspect` take such a file",
+            path.display()
+        ))),
+    }
 }
 
 /// What the environment says, where it says anything.
@@ -316,7 +323,13 @@ impl UseKeyArgs {
             Some(password) => Some(password.clone()),
             None => password::given(Self::PASSWORD, self.password_file.as_deref())?,
         };
+        let has_choice = source.policy().needs_password() && source.policy().may_do_without_password();
         match given {
+            // Another branch may be open, and where none is and nobody can be asked, what keeps them shut is told.
+            None if has_choice => match !password::can_ask() || tpm.load(source.clone()).opens_without_password().await? {
+                true => Ok(source),
+                false => Ok(source.with_password(password::optional(Self::PASSWORD).await?)),
+            },
             None if may_need_password => Self::ask(source, tpm).await,
             given => Ok(source.with_password(given)),
         }

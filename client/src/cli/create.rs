@@ -85,8 +85,7 @@ struct NewKeyArgs {
     /// Write the key id into the file, for people. Such a file is read here, and not by tpm2-tools 5.4, tpm2-pytss 3.0 and tpm2-openssl 1.1
     #[arg(long)]
     describe: bool,
-    /// Let the key be moved to another TPM (`key duplicate`). Then whoever may use it can also take it out; with --pcrs or --policy, whoever has its file, and
-    /// its password if it has one
+    /// Let the key be moved to another TPM (`key duplicate`). Then whoever may use it can also take it out
     #[arg(long)]
     movable: bool,
     /// Bind the key to registers (PCR), such as sha256:0,7: it works only while they are as they are now. BANK:N=HEX gives a register's value

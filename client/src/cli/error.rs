@@ -96,6 +96,7 @@ impl From<TpmError> for CliError {
             | TpmError::NotForThis { .. }
             | TpmError::PolicyPassword { .. }
             | TpmError::PolicySize
+            | TpmError::PolicyUnknown
             | TpmError::HandleTaken(_)
             | TpmError::HandleRange(_)
             | TpmError::NotMovable(_)

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 use ekm_otp_tpm::{KeyFile, KeySource, Parent, Password, TpmError};
 
-use super::arguments::{KeyRef, TpmArgs, UseKeyArgs, key_ref, parent_template, read_key_file, under};
+use super::arguments::{KeyRef, TpmArgs, UseKeyArgs, key_ref, parent_template, under};
 use super::error::CliError;
 use super::output::{self, note};
 use super::password::{self, Asked};
+use super::sealed_file;
 use super::secret_file::PrivateFile;
 use super::shown::printable;
 
@@ -47,7 +48,7 @@ pub(crate) struct PasswdArgs {
 
 pub(crate) async fn inspect(args: InspectArgs) -> Result<(), CliError> {
     let key = match args.named.as_ref().or(args.key.as_ref()).ok_or_else(|| CliError::Usage("KEY is missing".into()))? {
-        KeyRef::File(path) => under(read_key_file(path)?, args.parent_template, path)?,
+        KeyRef::File(path) => under(sealed_file::read(path)?.0, args.parent_template, path)?,
         KeyRef::Handle(handle, known) => {
             let key = args.tpm.open()?.load(known.at(*handle));
             return output::line(&key.prepare().await?.to_string());

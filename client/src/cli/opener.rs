@@ -61,7 +61,7 @@ impl Opener {
 }
 
 /// Whether it is the file of a key in a TPM, which is no secret. Standard input is none.
-fn is_tss2(path: &Path) -> Result<bool, CliError> {
+pub(super) fn is_tss2(path: &Path) -> Result<bool, CliError> {
     if path == Path::new("-") {
         return Ok(false);
     }

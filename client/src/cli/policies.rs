@@ -7,8 +7,9 @@ use ekm_otp_tpm::{
     CommandCode, DigestAlgorithm, KeyFile, KeySource, PolicyPlan, PolicySigner as _, SignatureScheme, SignedPolicy, VerifyingKey,
 };
 
-use super::arguments::{KeyRef, TpmArgs, UseKeyArgs, key_ref, read_key_file};
+use super::arguments::{KeyRef, TpmArgs, UseKeyArgs, key_ref};
 use super::error::CliError;
+use super::opener::is_tss2;
 use super::output::{self, note};
 use super::policy::{self, PrivateKeyFile, handle_of, verifying_key};
 use super::sealed_file;
@@ -139,7 +140,8 @@ async fn create(args: CreateArgs) -> Result<(), CliError> {
         if !(2..=8).contains(&args.or.len()) {
             return Err(CliError::Usage("--or is wanted two to eight times: give one of its policies to --or of another for more".into()));
         }
-        let branches = args.or.iter().map(|path| Ok((name_of(path), policy::read(path)?))).collect::<Result<Vec<_>, CliError>>()?;
+        let branches =
+            args.or.iter().map(|path| Ok((name_of(path), policy::read_named(path, "--or")?))).collect::<Result<Vec<_>, CliError>>()?;
         if let Some((name, _)) = branches.iter().find(|(_, branch)| branch.given().is_none()) {
             return Err(CliError::Usage(format!(
                 "--or: {name} is a digest alone, or lacks the values of registers: a branch must be known"
@@ -197,6 +199,8 @@ fn write(out: Option<&Path>, text: &str) -> Result<(), CliError> {
     }
 }
 
+const KEY_FILE: &[u8] = b"-----BEGIN TSS2 PRIVATE KEY-----";
+
 /// What a file states: a policy, or that of a key.
 enum Stated {
     Plan(PolicyPlan),
@@ -204,8 +208,13 @@ enum Stated {
 }
 
 fn stated(path: &Path) -> Result<Stated, CliError> {
-    let is_key = sealed_file::read_text(path).is_ok_and(|(text, _)| text.contains("-----BEGIN TSS2 PRIVATE KEY-----"));
-    if is_key { read_key_file(path).map(|file| Stated::Key(Box::new(file))) } else { policy::read(path).map(Stated::Plan) }
+    let path = if path == Path::new("-") { Path::new("/dev/stdin") } else { path };
+    // Once: it may be a pipe.
+    let bytes = policy::bytes(path)?;
+    if bytes.windows(KEY_FILE.len()).any(|window| window == KEY_FILE) {
+        return sealed_file::parse(bytes, path).map(|file| Stated::Key(Box::new(file)));
+    }
+    policy::parse(bytes, &shown(path)).map(Stated::Plan)
 }
 
 fn show(args: &ShowArgs) -> Result<(), CliError> {
@@ -217,6 +226,9 @@ fn show(args: &ShowArgs) -> Result<(), CliError> {
         }
         Stated::Plan(plan) => match plan.given() {
             Some(policy) => format!("policy: {policy}\ndigest: {}", hex_of(&policy.digest())),
+            None if plan.digest_alone().is_some() => {
+                format!("policy: not told, the file is a digest alone\ndigest: {}", hex_of(&plan.digest_alone().unwrap_or_default()))
+            }
             None => format!(
                 "policy: {plan}\ndigest: of the registers as they are when it is used for a new key (`policy digest` tells today's)"
             ),
@@ -228,9 +240,10 @@ fn show(args: &ShowArgs) -> Result<(), CliError> {
 async fn digest(args: DigestArgs) -> Result<(), CliError> {
     let digest = match stated(&args.file)? {
         Stated::Key(file) => file.describe().auth_policy.ok_or_else(|| CliError::Usage("this key has no policy".into()))?,
-        Stated::Plan(plan) => match plan.given() {
-            Some(policy) => policy.digest().to_vec(),
-            None => args.tpm.open()?.policy(plan, false).await?.digest().to_vec(),
+        Stated::Plan(plan) => match (plan.digest_alone(), plan.given()) {
+            (Some(digest), _) => digest.to_vec(),
+            (_, Some(policy)) => policy.digest().to_vec(),
+            (None, None) => args.tpm.open()?.policy(plan, false).await?.digest().to_vec(),
         },
     };
     match &args.out {
@@ -244,7 +257,7 @@ async fn digest(args: DigestArgs) -> Result<(), CliError> {
 }
 
 async fn sign(args: SignArgs) -> Result<(), CliError> {
-    let plan = policy::read(&args.file)?;
+    let plan = policy::read_named(&args.file, "")?;
     let tpm = args.use_key.tpm.open()?;
     let plan = if plan.given().is_some() { plan } else { tpm.with_values(plan, false).await? };
     let unknown =
@@ -279,9 +292,10 @@ async fn sign(args: SignArgs) -> Result<(), CliError> {
 
 /// A private key of OpenSSL's, where the file holds one.
 fn outside(key: &KeyRef) -> Result<Option<PrivateKeyFile>, CliError> {
-    let KeyRef::File(path) = key else { return Ok(None) };
-    let text = std::fs::read_to_string(path).map_err(|e| CliError::io("read", path, &e))?;
-    if text.contains("-----BEGIN TSS2 PRIVATE KEY-----") { Ok(None) } else { PrivateKeyFile::read(path).map(Some) }
+    match key {
+        KeyRef::File(path) if !is_tss2(path)? => PrivateKeyFile::read(path).map(Some),
+        _ => Ok(None),
+    }
 }
 
 fn hex_of(bytes: &[u8]) -> String {

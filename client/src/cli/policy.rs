@@ -59,7 +59,12 @@ impl FulfilArgs {
     pub(super) fn add_to(&self, settings: &mut Settings) -> Result<(), CliError> {
         for path in &self.signed_policy {
             let refused = |why: &str| CliError::Usage(format!("--signed-policy {}: {why}", shown(path)));
-            settings.signed_policies.extend(SignedPolicy::from_json(&text(path, &refused)?).map_err(|e| refused(&e.to_string()))?);
+            let bytes = bytes(path)?;
+            if bytes.len() as u64 > MAX_LEN {
+                return Err(refused("it is longer than 65536 bytes, so it is no signed policy"));
+            }
+            let text = String::from_utf8(bytes).map_err(|_| refused("it is no text (UTF-8)"))?;
+            settings.signed_policies.extend(SignedPolicy::from_json(&text).map_err(|e| refused(&e.to_string()))?);
         }
         for path in &self.policy_signing_key {
             let signer: Arc<dyn PolicySigner> = Arc::new(PrivateKeyFile::read(path)?);
@@ -91,22 +96,36 @@ pub(super) async fn warn_of_empty(tpm: &TpmHandle, plan: &PolicyPlan, what: &str
 
 /// A policy: JSON, or the digest alone that tpm2-tools write.
 pub(super) fn read(path: &Path) -> Result<PolicyPlan, CliError> {
-    let refused = |why: &str| CliError::Usage(format!("--policy {}: {why}", shown(path)));
-    let bytes = bytes(path, &refused)?;
+    read_named(path, "--policy")
+}
+
+/// The same, where another flag, or none, names the file.
+pub(super) fn read_named(path: &Path, flag: &str) -> Result<PolicyPlan, CliError> {
+    parse(bytes(path)?, format!("{flag} {}", shown(path)).trim_start())
+}
+
+/// What a file holds; `named` is what it is called.
+pub(super) fn parse(bytes: Vec<u8>, named: &str) -> Result<PolicyPlan, CliError> {
+    let refused = |why: &str| CliError::Usage(format!("{named}: {why}"));
     if let Ok(digest) = <[u8; 32]>::try_from(bytes.as_slice()) {
         return Ok(PolicyPlan::of_digest(digest));
     }
+    if bytes.len() as u64 > MAX_LEN {
+        return Err(refused("it is longer than 65536 bytes, so it is no policy"));
+    }
     let text = String::from_utf8(bytes).map_err(|_| refused("it is neither text (UTF-8) nor a digest of 32 bytes"))?;
+    if text.trim_start().starts_with("-----BEGIN ") {
+        return Err(refused(
+            "it is PEM, and a policy (JSON, TSS policy language; `policy create` writes it) or a digest of 32 bytes is wanted",
+        ));
+    }
     PolicyPlan::from_json(&text).map_err(|e| refused(&e.to_string()))
 }
 
-fn text(path: &Path, refused: &impl Fn(&str) -> CliError) -> Result<String, CliError> {
-    String::from_utf8(bytes(path, refused)?).map_err(|_| refused("it is no text (UTF-8)"))
-}
-
-fn bytes(path: &Path, refused: &impl Fn(&str) -> CliError) -> Result<Vec<u8>, CliError> {
+/// One byte more than any policy takes at most: what is longer is refused, not cut off.
+pub(super) fn bytes(path: &Path) -> Result<Vec<u8>, CliError> {
     let file = File::open(path).map_err(|e| CliError::io("open", path, &e))?;
     let mut bytes = Vec::new();
     file.take(MAX_LEN + 1).read_to_end(&mut bytes).map_err(|e| CliError::io("read", path, &e))?;
-    if bytes.len() as u64 > MAX_LEN { Err(refused("it is longer than 65536 bytes, so it is no policy")) } else { Ok(bytes) }
+    Ok(bytes)
 }

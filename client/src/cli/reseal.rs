@@ -4,7 +4,7 @@ use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
 
 use clap::Args;
-use ekm_otp_tpm::{KeyFile, KeySource, NewSealed, Policy, PolicyPlan};
+use ekm_otp_tpm::{KeyFile, KeySource, NewSealed, Policy, PolicyPlan, TpmHandle};
 use zeroize::Zeroizing;
 
 use super::arguments::UseKeyArgs;
@@ -41,21 +41,23 @@ pub(crate) struct ResealArgs {
 
 pub(crate) async fn run(args: ResealArgs) -> Result<(), CliError> {
     let tpm = args.use_key.tpm.open()?;
-    let (file, envelope) = sealed_file::read(&args.key)?;
+    let (file, envelope) = sealed_file::read_patiently(&args.key).await?;
     if !file.is_sealed() {
         return Err(CliError::Usage(format!("{}: it holds a key, and no sealed data", args.key.display())));
     }
     let source = args.use_key.file_source(file, &args.key, &tpm).await?;
     let KeySource::File { file, password, .. } = source.clone() else { return Err(CliError::Usage("--key must be a file".into())) };
-    let data = tpm.load(source).unseal().await?;
+    let data = tpm.load(source.clone()).unseal().await?;
+    if let Some(given) = password.clone().filter(|_| file.policy().needs_password()) {
+        // Another branch may have opened it, and a slip would become the password: TPM2_ObjectChangeAuth takes the right one only.
+        tpm.load(source).change_password(Some(given)).await?;
+    }
     let unconfirmed = file.policy().branch(NEW).zip(file.policy().branch(OLD)).map(|(new, _)| new.clone());
     let plan = match (unconfirmed, args.confirm) {
         (Some(new), true) => PolicyPlan::from(new),
         (None, true) => return Err(CliError::Usage("there is nothing to confirm: the file has no new state beside an old one".into())),
-        (Some(_), false) => {
-            return Err(CliError::Usage("it was resealed before, which is not confirmed yet: reseal --confirm does that".into()));
-        }
-        (None, false) => args.both(file.policy(), password.is_some()).await?,
+        // A new state that never came gives way to the next one.
+        (_, false) => args.both(file.policy().branch(NEW).and(file.policy().branch(OLD)).unwrap_or(file.policy()), &tpm).await?,
     };
     // One that no branch asks for any more would guard nothing.
     let password = password.filter(|_| plan.given().is_none_or(|policy| policy.needs_password()));
@@ -79,7 +81,7 @@ pub(crate) async fn run(args: ResealArgs) -> Result<(), CliError> {
 
 impl ResealArgs {
     /// The new state or the old one.
-    async fn both(&self, old: &Policy, has_password: bool) -> Result<PolicyPlan, CliError> {
+    async fn both(&self, old: &Policy, tpm: &TpmHandle) -> Result<PolicyPlan, CliError> {
         if old.is_empty() {
             return Err(CliError::Usage(
                 "it is sealed under no policy that its file states: name that with --pcrs or --policy, or seal it anew".into(),
@@ -87,10 +89,26 @@ impl ResealArgs {
         }
         let new = match (&self.new_policy, &self.new_pcrs) {
             (Some(path), _) => policy::read(path)?,
-            (None, Some(pcrs)) if has_password && old.needs_password() => pcrs.clone().together().password(),
+            (None, Some(_)) if old.needs_password() && old.may_do_without_password() => {
+                return Err(CliError::Usage(format!(
+                    "--new-pcrs: it opens in several ways ({old}), and registers alone do not say what becomes of each: make the new policy (`policy create`) and give it with --new-policy"
+                )));
+            }
+            (None, Some(pcrs)) if old.needs_password() => pcrs.clone().together().password(),
             (None, Some(pcrs)) => pcrs.clone().together(),
             (None, None) => return Err(CliError::Usage("--new-pcrs, --new-policy or --confirm is missing".into())),
         };
+        if new.digest_alone().is_some() {
+            return Err(CliError::Usage(
+                "--new-policy: the file is a digest alone: give the policy itself (JSON), which the file is to state".into(),
+            ));
+        }
+        policy::warn_of_empty(tpm, &new, "it").await?;
+        if tpm.policy(new.clone(), false).await?.digest() == old.digest() {
+            return Err(CliError::Usage(
+                "the new state is the old one: there is nothing to reseal for. BANK:N=HEX gives the value that a register will have".into(),
+            ));
+        }
         Ok(PolicyPlan::new().or([(NEW, new), (OLD, PolicyPlan::from(old.clone()))]))
     }
 }

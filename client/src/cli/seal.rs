@@ -55,7 +55,8 @@ struct Input {
     len: Option<u64>,
 }
 
-pub(crate) async fn run(args: SealArgs) -> Result<(), CliError> {
+pub(crate) async fn run(mut args: SealArgs) -> Result<(), CliError> {
+    args.input = args.input.filter(|path| path != Path::new("-"));
     if args.input.is_none() && args.password_file.as_deref() == Some(Path::new("-")) {
         return Err(CliError::Usage(
             "standard input is what is sealed, and cannot be the password, too: name a file with --in or --password-file".into(),
@@ -119,7 +120,9 @@ impl SealArgs {
 }
 
 fn tell(args: &SealArgs, path: &str, file: &KeyFile) {
-    note!("wrote {path}. It opens with this TPM only");
+    if args.out != Path::new("-") {
+        note!("wrote {path}. It opens with this TPM only");
+    }
     if !file.policy().is_empty() {
         note!("to open it takes: {}", file.policy());
     }

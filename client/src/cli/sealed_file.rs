@@ -23,8 +23,27 @@ pub(super) fn read(path: &Path) -> Result<(KeyFile, Option<Envelope>), CliError>
     Ok((file, envelope))
 }
 
+/// The same in a thread of its own: a file may be a pipe, and a signal must still be heard.
+pub(super) async fn read_patiently(path: &Path) -> Result<(KeyFile, Option<Envelope>), CliError> {
+    let path = path.to_owned();
+    let reading = tokio::task::spawn_blocking(move || read(&path)).await;
+    reading.unwrap_or_else(|e| Err(CliError::Other(format!("reading what is sealed failed: {e}"))))
+}
+
+/// The key of what was read already, at least its beginning.
+pub(super) fn parse(mut bytes: Vec<u8>, path: &Path) -> Result<KeyFile, CliError> {
+    if let Some(at) = bytes.windows(MARK.len()).position(|window| window == MARK) {
+        bytes.truncate(at);
+    }
+    let text = String::from_utf8(bytes).map_err(|_| CliError::Usage(format!("{}: it is no text, so it is no key file", shown(path))))?;
+    KeyFile::from_pem(&text).map_err(|e| CliError::Usage(format!("{}: {e}", shown(path))))
+}
+
 /// The key's own text.
-pub(super) fn read_text(path: &Path) -> Result<(String, Option<Envelope>), CliError> {
+fn read_text(path: &Path) -> Result<(String, Option<Envelope>), CliError> {
+    if path == Path::new("-") {
+        return Err(CliError::Usage("a key file is not taken from standard input: name a file, or /dev/stdin".into()));
+    }
     if path.to_str().is_some_and(|text| text.starts_with("handle:")) {
         return Err(CliError::Usage(format!("{}: this needs the key's file, a persistent key will not do", path.display())));
     }

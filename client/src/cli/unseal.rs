@@ -51,7 +51,7 @@ pub(super) async fn open(key: &KeyRef, use_key: &UseKeyArgs) -> Result<(TpmKey, 
     match key {
         KeyRef::Handle(..) => Ok((tpm.load(use_key.source(key, &tpm).await?), None)),
         KeyRef::File(path) => {
-            let (file, envelope) = sealed_file::read(path)?;
+            let (file, envelope) = sealed_file::read_patiently(path).await?;
             if !file.is_sealed() {
                 return Err(CliError::Usage(format!("{}: it holds a key, which never leaves the TPM, and no sealed data", path.display())));
             }

@@ -164,7 +164,10 @@ impl Live {
                 }
             }
             if !self.is_fulfilled(pcr) {
-                changed.push(if are_empty { format!("{pcr} (nothing is measured into it now)") } else { pcr.to_string() });
+                // Of registers in one step it is not known which.
+                let several = pcr.selection.iter().map(|(_, registers)| registers.len()).sum::<usize>() > 1;
+                let named = if several { format!("one or more of {pcr}") } else { pcr.to_string() };
+                changed.push(if are_empty { format!("{named} (nothing is measured into it now)") } else { named });
             }
         }
         TpmError::PcrChanged(changed.join(", "))

@@ -159,8 +159,9 @@ impl Live {
         operation: &'static str,
         command: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
     ) -> Result<tss_esapi::Result<T>, TpmError> {
-        let policy = AuthSession::PolicySession(session);
         let route = self.route(key, operation)?;
+        let session = self.policy_session_to_show(session, key, route.needs_password())?;
+        let policy = AuthSession::PolicySession(session);
         if route.needs_password() {
             self.follow(session, key, route)?;
             return Ok(self.context.execute_with_session(Some(policy), command));

@@ -26,6 +26,8 @@ pub(crate) struct Live {
     pub(super) kept: Option<Kept>,
     pub(super) session: Option<AuthSession>,
     pub(super) policy_session: Option<PolicySession>,
+    /// Whether a policy that was fulfilled in it asked for a password.
+    pub(super) policy_session_shows_password: bool,
     /// The endorsement key's that sessions are salted with: RSA once a pinned name was found to be that one's.
     pub(super) salt_algorithm: PrimaryAlgorithm,
     pub(super) keys: HashMap<Slot, Loaded>,
@@ -50,6 +52,7 @@ impl Live {
             kept: Kept::of(tcti, settings),
             session: None,
             policy_session: None,
+            policy_session_shows_password: false,
             salt_algorithm: PrimaryAlgorithm::Ecc,
             keys: HashMap::new(),
             is_broken: false,

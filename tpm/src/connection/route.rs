@@ -1,5 +1,5 @@
-//! Which way through a policy can be taken now: of each TPM2_PolicyOR the first branch that can be fulfilled, of what is signed for a TPM2_PolicyAuthorize
-//! the first that is. What keeps the others shut is told.
+//! Which way through a policy can be taken now: of each TPM2_PolicyOR the branch that can be fulfilled, the first of those that show the fewest passwords, since a
+//! wrong one counts; of what is signed for a TPM2_PolicyAuthorize the first that is. What keeps the others shut is told.
 
 use std::collections::BTreeMap;
 
@@ -38,6 +38,13 @@ type Closed = Option<String>;
 impl Route {
     pub(crate) fn needs_password(&self) -> bool {
         self.0.iter().any(|act| matches!(act, Act::Command(PolicyCommand::AuthValue | PolicyCommand::Password)))
+    }
+
+    /// What may be refused, and counted against whoever shows it.
+    fn shown(acts: &[Act]) -> usize {
+        let is_shown =
+            |act: &&Act| matches!(act, Act::Command(PolicyCommand::AuthValue | PolicyCommand::Password | PolicyCommand::Secret(_)));
+        acts.iter().filter(is_shown).count()
     }
 }
 
@@ -107,6 +114,8 @@ impl Live {
         acts: &mut Vec<Act>,
     ) -> Result<Closed, TpmError> {
         let mut reasons = Vec::new();
+        let len = acts.len();
+        let mut best: Option<Vec<Act>> = None;
         for (at, branch) in branches.iter().enumerate() {
             let (name, policy) = match branch {
                 Branch::Known { name, policy } => {
@@ -117,21 +126,24 @@ impl Live {
                     continue;
                 }
             };
-            let len = acts.len();
             let closed = match wanted.code {
                 Some(DUPLICATE) if !is_named && !mentions_duplication(policy) => Some("it is not for moving the key".to_owned()),
                 _ => self.walk(policy, before, wanted, acts)?,
             };
+            let way: Vec<Act> = acts.drain(len..).collect();
             match closed {
-                None => {
-                    acts.push(Act::Or(branches.iter().map(|branch| branch.digest(before)).collect()));
-                    return Ok(None);
-                }
-                Some(why) => {
-                    acts.truncate(len);
-                    reasons.push(format!("{name}: {why}"));
-                }
+                None if best.as_ref().is_none_or(|best| Route::shown(&way) < Route::shown(best)) => best = Some(way),
+                None => {}
+                Some(why) => reasons.push(format!("{name}: {why}")),
             }
+            if best.as_ref().is_some_and(|best| Route::shown(best) == 0) {
+                break;
+            }
+        }
+        if let Some(way) = best {
+            acts.extend(way);
+            acts.push(Act::Or(branches.iter().map(|branch| branch.digest(before)).collect()));
+            return Ok(None);
         }
         Ok(Some(format!("none of {} branches is open ({})", branches.len(), reasons.join("; "))))
     }
@@ -141,6 +153,7 @@ impl Live {
             return Ok(Some(format!("more than {MAX_DEPTH} signed policies wait for each other")));
         }
         let given = self.settings.signed_policies.clone();
+        let has_given = !given.is_empty();
         let registers = given.iter().flat_map(|signed| signed.registers());
         let now: Values = registers
             .filter_map(|(bank, register)| Some(((bank, register), self.read_pcr(bank, register).ok()?)))
@@ -168,7 +181,10 @@ impl Live {
             reasons.extend(closed);
         }
         Ok(Some(match reasons.as_slice() {
-            [] => "a policy is wanted that its key has signed, and none is given for it, nor for what the registers hold now (--signed-policy)".to_owned(),
+            [] if has_given => "a policy is wanted that its key has signed, and of those that are given none is signed by this key, with this reference (--policy-ref), and \
+                                for what the registers hold now"
+                .to_owned(),
+            [] => "a policy is wanted that its key has signed, and none is given (--signed-policy)".to_owned(),
             reasons => format!("of the policies that are signed none can be fulfilled ({})", reasons.join("; ")),
         }))
     }
@@ -233,7 +249,12 @@ impl Live {
             )),
             PolicyCommand::Signed(signed) => {
                 let has_signer = self.settings.policy_signers.iter().any(|signer| signer.public_pem().trim() == signed.key.pem().trim());
-                (!has_signer).then(|| "its use must be signed, and the private key is not given (--policy-signing-key)".to_owned())
+                let told = if self.settings.policy_signers.is_empty() {
+                    "and the private key is not given (--policy-signing-key)"
+                } else {
+                    "and by another key than is given"
+                };
+                (!has_signer).then(|| format!("its use must be signed, {told}"))
             }
             PolicyCommand::Secret(secret) => self.secret_closed(secret)?,
             PolicyCommand::Authorize(_) | PolicyCommand::Or(_) => None,
@@ -252,10 +273,20 @@ impl Live {
             0x4000_0001 => 0,
             0x4000_000b => 1,
             0x4000_000a => 2,
+            0x8100_0000..=0x81ff_ffff => return self.guarded(handle),
             _ => return Ok(None),
         };
         let is_set = self.property(PropertyTag::Permanent).is_some_and(|permanent| permanent & (1 << bit) != 0);
         Ok(is_set.then(|| format!("the password of 0x{handle:08x} is wanted (--policy-secret 0x{handle:08x}=FILE)")))
+    }
+
+    /// The empty password is shown to nothing that counts it.
+    fn guarded(&mut self, handle: u32) -> Result<Closed, TpmError> {
+        let mut object = self.persistent(handle)?;
+        let read = self.read_public(object.into());
+        self.context.tr_close(&mut object).map_err(|e| TpmError::of("closing a persistent key", e))?;
+        let is_guarded = !read?.object_attributes().no_da();
+        Ok(is_guarded.then(|| format!("the password of 0x{handle:08x} is wanted (--policy-secret 0x{handle:08x}=FILE)")))
     }
 
     /// Where it is whose password is wanted: what a file says of that is a hint.

@@ -3,9 +3,11 @@
 use tss_esapi::Context;
 use tss_esapi::attributes::SessionAttributesBuilder;
 use tss_esapi::constants::SessionType;
+use tss_esapi::handles::SessionHandle;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 
 use super::live::{EMPTY_PASSWORD, Live};
+use super::loaded::Loaded;
 use super::parents::ParentKey;
 use crate::error::Protected;
 use crate::{KeySource, Parent, TpmError};
@@ -92,6 +94,27 @@ impl Live {
             (Err(TpmError::Auth { what: Protected::Owner, .. }), KeySource::Handle { .. }) => self.policy_session(None),
             (started, _) => started,
         }
+    }
+
+    /// The policy session as it is, or another. The C library goes on showing passwords in a session in which one was asked for once, also after its policy
+    /// was begun anew (TPM2_PolicyRestart), which the TPM then takes for a wrong one.
+    pub(crate) fn policy_session_to_show(
+        &mut self,
+        session: PolicySession,
+        key: &Loaded,
+        shows_password: bool,
+    ) -> Result<PolicySession, TpmError> {
+        let is_spoilt = self.policy_session_shows_password && !shows_password;
+        self.policy_session_shows_password = shows_password;
+        if !is_spoilt {
+            return Ok(session);
+        }
+        self.policy_session = None;
+        self.flush(SessionHandle::from(AuthSession::PolicySession(session)).into())?;
+        if self.is_pinned() {
+            return self.policy_session(None);
+        }
+        self.with_kept_parent(key.parent, |live, parent| live.policy_session(Some(parent)))
     }
 
     /// Whether sessions are salted to a key whose name is known.

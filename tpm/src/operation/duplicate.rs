@@ -100,6 +100,7 @@ impl Device {
             let policy = may_be_moved(&key, source)?;
             let session = live.policy_session_for(source)?;
             let route = live.route_through(&policy, &key, "TPM2_Duplicate")?;
+            let session = live.policy_session_to_show(session, &key, route.needs_password())?;
             let load = live.context.execute_without_session(|c| c.load_external_public(new_parent.clone(), Hierarchy::Null));
             let parent = load.map_err(|e| TpmError::of("TPM2_LoadExternal for the new parent", e))?;
             let named = live.must_be_named(parent.into(), new_parent);

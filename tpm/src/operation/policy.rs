@@ -2,10 +2,11 @@
 
 use crate::connection::device::Device;
 use crate::connection::live::Live;
+use crate::object::kind::is_sealed;
 use crate::object::pcr::is_empty;
 use crate::object::policy::{Branch, PolicyCommand, Values, duplication, paths_of};
 use crate::object::template::AuthPolicy;
-use crate::{PcrBank, Policy, PolicyPlan, TpmError, TpmHandle};
+use crate::{KeyKind, PcrBank, Policy, PolicyPlan, TpmError, TpmHandle, TpmKey};
 
 impl TpmHandle {
     /// The policy of a plan: the registers as they are now where it gives no value. Where it leaves that open, the key's password is a part
@@ -14,7 +15,7 @@ impl TpmHandle {
     /// # Errors
     /// As [`TpmError`] tells.
     pub async fn policy(&self, plan: impl Into<PolicyPlan>, needs_password: bool) -> Result<Policy, TpmError> {
-        let plan = plan.into();
+        let plan = known(plan.into())?;
         self.run(move |device| device.run(|live| Ok(plan.policy(needs_password, &values_of(live, &plan, false)?)))).await
     }
 
@@ -23,7 +24,7 @@ impl TpmHandle {
     /// # Errors
     /// As [`TpmError`] tells.
     pub async fn with_values(&self, plan: impl Into<PolicyPlan>, needs_password: bool) -> Result<PolicyPlan, TpmError> {
-        let plan = plan.into();
+        let plan = known(plan.into())?;
         self.run(move |device| device.run(|live| Ok(plan.with_values(needs_password, &values_of(live, &plan, false)?)))).await
     }
 
@@ -47,8 +48,39 @@ impl TpmHandle {
     /// As [`TpmError`] tells: [`OtherPolicy`](TpmError::OtherPolicy) where it asks for something else, [`PcrChanged`](TpmError::PcrChanged) where
     /// it asks for values that the registers do not have.
     pub async fn policy_for(&self, plan: impl Into<PolicyPlan>, auth_policy: &[u8]) -> Result<Policy, TpmError> {
-        let (plan, auth_policy) = (plan.into(), auth_policy.to_vec());
+        let (plan, auth_policy) = (known(plan.into())?, auth_policy.to_vec());
         self.run(move |device| device.policy_for(&plan, &auth_policy)).await
+    }
+}
+
+/// What is asked for must be known, or it would be taken for nothing.
+fn known(plan: PolicyPlan) -> Result<PolicyPlan, TpmError> {
+    if plan.digest_alone().is_some() { Err(TpmError::PolicyUnknown) } else { Ok(plan) }
+}
+
+impl TpmKey {
+    /// Whether its policy can be fulfilled now without its password, for what such a key is there for: to be unsealed, to make HMACs, to decrypt or to sign.
+    ///
+    /// # Errors
+    /// As [`TpmError`] tells.
+    pub async fn opens_without_password(&self) -> Result<bool, TpmError> {
+        self.run(|device, slot, source| {
+            device.run(|live| {
+                let key = live.loaded(slot, source)?;
+                let operation = match KeyKind::of(&key.public) {
+                    _ if is_sealed(&key.public) => "TPM2_Unseal",
+                    Some(KeyKind::HmacSha256) => "TPM2_HMAC",
+                    Some(KeyKind::RsaDecrypt2048) => "TPM2_RSA_Decrypt",
+                    _ => "TPM2_Sign",
+                };
+                match live.route(&key, operation) {
+                    Ok(route) => Ok(!route.needs_password()),
+                    Err(TpmError::PolicyClosed(_)) => Ok(false),
+                    Err(other) => Err(other),
+                }
+            })
+        })
+        .await
     }
 }
 
@@ -96,8 +128,11 @@ pub(super) fn policy_of(
                 return Ok((policy, AuthPolicy::Use(digest)));
             }
             // The one authPolicy is for both.
+            // To be moved it takes what it takes to be used, and its password: else whoever boots anything took it out, and the registers bound nothing.
+            let asks = (has_password && policy.may_do_without_password()).then_some(PolicyCommand::AuthValue);
+            let moving = policy.0.iter().cloned().chain(asks).chain(duplication(false).0).collect();
             let branch = |name: &str, policy| Branch::Known { name: Some(name.to_owned()), policy };
-            let branches = vec![branch("use", policy), branch("move", duplication(has_password))];
+            let branches = vec![branch("use", policy), branch("move", Policy(moving))];
             let policy = Policy(vec![PolicyCommand::Or(branches)]);
             let digest = policy.digest();
             Ok((policy, AuthPolicy::UseOrDuplicate(digest)))

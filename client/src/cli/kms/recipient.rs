@@ -26,7 +26,7 @@ pub(super) struct RecipientArgs {
     #[arg(long)]
     recipient: bool,
     /// Where that key is, as long as this command runs
-    #[arg(long, value_enum, default_value_t, value_name = "WHERE")]
+    #[arg(long, value_enum, default_value_t, value_name = "WHERE", requires = "recipient")]
     recipient_key: Where,
     /// Instead, an attestation document that is there already, as it is or in base64. Without --inkey the message for its key goes to standard output: `cms decrypt`
     /// opens it

@@ -150,6 +150,11 @@ impl VerifyArgs {
             }
             _ => None,
         };
+        if chain.is_none() && self.root.is_some() {
+            return Err(CliError::NotPermitted(
+                "the quote is not proven: --root is given, and there are no certificates that could lead to it (--certificates, or those of the evidence)".into(),
+            ));
+        }
         let certified = match chain {
             Some((name, chain)) => Some(self.certified(&name, &chain).await?),
             None => None,

@@ -141,8 +141,9 @@ impl PolicyPlan {
         &self.steps
     }
 
-    /// What it comes to, where nothing else is known of it.
-    pub(crate) fn digest_alone(&self) -> Option<[u8; 32]> {
+    /// What it comes to, where nothing else is known of it ([`of_digest`](Self::of_digest)).
+    #[must_use]
+    pub fn digest_alone(&self) -> Option<[u8; 32]> {
         self.digest
     }
 
@@ -227,7 +228,10 @@ fn policy(steps: &[Step], values: &Values) -> Policy {
         };
         (bank, selection.registers().map(value).collect())
     };
-    let branch = |(name, plan): &(Option<String>, PolicyPlan)| Branch::Known { name: name.clone(), policy: plan.policy(false, values) };
+    let branch = |(name, plan): &(Option<String>, PolicyPlan)| match plan.digest {
+        Some(digest) => Branch::Unknown(digest),
+        None => Branch::Known { name: name.clone(), policy: plan.policy(false, values) },
+    };
     let command = |step: &Step| match step {
         Step::Pcrs(selections) => PolicyCommand::Pcr(PcrCommand::of_all(selections.iter().map(of_bank).collect())),
         Step::Or(branches) => PolicyCommand::Or(branches.iter().map(branch).collect()),

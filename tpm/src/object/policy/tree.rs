@@ -141,6 +141,20 @@ impl Policy {
         self.any(&|command| matches!(command, PolicyCommand::AuthValue | PolicyCommand::Password))
     }
 
+    /// Whether there may be a way through it without the key's password, beside one with it.
+    #[must_use]
+    pub fn may_do_without_password(&self) -> bool {
+        let asks = |command: &PolicyCommand| match command {
+            PolicyCommand::AuthValue | PolicyCommand::Password => true,
+            PolicyCommand::Or(branches) => branches.iter().all(|branch| match branch {
+                Branch::Known { policy, .. } => !policy.may_do_without_password(),
+                Branch::Unknown(_) => false,
+            }),
+            _ => false,
+        };
+        !self.0.iter().any(asks)
+    }
+
     /// Whether registers are part of it, in one of its branches at least.
     #[must_use]
     pub fn pcrs_are_needed(&self) -> bool {
