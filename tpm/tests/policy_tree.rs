@@ -389,6 +389,10 @@ async fn a_use_that_must_be_signed_is_signed_by_the_right_key_or_refused() {
         let other = make_key(&swtpm, "other", algorithm);
         unseal(&with(other.pem(), "other"), &file, None).await.expect_err("another key");
         unseal(&with(key.pem(), "other"), &file, None).await.expect_err("another key that says it is this one");
+        // What is signed must not be one over a policy.
+        let long = seal(&open(&swtpm), PolicyPlan::new().signed(key.clone(), vec![7; 28]), None).await;
+        let told = unseal(&with(key.pem(), name), &long, None).await.expect_err("it is too long").to_string();
+        assert!(told.contains("a reference of more than 27 bytes"), "{told}");
     }
     assert_eq!(swtpm.loaded_handles(), Vec::<String>::new());
 }

@@ -118,7 +118,7 @@ pub(crate) struct SignArgs {
 struct Bytes(Vec<u8>);
 
 fn hex(text: &str) -> Result<Bytes, String> {
-    unhex(text).filter(|bytes| bytes.len() <= 32).map(Bytes).ok_or_else(|| "not up to 32 bytes of hexadecimal digits".to_owned())
+    unhex(text).filter(|bytes| bytes.len() <= 27).map(Bytes).ok_or_else(|| "not up to 27 bytes of hexadecimal digits".to_owned())
 }
 
 pub(crate) async fn run(command: PolicyCommand) -> Result<(), CliError> {

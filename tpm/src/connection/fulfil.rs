@@ -15,6 +15,9 @@ use crate::error::Protected;
 use crate::object::pcr::{PcrCommand, is_empty};
 use crate::object::policy::{PolicyCommand, Secret, Signed};
 
+/// With the four bytes of the expiration still shorter than a policy's digest.
+const MAX_SIGNED_REF: usize = 27;
+
 impl Live {
     pub(crate) fn restart(&mut self, session: PolicySession) -> Result<(), TpmError> {
         self.context.execute_without_session(|c| c.policy_restart(session)).map_err(|e| TpmError::of("TPM2_PolicyRestart", e))
@@ -133,6 +136,12 @@ impl Live {
 
     /// TPM2_PolicySigned, without the session's nonce (TCG part 3, 23.3: aHash of no nonce, no expiration, no cpHash, and the reference).
     fn sign_use(&mut self, session: PolicySession, key: &Loaded, signed: &Signed) -> Result<(), TpmError> {
+        // A longer one, which whoever writes the key's file chooses, could make of this signature one over a policy (TPM2_PolicyAuthorize signs 32 bytes and a reference).
+        if signed.policy_ref.len() > MAX_SIGNED_REF {
+            return Err(TpmError::PolicyClosed(format!(
+                "its use must be signed for a reference of more than {MAX_SIGNED_REF} bytes, which is not done"
+            )));
+        }
         let signers = self.settings.policy_signers.clone();
         let signer = signers.iter().find(|signer| signer.public_pem().trim() == signed.key.pem().trim());
         let signer = signer.ok_or_else(|| TpmError::PolicyClosed("its use must be signed, and the private key is not given".into()))?;
@@ -141,8 +150,8 @@ impl Live {
             signer.sign(signed.key.scheme(), &digest).map_err(|why| TpmError::PolicyClosed(format!("its use cannot be signed: {why}")))?;
         let signature =
             signed.key.signature(&signature).ok_or_else(|| TpmError::PolicyClosed("what signs its use makes no such signature".into()))?;
-        let handle = self.load_verifying(&signed.key)?;
         let encrypting = self.session_for(key.parent)?;
+        let handle = self.load_verifying(&signed.key)?;
         let shown = self.context.execute_with_session(Some(encrypting), |c| {
             let policy_ref = Nonce::try_from(signed.policy_ref.clone())?;
             c.policy_signed(session, handle.into(), Nonce::default(), Digest::default(), policy_ref, None, signature)

@@ -76,7 +76,7 @@ pub(crate) fn paths_of(policy: &Policy) -> Option<Paths> {
             }
         }
     }
-    (others.len() < MAX_PATHS).then_some(Paths { policy: policy_itself, others })
+    (others.len() <= MAX_PATHS).then_some(Paths { policy: policy_itself, others })
 }
 
 /// Adds the ways through `commands` to `found`, each behind `before`, from a session that has come to `digest`.

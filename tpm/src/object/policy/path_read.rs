@@ -10,7 +10,7 @@ use crate::object::pcr::PcrCommand;
 /// The policy that sequences state: the first, then the others, of which those that end in a signed TPM2_PolicyAuthorize may be what that was waiting
 /// for.
 pub(crate) fn paths_from(paths: &Paths) -> Result<Policy, PathError> {
-    if paths.others.len() >= MAX_PATHS {
+    if paths.others.len() > MAX_PATHS {
         return Err(PathError::Contradiction);
     }
     let mut policy = tree(&paths.policy, None)?;
