@@ -118,7 +118,7 @@ fn what_cannot_be_opened_is_told_with_what_to_do() {
     succeeds(&bench.client(&["cms", "encrypt", "--recip", "mine.pub", "--in", "plain", "--out", "secret.cms"]));
     shell(
         &bench,
-        "openssl genrsa -out other.key 2048; openssl ecparam -genkey -name prime256v1 -out ec.key; cp mine.key open.key; chmod 644 open.key",
+        "openssl genrsa -out other.key 2048; openssl ecparam -genkey -name prime256v1 -out ec.key; cp mine.key open.key; chmod 644 open.key mine.pub mine.crt",
     );
     // OpenSSL's own defaults: RSA as of old, and AES in another mode.
     shell(&bench, "openssl cms -encrypt -binary -outform DER -aes-256-cbc -in plain mine.crt > old.cms; echo words > words; : > empty");
@@ -132,8 +132,9 @@ fn what_cannot_be_opened_is_told_with_what_to_do() {
         ("mine.key", "empty", 64, "no CMS message"),
         ("mine.key", "long", 64, "more than"),
         ("mine.key", "none", 69, "cannot open none"),
-        ("ec.key", "secret.cms", 64, "no RSA key"),
-        ("mine.pub", "secret.cms", 64, "--inkey mine.pub"),
+        ("ec.key", "secret.cms", 64, "no private RSA key"),
+        ("mine.pub", "secret.cms", 64, "it is a public key or a certificate"),
+        ("mine.crt", "secret.cms", 64, "it is a public key or a certificate"),
         ("open.key", "secret.cms", 77, "others can read"),
         ("none", "secret.cms", 69, "cannot open none"),
         ("-", "-", 64, "standard input has the message"),
@@ -144,5 +145,31 @@ fn what_cannot_be_opened_is_told_with_what_to_do() {
     // A key that signs does not decrypt.
     succeeds(&bench.client(&["key", "create", "--kid", "s", "--kind", "rsa2048", "--out", "signs.pem"]));
     let (code, told) = decrypt("signs.pem", "secret.cms");
-    assert!(code == Some(64) && told.contains("decrypt"), "{told}");
+    assert!(code == Some(64) && told.contains("--kind rsa2048-decrypt"), "{told}");
+    // A device is the system's: no advice to change it.
+    let (code, told) = decrypt("/dev/null", "secret.cms");
+    assert!(code == Some(77) && !told.contains("chmod"), "{told}");
+}
+
+#[test]
+fn who_encrypts_is_told_which_file_is_wanted_and_need_not_hide_what_is_public() {
+    let bench = bench();
+    shell(&bench, "openssl ecparam -genkey -name prime256v1 | openssl ec -pubout -out ec.pub; chmod 644 plain");
+    for (recipient, code, word) in [
+        ("tpm.pem", 64, "key public"),
+        ("mine.key", 64, "openssl pkey -pubout"),
+        ("mine1.key", 64, "openssl pkey -pubout"),
+        ("ec.pub", 64, "neither a certificate nor a public key"),
+        ("none", 69, "cannot open none"),
+        ("-", 64, "--recip standard input"),
+    ] {
+        let (told_code, told) = failed(&bench.client(&["cms", "encrypt", "--recip", recipient, "--in", "plain", "--base64"]));
+        assert!(told_code == Some(code) && told.contains(word), "{recipient}: {told_code:?} {told}");
+    }
+    let (code, told) = failed(&bench.client(&["cms", "encrypt", "--recip", "-", "--base64"]));
+    assert!(code == Some(64) && told.contains("standard input has the secret"), "{told}");
+    // As `openssl cms -encrypt` takes it, whoever can read it.
+    let public = fs::read_to_string(bench.path("mine.pub")).expect("a public key");
+    let made = run(&bench, &[], &public, &["cms", "encrypt", "--recip", "-", "--in", "plain", "--base64"]);
+    assert_eq!(succeeds(&run(&bench, &[], &succeeds(&made), &["cms", "decrypt", "--inkey", "mine.key"])), PLAINTEXT);
 }

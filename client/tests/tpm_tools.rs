@@ -143,6 +143,12 @@ fn pcr_diff_names_the_registers_that_changed_and_the_events_that_changed_them() 
     for same in ["sha256:0 ", "sha1:1 ", "sha256:9 "] {
         assert!(!told.contains(same), "{told}");
     }
+    // Whoever reads no further takes nothing from the verdict.
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut unread = common::client();
+    unread.args(diff).env("TPM2TOOLS_TCTI", bench.swtpm.tcti()).current_dir(bench.swtpm.dir()).stdout(writer);
+    assert_eq!(unread.output().expect("the client").status.code(), Some(1));
     // Without the log of then: what is measured now.
     let told = text(&bench.client(&diff[..5]).stdout);
     assert!(told.contains("measured now: the variable \"SecureBoot\""), "{told}");
@@ -219,6 +225,23 @@ fn a_key_is_certified_and_tpm2_verifysignature_agrees() {
     write(&bench, "ak.pub", succeeds(&bench.client(&["key", "public", "--key", "ak.pem"])));
     bench.swtpm.tool("tpm2_loadexternal", &["-C", "n", "-G", "ecc", "-u", "ak.pub", "-c", "ak.ctx"]);
     bench.swtpm.tool("tpm2_verifysignature", &["-c", "ak.ctx", "-g", "sha256", "-m", "message", "-s", "signature"]);
+}
+
+#[test]
+fn a_key_with_a_password_is_not_certified_and_no_wrong_password_is_counted() {
+    let bench = bench();
+    create(&bench, "ak", "ak.pem");
+    common::write_private(&bench.path("pw"), "test password");
+    succeeds(&bench.client(&["key", "create", "--kid", "o", "--kind", "p256", "--password-file", "pw", "--out", "object.pem"]));
+    let flags = ["key", "certify", "--object", "object.pem", "--key", "ak.pem", "--nonce", NONCE];
+    for password in [&[][..], &["--password-file", "pw"]] {
+        let (code, told) =
+            failed(&bench.client(&[&flags[..], &["--message-out", "message", "--signature-out", "signature"], password].concat()));
+        assert!(code == Some(64) && told.contains("before it gets its password") && !told.contains("--password-file"), "{code:?} {told}");
+    }
+    let counted = bench.swtpm.tool("tpm2_getcap", &["properties-variable"]);
+    assert!(counted.contains("TPM2_PT_LOCKOUT_COUNTER: 0x0\n"), "{counted}");
+    assert!(!bench.path("message").exists() && !bench.path("signature").exists());
 }
 
 #[test]

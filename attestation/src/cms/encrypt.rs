@@ -36,7 +36,9 @@ impl Recipient {
         let der = match pem::blocks(file) {
             Ok(blocks) => {
                 let known = ["PUBLIC KEY", "CERTIFICATE", "X509 CERTIFICATE"];
-                blocks.into_iter().find(|block| known.contains(&block.label.as_str())).ok_or(CmsError::Key)?.bytes.to_vec()
+                let is_private = blocks.iter().any(|block| block.label.ends_with("PRIVATE KEY"));
+                let found = blocks.into_iter().find(|block| known.contains(&block.label.as_str()));
+                found.ok_or(if is_private { CmsError::Private } else { CmsError::Recipient })?.bytes.to_vec()
             }
             Err(PemError::Der) => file.to_vec(),
             Err(e) => return Err(e.into()),
@@ -44,8 +46,8 @@ impl Recipient {
         let recipient = match x509_cert::Certificate::from_der(&der) {
             Ok(certificate) => Self::of_certificate(&certificate)?,
             Err(_) => {
-                let info = SubjectPublicKeyInfoRef::from_der(&der).map_err(|_| CmsError::Key)?;
-                let bits = info.subject_public_key.as_bytes().ok_or(CmsError::Key)?;
+                let info = SubjectPublicKeyInfoRef::from_der(&der).map_err(|_| CmsError::Recipient)?;
+                let bits = info.subject_public_key.as_bytes().ok_or(CmsError::Recipient)?;
                 let id = RecipientId::KeyId(digest(&SHA1_FOR_LEGACY_USE_ONLY, bits).as_ref().to_vec());
                 Self { key: der, id }
             }
@@ -55,12 +57,12 @@ impl Recipient {
 
     fn of_certificate(certificate: &x509_cert::Certificate) -> Result<Self, CmsError> {
         let certificate = certificate.tbs_certificate();
-        let key = certificate.subject_public_key_info().to_der().map_err(|_| CmsError::Key)?;
-        let key_id = certificate.get_extension::<SubjectKeyIdentifier>().map_err(|_| CmsError::Key)?;
+        let key = certificate.subject_public_key_info().to_der().map_err(|_| CmsError::Recipient)?;
+        let key_id = certificate.get_extension::<SubjectKeyIdentifier>().map_err(|_| CmsError::Recipient)?;
         let id = match key_id {
             Some((_, key_id)) => RecipientId::KeyId(key_id.0.as_bytes().to_vec()),
             None => RecipientId::IssuerAndSerial {
-                issuer: certificate.issuer().to_der().map_err(|_| CmsError::Key)?,
+                issuer: certificate.issuer().to_der().map_err(|_| CmsError::Recipient)?,
                 serial: certificate.serial_number().as_bytes().to_vec(),
             },
         };
@@ -80,8 +82,8 @@ impl Recipient {
     }
 
     fn encrypting_key(&self) -> Result<OaepPublicEncryptingKey, CmsError> {
-        let key = PublicEncryptingKey::from_der(&self.key).map_err(|_| CmsError::Key)?;
-        OaepPublicEncryptingKey::new(key).map_err(|_| CmsError::Key)
+        let key = PublicEncryptingKey::from_der(&self.key).map_err(|_| CmsError::Recipient)?;
+        OaepPublicEncryptingKey::new(key).map_err(|_| CmsError::Recipient)
     }
 }
 

@@ -22,10 +22,17 @@ pub enum CmsError {
     #[error("{0}")]
     Pem(#[from] PemError),
     /// Not an RSA key.
-    #[error(
-        "the key is no RSA key of 2048 to 8192 bits: a public key (SubjectPublicKeyInfo), a certificate, or a private key (PKCS#8, PKCS#1) is wanted"
-    )]
+    #[error("the key is no private RSA key of 2048 to 8192 bits (PKCS#8, PKCS#1; not encrypted)")]
     Key,
+    /// A private key, where the public one is wanted.
+    #[error(
+        "it is a private key, and whoever encrypts needs its public key: `key public` prints that of a key in a TPM, `openssl pkey -pubout` \
+         that of another"
+    )]
+    Private,
+    /// Neither a certificate nor a public key that is encrypted to.
+    #[error("it is neither a certificate nor a public key (SubjectPublicKeyInfo) of an RSA key of 2048 to 8192 bits")]
+    Recipient,
     /// Too long.
     #[error("it has more than {0} bytes")]
     Long(usize),

@@ -11,6 +11,7 @@ use super::encoded::{HexOrFile, hex_or_file};
 use super::error::CliError;
 use super::quote::MAX_NONCE;
 use super::secret_file::PrivateFile;
+use super::shown::shown;
 
 #[derive(Args, Debug)]
 pub(crate) struct CertifyArgs {
@@ -35,6 +36,14 @@ pub(crate) struct CertifyArgs {
 
 pub(super) async fn certify(args: CertifyArgs) -> Result<(), CliError> {
     let object = under(read_key_file(&args.object)?, args.use_key.parent_template, &args.object)?;
+    // Its password is none of what is given here, and the TPM would count a try without it as a wrong one.
+    if object.may_need_password() {
+        return Err(CliError::Usage(format!(
+            "--object {}: the key has a password, or its file does not say that it has none, and such a key is not certified here: certify it \
+             before it gets its password (key passwd)",
+            shown(&args.object)
+        )));
+    }
     let (mut message_out, mut signature_out) = (PrivateFile::create(&args.message_out)?, PrivateFile::create(&args.signature_out)?);
     let nonce = args.nonce.read(MAX_NONCE).await?;
     let tpm = args.use_key.tpm.open_for_use()?;

@@ -16,7 +16,7 @@ use super::output::{self, note};
 use super::password::{self, Asked};
 use super::policy;
 use super::secret_file::{self, PrivateFile, SecretFormat};
-use super::shown::shown;
+use super::shown::{shown, shown_output};
 
 #[derive(Args, Debug)]
 pub(crate) struct CreateArgs {
@@ -278,7 +278,7 @@ fn write_key(mut file: PrivateFile, key: &KeyFile, args: &NewKeyArgs) -> Result<
 }
 
 fn tell_key(key: &KeyFile, args: &NewKeyArgs) {
-    note!("wrote the key {} to {}. It is of use with this TPM only", args.kid, shown(&args.out));
+    note!("wrote the key {} to {}. It is of use with this TPM only", args.kid, shown_output(&args.out));
     match (key.policy().is_empty(), key.may_need_password()) {
         (false, _) => note!("to use it takes: {}", key.policy()),
         (true, true) => note!("to use it takes: its password"),

@@ -35,6 +35,12 @@ impl Opener {
         if let KeyRef::File(path) = key
             && !is_tss2(path)?
         {
+            if is_public(path)? {
+                return Err(CliError::Usage(format!(
+                    "--inkey {}: it is a public key or a certificate, and opening a message takes the private key",
+                    shown(path)
+                )));
+            }
             let path = path.clone();
             // Standard input or a FIFO may never end: a signal must still be heard.
             let file = tokio::task::spawn_blocking(move || read_private(&path, "a private key", MAX_KEY).map(|file| (file, path)));
@@ -62,24 +68,36 @@ impl Opener {
 
 /// Whether it is the file of a key in a TPM, which is no secret. Standard input is none.
 pub(super) fn is_tss2(path: &Path) -> Result<bool, CliError> {
-    if path == Path::new("-") {
-        return Ok(false);
-    }
-    let file = std::fs::File::open(path).map_err(|e| CliError::io("open", path, &e))?;
-    let is_file = file.metadata().is_ok_and(|found| found.is_file());
+    Ok(has(&start_of(path)?, TSS2))
+}
+
+/// Whether it has a public key or a certificate (PEM), and no private key beside it.
+fn is_public(path: &Path) -> Result<bool, CliError> {
+    let start = start_of(path)?;
+    Ok((has(&start, "PUBLIC KEY-----") || has(&start, "CERTIFICATE-----")) && !has(&start, "PRIVATE KEY-----"))
+}
+
+fn has(bytes: &[u8], mark: &str) -> bool {
+    bytes.windows(mark.len()).any(|window| window == mark.as_bytes())
+}
+
+/// What is in a file. Nothing of standard input, and of what else can be read once.
+fn start_of(path: &Path) -> Result<Zeroizing<Vec<u8>>, CliError> {
     let mut start = Zeroizing::new(Vec::with_capacity(MAX_KEY));
-    // What is no file can be read once.
-    if is_file {
-        file.take(MAX_KEY as u64).read_to_end(&mut start).map_err(|e| CliError::io("read", path, &e))?;
+    if path != Path::new("-") {
+        let file = std::fs::File::open(path).map_err(|e| CliError::io("open", path, &e))?;
+        if file.metadata().is_ok_and(|found| found.is_file()) {
+            file.take(MAX_KEY as u64).read_to_end(&mut start).map_err(|e| CliError::io("read", path, &e))?;
+        }
     }
-    Ok(start.windows(TSS2.len()).any(|window| window == TSS2.as_bytes()))
+    Ok(start)
 }
 
 /// Reads what is no secret, without what others put around it: PEM, base64, hexadecimal digits. `-` is standard input.
 pub(crate) async fn read(path: &Path, holds: &str, limit: usize) -> Result<Vec<u8>, CliError> {
     // As much longer as digits make it, with line ends.
     let bytes = encoded::read(path, 3 * limit + 1024).await?;
-    let name = if path == Path::new("-") { "standard input".to_owned() } else { shown(path) };
+    let name = shown(path);
     let bytes = if bytes.trim_ascii_start().starts_with(b"-----BEGIN ") {
         let blocks = pem::blocks(&bytes).map_err(|e| CliError::Usage(format!("{name}: {e}")))?;
         blocks.into_iter().next().map(|block| block.bytes.to_vec()).unwrap_or_default()

@@ -22,7 +22,7 @@ pub(crate) enum QuoteCommand {
     Create(Box<create::CreateArgs>),
     /// Verify a quote: signed by the attestation key, with the nonce and the registers that are expected.
     #[command(
-        after_help = "Examples:\n  ekm-otp-client quote verify --message quote.msg --signature quote.sig \\\n      --values quote.pcrs --ak ak.pub --nonce 6d796e6f6e6365\n  ekm-otp-client quote verify --message quote.msg --signature quote.sig \\\n      --values quote.pcrs --certificates ak-chain.pem --root google-cloud \\\n      --nonce nonce.bin --pcr sha256:7=a11c5239a222bb78\n  ekm-otp-client quote verify --evidence quote.json --root google-cloud"
+        after_help = "Examples:\n  ekm-otp-client quote verify --message quote.msg --signature quote.sig \\\n      --values quote.pcrs --ak ak.pub --nonce 6d796e6f6e6365\n  ekm-otp-client quote verify --message quote.msg --signature quote.sig \\\n      --values quote.pcrs --certificates ak-chain.pem --root google-cloud \\\n      --nonce nonce.bin --pcr sha256:7=\"$PCR7\"\n  ekm-otp-client quote verify --evidence quote.json --root google-cloud"
     )]
     Verify(Box<verify::VerifyArgs>),
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::error::CliError;
 use super::output::{self, note};
-use super::shown::shown;
+use super::shown::{shown, shown_output};
 
 /// How a secret stands in a file.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
@@ -38,7 +38,7 @@ pub(crate) async fn read(path: &Path, format: SecretFormat, weak: bool, profile:
 
 fn read_blocking(path: &Path, format: SecretFormat, weak: bool, profile: Profile) -> Result<Secret, CliError> {
     let bytes = read_private(path, "a secret", 4096)?;
-    let shown = if path == Path::new("-") { "standard input".to_owned() } else { shown(path) };
+    let shown = shown(path);
     let bytes = match format {
         SecretFormat::Raw => bytes.to_vec(),
         SecretFormat::Hex => {
@@ -70,7 +70,7 @@ pub(crate) async fn aws_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, CliErr
     // Standard input may never end: a signal must still be heard.
     let reading = tokio::task::spawn_blocking(move || {
         let bytes = read_private(&path, "a secret access key", 4096)?;
-        let shown = if path == Path::new("-") { "standard input".to_owned() } else { shown(&path) };
+        let shown = shown(&path);
         let word = one_word(&bytes, &shown)?;
         let is_alone = bytes.trim_ascii().iter().all(|b| !b.is_ascii_whitespace());
         let is_one = is_alone && word.len() >= 16 && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"/+=".contains(&b));
@@ -109,6 +109,15 @@ fn one_word(bytes: &[u8], shown: &str) -> Result<Zeroizing<String>, CliError> {
 
 /// Reads a file of at most `limit` bytes that nobody else can read; `-` is standard input. `holds` says what is in it.
 pub(crate) fn read_private(path: &Path, holds: &str, limit: usize) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    read_wiped(path, holds, limit, true)
+}
+
+/// The same of a file that others may read: what is in it is wiped here all the same.
+pub(crate) fn read_open(path: &Path, holds: &str, limit: usize) -> Result<Zeroizing<Vec<u8>>, CliError> {
+    read_wiped(path, holds, limit, false)
+}
+
+fn read_wiped(path: &Path, holds: &str, limit: usize, is_private: bool) -> Result<Zeroizing<Vec<u8>>, CliError> {
     // With its final capacity at once: a Vec that grows leaves pieces of the secret behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(limit + 1));
     // One more: what is longer is refused, not cut off.
@@ -117,18 +126,21 @@ pub(crate) fn read_private(path: &Path, holds: &str, limit: usize) -> Result<Zer
         std::io::stdin().take(limit).read_to_end(&mut bytes)
     } else {
         let file = File::open(path).map_err(|e| CliError::io("open", path, &e))?;
-        must_be_private(&file).map_err(|e| CliError::io("look at", path, &e))?.map_err(|why| {
-            let name = shown(path);
-            CliError::NotPermitted(format!("others can read or change {name}, and it holds {holds}: {why}. {}", why.advice(&name)))
-        })?;
+        if is_private {
+            must_be_private(&file).map_err(|e| CliError::io("look at", path, &e))?.map_err(|why| {
+                let name = shown(path);
+                // A device is the system's, and others use it.
+                let is_device =
+                    file.metadata().is_ok_and(|found| found.file_type().is_char_device() || found.file_type().is_block_device());
+                let advice = if is_device { "It is a device: name a file".to_owned() } else { why.advice(&name) };
+                CliError::NotPermitted(format!("others can read or change {name}, and it holds {holds}: {why}. {advice}"))
+            })?;
+        }
         file.take(limit).read_to_end(&mut bytes)
     };
     read.map_err(|e| CliError::io("read", path, &e))?;
     if bytes.len() > most {
-        return Err(CliError::Usage(format!(
-            "{} holds more than {most} bytes, which is too much for {holds}",
-            if path == Path::new("-") { "standard input".to_owned() } else { shown(path) }
-        )));
+        return Err(CliError::Usage(format!("{} holds more than {most} bytes, which is too much for {holds}", shown(path))));
     }
     Ok(bytes)
 }
@@ -198,11 +210,10 @@ impl PrivateFile {
 
     /// A descriptor to write what takes long, with [`keep_written`](Self::keep_written) or [`replace`](Self::replace) after it. That of standard output where it is that.
     pub(crate) fn handle(&self) -> Result<File, CliError> {
-        let cloned = match &self.file {
-            None => std::io::stdout().as_fd().try_clone_to_owned().map(File::from),
-            Some(file) => file.as_file().try_clone(),
-        };
-        cloned.map_err(|e| CliError::io("write", &self.path, &e))
+        match &self.file {
+            None => std::io::stdout().as_fd().try_clone_to_owned().map(File::from).map_err(CliError::output),
+            Some(file) => file.as_file().try_clone().map_err(|e| CliError::io("write", &self.path, &e)),
+        }
     }
 
     /// As [`keep`](Self::keep), of what was written by its descriptor.
@@ -244,6 +255,7 @@ impl PrivateFile {
 
     /// Gives it its name, which is returned as it is shown to people.
     pub(crate) fn keep(self) -> Result<String, CliError> {
+        let name = shown_output(&self.path);
         match self.file {
             None => output::result(&self.to_show)?,
             Some(file) => {
@@ -254,7 +266,7 @@ impl PrivateFile {
                 }
             }
         }
-        Ok(shown(&self.path))
+        Ok(name)
     }
 
     /// Gives both their names, or neither. Returns the second's.

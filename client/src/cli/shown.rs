@@ -12,10 +12,15 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// A file's name, as it is shown.
+/// The name of a file that is written, as it is shown.
+pub(crate) fn shown_output(path: &Path) -> String {
+    if path == Path::new("-") { "standard output".to_owned() } else { shown(path) }
+}
+
+/// A file's name, as it is shown: one that is read.
 pub(crate) fn shown(path: &Path) -> String {
     match path.to_str() {
-        Some("-") => "standard output".to_owned(),
+        Some("-") => "standard input".to_owned(),
         _ => printable(&path.to_string_lossy()),
     }
 }

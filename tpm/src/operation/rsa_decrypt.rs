@@ -107,7 +107,10 @@ impl Live {
     fn rsa_decrypt(&mut self, key: &Loaded, ciphertext: &[u8]) -> Result<Zeroizing<Vec<u8>>, TpmError> {
         if !decrypts(&key.public) {
             let kind = KeyDescription::of(&key.public).algorithm;
-            return Err(TpmError::NotForThis { kind, operation: "decrypt with RSA-OAEP and SHA-256" });
+            return Err(TpmError::NotForThis {
+                kind,
+                operation: "decrypt with RSA-OAEP and SHA-256: make one that can (`key create --kind rsa2048-decrypt`)",
+            });
         }
         // Longer than any modulus that a TPM has.
         let ciphertext = PublicKeyRsa::try_from(ciphertext.to_vec()).map_err(|_| TpmError::NotDecrypted(0))?;

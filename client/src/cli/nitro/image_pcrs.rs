@@ -27,7 +27,7 @@ pub(crate) struct ImagePcrsArgs {
 
 pub(crate) async fn run(args: ImagePcrsArgs) -> Result<(), CliError> {
     let file = encoded::read(&args.measurements, MAX_FILE).await?;
-    let name = if args.measurements.as_os_str() == "-" { "standard input".to_owned() } else { shown(&args.measurements) };
+    let name = shown(&args.measurements);
     let image = ImageMeasurements::from_json(&file).map_err(|e| CliError::Usage(format!("{name}: {e}")))?;
     if let Some(state) = &args.state {
         return show::json(&image.to_state(state));

@@ -40,7 +40,7 @@ pub(crate) async fn run(args: ShowArgs) -> Result<(), CliError> {
 /// A file with a document.
 pub(super) async fn read(path: &Path) -> Result<Document, CliError> {
     let bytes = encoded::decoded(encoded::read(path, MAX_FILE).await?);
-    let name = if path.as_os_str() == "-" { "standard input".to_owned() } else { shown(path) };
+    let name = shown(path);
     Document::decode(&bytes).map_err(|e| CliError::Usage(format!("{name}: not an attestation document: {e}")))
 }
 

@@ -55,7 +55,11 @@ pub(super) async fn diff(args: DiffArgs) -> Result<(), CliError> {
     if changed == 0 {
         return output::line("nothing changed");
     }
-    output::line(&lines.join("\n"))?;
+    match output::line(&lines.join("\n")) {
+        // Whoever closed the pipe has seen enough, or nothing: the exit code tells all the same.
+        Ok(()) | Err(CliError::ClosedPipe) => {}
+        Err(e) => return Err(e),
+    }
     Err(CliError::Other(format!("{changed} registers do not hold what they held")))
 }
 
