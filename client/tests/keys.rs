@@ -128,8 +128,8 @@ fn signing_keys_are_made_imported_and_used() {
     assert_eq!(public, bench.swtpm.tool("openssl", &["pkey", "-in", "private.pem", "-pubout"]));
 
     for (fault, args) in [
-        ("ECC P-256 keys cannot sign with RSASSA", vec!["key", "sign", "--key", "p256.pem", "--scheme", "rsassa"]),
-        ("ECC P-256 keys cannot make HMACs", vec!["get", "https://localhost:1/", "--kid", "x", "--key", "p256.pem"]),
+        ("ECC P-256: this cannot sign with RSASSA", vec!["key", "sign", "--key", "p256.pem", "--scheme", "rsassa"]),
+        ("ECC P-256: this cannot make HMACs", vec!["get", "https://localhost:1/", "--kid", "x", "--key", "p256.pem"]),
         ("for HMAC keys", vec!["key", "create", "--kid", "x", "--kind", "p256", "--out", "x.pem", "--secret-out", "y"]),
         ("possible values", vec!["key", "create", "--kid", "x", "--kind", "ed25519", "--out", "x.pem"]),
     ] {

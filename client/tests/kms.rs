@@ -159,6 +159,11 @@ fn refusals_say_what_to_do() {
         let (told_code, told) = with(&right);
         assert!(told_code == Some(code) && told.contains(word) && !told.contains("b3Blbg"), "{answer}: {told}");
     }
+    // What is advised is to be had: an encryption has no recipient.
+    fail(r#"[400, "{\"__type\": \"AccessDeniedException\"}", {}]"#);
+    write_private(&bench.path("plain"), "x");
+    let (code, told) = failed(&output(user(&bench, &kms).args(["kms", "encrypt", "--key-id", "alias/app", "--plaintext", "plain"])));
+    assert!(code == Some(77) && told.contains("kms:Encrypt") && !told.contains("--recipient"), "{told}");
     // Another key than the one that is named has made it.
     let answer = r#"[200, "{\"Plaintext\": \"b3Blbg==\", \"KeyId\": \"arn:aws:kms:eu-west-1:123456789012:key/22222222\"}", {}]"#;
     for key in [APP, "11111111-1111-1111-1111-111111111111"] {

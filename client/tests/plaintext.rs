@@ -142,11 +142,13 @@ fn a_program_gets_it_in_its_environment_and_its_exit_code_is_ours() {
     // A first `--` is none of it.
     assert_eq!(text(&output(decrypt(&bench, &kms).args(["--exec", "--", "echo", "--", "a"])).stdout), "-- a\n");
     // What is no program.
-    for (command, code) in [("/none/such", 69), ("./secret.kms", 77)] {
+    kms.told();
+    for (command, code) in [("/none/such", 69), ("no-such-program", 69), ("./secret.kms", 77), ("/tmp", 77)] {
         let (told_code, told) = failed(&output(decrypt(&bench, &kms).args(["--exec", command])));
         assert_eq!(told_code, Some(code), "{told}");
         assert!(told.contains("cannot run ") && !told.contains("two words"), "{told}");
     }
+    assert!(kms.told().is_empty(), "nothing is asked for that cannot be handed over");
     for flags in [&["--env", "A=B", "--exec", "true"][..], &["--env", "A"], &["--exec-stdin"], &["--exec", ""], &["--allow-disk"]] {
         assert_eq!(output(decrypt(&bench, &kms).args(flags)).status.code(), Some(64), "{flags:?}");
     }
@@ -205,6 +207,7 @@ fn a_credential_for_systemd_is_root_s_alone_in_memory_and_takes_the_old_one_s_pl
         assert_eq!(made.status.code(), Some(77), "{script}: {}", text(&made.stderr));
         assert!(text(&made.stderr).contains(why), "{script}: {}", text(&made.stderr));
     }
+    assert!(bench.path("run").is_dir() && !bench.path("run/credstore").exists(), "nothing is left where nothing is kept");
     // Somebody who may not.
     let may_not = "mount -t tmpfs -o mode=555 tmpfs /run; set -- setpriv --bounding-set=-all --inh-caps=-all \"$@\"";
     let (code, told) = failed(&with_mounts(&decrypt, may_not));

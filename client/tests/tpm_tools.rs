@@ -87,6 +87,10 @@ fn pcr_extend_does_what_tpm2_pcrextend_and_tpm2_pcrevent_do() {
     ] {
         assert_eq!(failed(&bench.client(&[&["pcr", "extend", "16"], faulty].concat())).0, Some(64), "{faulty:?}");
     }
+    for register in ["24", "-1", "sha256:16"] {
+        let (code, told) = failed(&bench.client(&["pcr", "reset", "--", register]));
+        assert!(code == Some(64) && told.contains("from 0 to 23"), "{code:?} {told}");
+    }
 }
 
 #[test]
@@ -211,8 +215,12 @@ fn a_quote_in_one_file_is_verified_by_the_crate_that_knows_no_tpm() {
     create(&bench, "p256", "signs.pem");
     let (code, told) = failed(&bench.client(&["quote", "create", "--key", "signs.pem", "--pcrs", "sha256:0", "--nonce", NONCE]));
     assert!(code == Some(64) && told.contains("make an attestation key"), "{code:?} {told}");
-    let (code, _) = failed(&bench.client(&["quote", "create", "--key", "ak.pem", "--pcrs", "sha256:0", "--nonce", &"ab".repeat(65)]));
-    assert_eq!(code, Some(64));
+    // A nonce is what it was meant to be.
+    write(&bench, "empty", "");
+    for (nonce, why) in [(&*"ab".repeat(65), "more than 64 bytes"), ("mynonce", "neither hexadecimal digits"), ("empty", "holds nothing")] {
+        let (code, told) = failed(&bench.client(&["quote", "create", "--key", "ak.pem", "--pcrs", "sha256:0", "--nonce", nonce]));
+        assert!(code == Some(64) && told.contains(why), "{code:?} {told}");
+    }
 }
 
 #[test]
@@ -360,6 +368,10 @@ fn nitro_attest_hands_out_a_document_that_carries_what_was_asked_for() {
     document.verify(&expected).expect("a proven document");
     succeeds(&attest(&bench, None, &["--out", "document"]));
     assert_eq!(read(&bench, "document"), output.stdout);
+    // As `nitro verify` takes it.
+    let digits = bench.client_with(&["nitro", "attest", "--nonce", NONCE], &nitro_tpm(&bench.swtpm, AT, None).tcti());
+    assert!(digits.status.success(), "{}", text(&digits.stderr));
+    assert_eq!(Document::decode(&digits.stdout).expect("a document").nonce(), Some(&b"nonce of the tests"[..]));
     for fault in ["public_key", "user_data", "nonce"] {
         let output = attest(&bench, Some(fault), &[]);
         let (code, told) = failed(&output);
@@ -375,7 +387,7 @@ fn nitro_attest_hands_out_a_document_that_carries_what_was_asked_for() {
     assert_eq!(bench.swtpm.tool("tpm2_getcap", &["handles-nv-index"]), "");
     write(&bench, "nonce", [7; 1025]);
     let (code, told) = failed(&attest(&bench, None, &[]));
-    assert!(code == Some(64) && told.contains("holds more than 1024 bytes"), "{code:?} {told}");
+    assert!(code == Some(64) && told.contains("nonce has more than 1024 bytes"), "{code:?} {told}");
 }
 
 #[test]

@@ -164,7 +164,7 @@ pub enum TpmError {
         allowed: Vec<u8>,
     },
     /// The key cannot do what was asked.
-    #[error("{kind} keys cannot {operation}")]
+    #[error("{kind}: this cannot {operation}")]
     NotForThis {
         /// What the key is.
         kind: String,

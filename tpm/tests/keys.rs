@@ -52,7 +52,7 @@ async fn signs(swtpm: &Swtpm, tpm: &TpmHandle, file: KeyFile) {
         assert!(swtpm.tool("openssl", &args).contains("Verified OK"), "{kind} with {scheme:?}");
     }
     let hmac = key.hmac(b"message").await.expect_err("it is no HMAC key");
-    assert_eq!(hmac.to_string(), format!("{kind} keys cannot make HMACs"));
+    assert_eq!(hmac.to_string(), format!("{kind}: this cannot make HMACs"));
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Bytes in a file or in an argument, in whichever form they come: as they are, in base64, or in hexadecimal digits.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -67,11 +67,20 @@ pub(super) fn hex_or_file(text: &str) -> Result<HexOrFile, String> {
 }
 
 impl HexOrFile {
+    /// A file that holds nothing is refused: nothing is what everybody could have chosen.
     pub(super) async fn read(&self, limit: usize) -> Result<Vec<u8>, CliError> {
-        match self {
-            Self::Hex(bytes) => Ok(bytes.clone()),
-            Self::File(path) => read(path, limit).await,
+        let path = match self {
+            Self::Hex(bytes) if bytes.len() > limit => {
+                return Err(CliError::Usage(format!("more than {limit} bytes in hexadecimal digits")));
+            }
+            Self::Hex(bytes) => return Ok(bytes.clone()),
+            Self::File(path) => path,
+        };
+        if path != Path::new("-") && std::fs::metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound) {
+            return Err(CliError::Usage(format!("{}: neither hexadecimal digits (two for each byte) nor a file", shown(path))));
         }
+        let bytes = read(path, limit).await?;
+        if bytes.is_empty() { Err(CliError::Usage(format!("{} holds nothing", shown(path)))) } else { Ok(bytes) }
     }
 }
 

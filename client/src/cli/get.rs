@@ -273,7 +273,7 @@ async fn key(args: &GetArgs, deadline: Duration) -> Result<Key, CliError> {
             let started = Instant::now();
             let description = key.prepare().await?;
             if description.kind != Some(KeyKind::HmacSha256) {
-                return Err(CliError::Usage(format!("{} keys cannot make HMACs, and this protocol needs one", description.algorithm)));
+                return Err(CliError::Usage(format!("{}: this cannot make HMACs, and this protocol needs one", description.algorithm)));
             }
             if args.verbose > 0 {
                 note!("* TPM: key loaded, {}", milliseconds(started.elapsed()));

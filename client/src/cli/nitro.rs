@@ -18,7 +18,7 @@ pub(crate) use attest::document as attested;
 pub(crate) enum NitroCommand {
     /// Have this EC2 instance's NitroTPM attest what it booted (COSE_Sign1, in CBOR).
     #[command(
-        after_help = "Examples:\n  ekm-otp-client nitro attest --nonce nonce.bin --out document.cbor\n  ekm-otp-client nitro attest --public-key recipient.pem \\\n      --tcti device:/dev/tpmrm0 > document.cbor"
+        after_help = "Examples:\n  ekm-otp-client nitro attest --nonce 6d796e6f6e6365 --out document.cbor\n  ekm-otp-client nitro attest --public-key recipient.pem \\\n      --tcti device:/dev/tpmrm0 > document.cbor"
     )]
     Attest(Box<attest::AttestArgs>),
     /// Show what a document claims, without a look at who has signed it.
@@ -26,7 +26,7 @@ pub(crate) enum NitroCommand {
     Show(Box<show::ShowArgs>),
     /// Verify a document: signed by AWS, unchanged, valid at the time, and with the nonce, keys and registers that are expected.
     #[command(
-        after_help = "Examples:\n  ekm-otp-client nitro verify document.cbor --nonce 6d796e6f6e63650a \\\n      --states states.json --public-key key.pub\n  ekm-otp-client nitro verify document.cbor --nonce nonce.bin --max-age 5m \\\n      --pcr 4=\"$PCR4\" --pcr 7=\"$PCR7\"\n  ekm-otp-client nitro verify old.cbor --at 2026-02-03T10:12:02Z"
+        after_help = "Examples:\n  ekm-otp-client nitro verify document.cbor --nonce 6d796e6f6e6365 \\\n      --states states.json --public-key key.pub\n  ekm-otp-client nitro verify document.cbor --nonce nonce.bin --max-age 5m \\\n      --pcr 4=\"$PCR4\" --pcr 7=\"$PCR7\"\n  ekm-otp-client nitro verify old.cbor --at 2026-02-03T10:12:02Z"
     )]
     Verify(Box<verify::VerifyArgs>),
     /// Print the statement of a KMS key policy that lets only a machine with these registers decrypt.

@@ -77,7 +77,7 @@ pub(crate) async fn public(args: PublicArgs) -> Result<(), CliError> {
         KeyRef::File(path) => {
             let file = read_key_file(path)?;
             file.public_pem()
-                .ok_or_else(|| CliError::Usage(format!("{}: {} keys have no public key", path.display(), file.describe().algorithm)))?
+                .ok_or_else(|| CliError::Usage(format!("{}: {}: this has no public key", path.display(), file.describe().algorithm)))?
         }
         KeyRef::Handle(handle, known) => args.tpm.open()?.load(known.at(*handle)).public_pem().await?,
     };

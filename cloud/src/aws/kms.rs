@@ -243,7 +243,7 @@ impl Kms<'_> {
                 is_corrected = true;
                 continue;
             }
-            let hint = hint(&code, &message, is_attested);
+            let hint = hint(operation, &code, &message, is_attested);
             return Err(CloudError::Refused { service: tries.service().to_owned(), code, message, hint });
         }
     }

@@ -49,7 +49,12 @@ impl Live {
         let of_ek = match self.parent_session(ek)? {
             AuthSession::PolicySession(session) => AuthSession::PolicySession(session),
             // A session authorises one key of a command: here it is the other's.
-            _ => return Err(TpmError::NotForThis { kind: "storage".to_owned(), operation: "open credentials: name an endorsement key" }),
+            _ => {
+                return Err(TpmError::NotForThis {
+                    kind: "a storage key".to_owned(),
+                    operation: "open credentials: name an endorsement key",
+                });
+            }
         };
         self.set_encryption(of_ek, false, false)?;
         let opened = self.as_admin(key, ek, "TPM2_ActivateCredential", |c, handle| {

@@ -19,7 +19,7 @@ impl TpmHandle {
             return Err(TpmError::NotForThis { kind: new.kind.to_string(), operation: "be made without a secret that two sides share" });
         }
         if new.movable && matches!(new.kind, KeyKind::AkEccP256 | KeyKind::AkRsa2048) {
-            let operation = "be movable: what they sign would be said by no certain TPM";
+            let operation = "be movable: what it signs would be said by no certain TPM";
             return Err(TpmError::NotForThis { kind: new.kind.to_string(), operation });
         }
         self.run(move |device| device.create(&new, None)).await

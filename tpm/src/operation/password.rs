@@ -59,16 +59,16 @@ impl Device {
     fn change_password(&mut self, slot: Slot, source: &KeySource, new: Option<&Password>) -> Result<KeyFile, TpmError> {
         let KeySource::File { file, .. } = source else {
             return Err(TpmError::NotForThis {
-                kind: "persistent".into(),
-                operation: "change their password: change it in the file, and persist that",
+                kind: "a persistent key".into(),
+                operation: "get another password: change it in the file, and persist that",
             });
         };
         self.run(|live| {
             let key = live.loaded(slot, source)?;
             if file.policy().needs_password() && new.is_none() {
                 return Err(TpmError::NotForThis {
-                    kind: "password-protected".into(),
-                    operation: "lose a password that is part of their policy",
+                    kind: "a key with a password".into(),
+                    operation: "lose a password that is part of its policy",
                 });
             }
             let private = live.with_parent(file.parent(), |live, parent| {

@@ -111,7 +111,7 @@ pub(super) fn policy_of(
                 return match is_movable {
                     false => Ok((Policy::default(), AuthPolicy::Use(digest))),
                     true => Err(TpmError::NotForThis {
-                        kind: "movable".into(),
+                        kind: "a movable key".into(),
                         operation: "be made under a policy of which the digest alone is known",
                     }),
                 };

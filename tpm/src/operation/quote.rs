@@ -104,7 +104,7 @@ impl Device {
             hash_of(&key)?;
             let object = live.loaded(other.0, other.1)?;
             if object.has_password {
-                let kind = "password-protected".to_owned();
+                let kind = "a key with a password".to_owned();
                 return Err(TpmError::NotForThis { kind, operation: "be certified here: certify the key before it gets its password" });
             }
             let nonce = data(nonce)?;
@@ -129,7 +129,7 @@ impl Live {
 }
 
 fn data(nonce: &[u8]) -> Result<Data, TpmError> {
-    let too_long = TpmError::NotForThis { kind: "TPM".to_owned(), operation: "sign a nonce of more than 64 bytes" };
+    let too_long = TpmError::NotForThis { kind: "a nonce of more than 64 bytes".to_owned(), operation: "be signed by a TPM" };
     if nonce.len() > MAX_NONCE { Err(too_long) } else { Data::try_from(nonce.to_vec()).map_err(|e| TpmError::of("reading the nonce", e)) }
 }
 

@@ -60,7 +60,7 @@ impl Device {
             if !is_sealed(&key.public) {
                 return Err(TpmError::NotForThis {
                     kind: KeyDescription::of(&key.public).algorithm,
-                    operation: "be unsealed: they are no sealed data",
+                    operation: "be unsealed: it is no sealed data",
                 });
             }
             let data = live.with_key(&key, BusEncryption::On, "TPM2_Unseal", |c, handle| c.unseal(handle.into()))?;

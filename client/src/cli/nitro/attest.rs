@@ -9,7 +9,7 @@ use ekm_otp_tpm::{NitroRequest, TpmError, TpmHandle};
 use openssl::pkey::PKey;
 
 use crate::cli::arguments::TpmArgs;
-use crate::cli::encoded;
+use crate::cli::encoded::{self, HexOrFile, hex_or_file};
 use crate::cli::error::CliError;
 use crate::cli::secret_file::PrivateFile;
 use crate::cli::shown::shown;
@@ -25,9 +25,9 @@ pub(crate) struct AttestArgs {
     /// What whoever reads the document is to know (at most 1 KiB); - is standard input
     #[arg(long, value_name = "FILE")]
     user_data: Option<PathBuf>,
-    /// What whoever reads the document has chosen, so that no older one will do (at most 1 KiB); - is standard input
-    #[arg(long, value_name = "FILE")]
-    nonce: Option<PathBuf>,
+    /// What whoever reads the document has chosen, so that no older one will do (at most 1 KiB): hexadecimal digits, or a file; - is standard input
+    #[arg(long, value_name = "HEX|FILE", value_parser = hex_or_file)]
+    nonce: Option<HexOrFile>,
     /// Write the document to this new file [default: standard output]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -36,8 +36,9 @@ pub(crate) struct AttestArgs {
 }
 
 pub(super) async fn attest(args: AttestArgs) -> Result<(), CliError> {
-    let named = [&args.public_key, &args.user_data, &args.nonce];
-    if named.iter().filter(|path| path.as_deref() == Some(Path::new("-"))).count() > 1 {
+    let nonce_file = if let Some(HexOrFile::File(path)) = &args.nonce { Some(path) } else { None };
+    let named = [args.public_key.as_ref(), args.user_data.as_ref(), nonce_file];
+    if named.into_iter().flatten().filter(|path| *path == Path::new("-")).count() > 1 {
         return Err(CliError::Usage("standard input is one file: name another one for the others".into()));
     }
     if args.out.is_none() && std::io::stdout().is_terminal() {
@@ -45,9 +46,18 @@ pub(super) async fn attest(args: AttestArgs) -> Result<(), CliError> {
     }
     let mut out = PrivateFile::create(args.out.as_deref().unwrap_or(Path::new("-")))?;
     let request = NitroRequest {
-        public_key: read(args.public_key.as_deref()).await?.map(in_der),
-        user_data: read(args.user_data.as_deref()).await?,
-        nonce: read(args.nonce.as_deref()).await?,
+        public_key: match &args.public_key {
+            Some(path) => Some(public_key(path).await?),
+            None => None,
+        },
+        user_data: match &args.user_data {
+            Some(path) => Some(encoded::read(path, MAX_LEN).await?),
+            None => None,
+        },
+        nonce: match &args.nonce {
+            Some(nonce) => Some(nonce.read(MAX_LEN).await?),
+            None => None,
+        },
     };
     let document = document(&args.tpm.open()?, request).await?;
     out.write(&document)?;
@@ -66,20 +76,15 @@ pub(crate) async fn document(tpm: &TpmHandle, request: NitroRequest) -> Result<V
     if carries_all { Ok(bytes) } else { Err(TpmError::Contradiction("the attestation document").into()) }
 }
 
-async fn read(path: Option<&Path>) -> Result<Option<Vec<u8>>, CliError> {
-    let Some(path) = path else { return Ok(None) };
-    // PEM is longer than what it holds.
+/// KMS wants DER, and PEM is longer. What is no PEM is taken as it is.
+async fn public_key(path: &Path) -> Result<Vec<u8>, CliError> {
     let bytes = encoded::read(path, 2 * MAX_LEN).await?;
-    if bytes.len() > MAX_LEN && !bytes.starts_with(b"-----BEGIN ") {
+    let der = PKey::public_key_from_pem(&bytes).and_then(|key| key.public_key_to_der()).unwrap_or(bytes);
+    if der.len() > MAX_LEN {
         return Err(CliError::Usage(format!(
-            "{} holds more than {MAX_LEN} bytes, which an attestation document does not carry",
+            "{} has more than {MAX_LEN} bytes, which an attestation document does not carry",
             shown(path)
         )));
     }
-    Ok(Some(bytes))
-}
-
-/// KMS wants DER. What is no PEM is taken as it is.
-fn in_der(bytes: Vec<u8>) -> Vec<u8> {
-    PKey::public_key_from_pem(&bytes).and_then(|key| key.public_key_to_der()).unwrap_or(bytes)
+    Ok(der)
 }

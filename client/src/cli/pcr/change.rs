@@ -18,7 +18,7 @@ use crate::cli::shown::hex;
 #[derive(Args, Debug)]
 pub(crate) struct ExtendArgs {
     /// The register
-    #[arg(value_name = "N", value_parser = clap::value_parser!(u8).range(0..24))]
+    #[arg(value_name = "N", value_parser = register)]
     register: u8,
     /// A digest, which its length says the bank of, or BANK=HEX; may be given once for each bank. Banks that are not named are not extended
     #[arg(long, value_name = "[BANK=]HEX", value_parser = digest, required_unless_present = "file")]
@@ -33,7 +33,7 @@ pub(crate) struct ExtendArgs {
 #[derive(Args, Debug)]
 pub(crate) struct ResetArgs {
     /// The register
-    #[arg(value_name = "N", value_parser = clap::value_parser!(u8).range(0..24))]
+    #[arg(value_name = "N", value_parser = register)]
     register: u8,
     #[command(flatten)]
     tpm: TpmArgs,
@@ -41,6 +41,10 @@ pub(crate) struct ResetArgs {
 
 #[derive(Clone, Debug)]
 struct Digest(PcrBank, Vec<u8>);
+
+fn register(text: &str) -> Result<u8, String> {
+    text.parse().ok().filter(|register| *register < 24).ok_or_else(|| "a register is a number from 0 to 23, such as 16".to_owned())
+}
 
 fn digest(text: &str) -> Result<Digest, String> {
     let (bank, digits) = match text.split_once('=') {

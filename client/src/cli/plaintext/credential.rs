@@ -22,11 +22,21 @@ pub(super) fn name(text: &str) -> Result<String, String> {
 /// A new one, which takes the place of one with the same name.
 pub(super) fn create(name: &str) -> Result<NewFile, CliError> {
     let store = Path::new(STORE);
-    match DirBuilder::new().mode(0o700).create(store) {
+    let is_new = match DirBuilder::new().mode(0o700).create(store) {
+        Ok(()) => true,
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => false,
         Err(e) if e.kind() == ErrorKind::PermissionDenied => return Err(not_root()),
-        Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(CliError::io("create", store, &e)),
-        _ => {}
-    }
+        Err(e) => return Err(CliError::io("create", store, &e)),
+    };
+    create_in(store, name).inspect_err(|_| {
+        // Made a moment ago, here, for nothing. One that somebody has put something into stays.
+        if is_new {
+            let _ = std::fs::remove_dir(store);
+        }
+    })
+}
+
+fn create_in(store: &Path, name: &str) -> Result<NewFile, CliError> {
     let found = std::fs::symlink_metadata(store).map_err(|e| CliError::io("look at", store, &e))?;
     if !found.is_dir() || found.uid() != 0 || found.mode() & 0o022 != 0 {
         return Err(CliError::NotPermitted(format!(

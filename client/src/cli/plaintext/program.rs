@@ -5,9 +5,11 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Seek as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rustix::fs::MemfdFlags;
+use rustix::fs::{Access, MemfdFlags};
+use rustix::io::Errno;
 
 use super::super::error::CliError;
 use super::super::output;
@@ -33,6 +35,7 @@ impl Program {
             .split_first()
             .filter(|(name, _)| !name.is_empty())
             .ok_or_else(|| CliError::Usage("--exec: which program? it and its arguments come last".into()))?;
+        must_be_there(name).map_err(|e| cannot_run(name, &e))?;
         let mut command = Command::new(name);
         command.args(arguments);
         Ok(Some(Self(command)))
@@ -58,14 +61,39 @@ impl Program {
     /// Becomes it. Comes back only where that fails.
     pub(crate) fn become_it(mut self) -> CliError {
         let error = self.0.stderr(output::stderr_for_child()).exec();
-        let text = format!("cannot run {}: {error}", printable(&self.0.get_program().to_string_lossy()));
-        match error.kind() {
-            ErrorKind::NotFound => CliError::Unavailable(text),
-            ErrorKind::PermissionDenied => CliError::NotPermitted(text),
-            ErrorKind::ArgumentListTooLong => CliError::Usage(format!("{text}; --exec-stdin takes a longer plaintext")),
-            _ => CliError::Other(text),
+        cannot_run(self.0.get_program(), &error)
+    }
+}
+
+fn cannot_run(program: &OsStr, error: &io::Error) -> CliError {
+    let text = format!("cannot run {}: {error}", printable(&program.to_string_lossy()));
+    match error.kind() {
+        ErrorKind::NotFound => CliError::Unavailable(text),
+        ErrorKind::PermissionDenied => CliError::NotPermitted(text),
+        ErrorKind::ArgumentListTooLong => CliError::Usage(format!("{text}; --exec-stdin takes a longer plaintext")),
+        _ => CliError::Other(text),
+    }
+}
+
+/// Whether a program is where execvp(3) looks for it, before there is a plaintext that it is to get. What it is, it tells when it is started.
+fn must_be_there(name: &OsStr) -> io::Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    let candidates: Vec<PathBuf> = if name.as_bytes().contains(&b'/') {
+        vec![name.into()]
+    } else {
+        // A folder without a name is the one that this runs in.
+        std::env::split_paths(&path).map(|folder| Path::new(".").join(folder).join(name)).collect()
+    };
+    let mut error = Errno::NOENT;
+    for candidate in candidates {
+        match rustix::fs::access(&candidate, Access::EXEC_OK) {
+            Ok(()) if candidate.is_dir() => error = Errno::ACCESS,
+            Ok(()) => return Ok(()),
+            Err(Errno::ACCESS) => error = Errno::ACCESS,
+            Err(_) => {}
         }
     }
+    Err(error.into())
 }
 
 /// As POSIX shells have them (XBD 3.231).

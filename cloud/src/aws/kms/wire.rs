@@ -100,11 +100,15 @@ pub(super) fn refusal(answer: &Answer) -> (String, String) {
 }
 
 /// What to do, where that is known (Decrypt, "Errors").
-pub(super) fn hint(code: &str, message: &str, is_attested: bool) -> Option<String> {
+pub(super) fn hint(operation: &str, code: &str, message: &str, is_attested: bool) -> Option<String> {
     let hint = match code {
         "AccessDenied" | "AccessDeniedException" if is_attested => {
             "Either the registers in the attestation document are not those of the key policy's conditions (kms:RecipientAttestation:NitroTPMPCR4 and the like; \
              `nitro show` tells what the document says), or the caller has no kms:Decrypt in the key's policy and its own"
+        }
+        // Whoever encrypts proves nothing of a machine.
+        "AccessDenied" | "AccessDeniedException" if operation != "Decrypt" => {
+            "The caller has not this right (kms:Encrypt) in the key's policy and its own"
         }
         "AccessDenied" | "AccessDeniedException" => {
             "The caller has not this right in the key's policy and its own; or the policy wants an attestation document (kms:RecipientAttestation:…): --recipient \
