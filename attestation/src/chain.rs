@@ -54,7 +54,7 @@ pub enum ChainError {
         from: String,
     },
     /// Its time is over.
-    #[error("{which} was valid until {until}: give the time at which it was presented, or have it made anew")]
+    #[error("{which} was valid until {until}: give the time at which it was presented (--at), or have it made anew")]
     Expired {
         /// Which certificate.
         which: String,

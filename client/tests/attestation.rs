@@ -244,7 +244,11 @@ fn an_image_becomes_a_state_and_a_key_policy() {
     assert_eq!(given, statement["Condition"]);
     let only = json(&room.proven(&["nitro", "kms-policy", "--image", "image.json", "--only", "7", "--condition"]));
     assert_eq!(only["StringEqualsIgnoreCase"].as_object().expect("keys").len(), 1);
-    room.wrong_usage(&["nitro", "kms-policy"], "--pcr");
+    room.wrong_usage(&["nitro", "kms-policy"], "--pcr <N=HEX>|--image <FILE>");
+    room.wrong_usage(&["nitro", "kms-policy", "--pcr", &four, "--only", "4"], "--only");
+    room.wrong_usage(&["nitro", "kms-policy", "--image", "image.json", "--only", ""], "from 0 to 31");
+    room.wrong_usage(&["nitro", "kms-policy", "--image", "image.json", "--principal", "app"], "an ARN is wanted");
+    room.wrong_usage(&["nitro", "kms-policy", "--image", "image.json", "--principal", role, "--condition"], "cannot be used with");
     room.wrong_usage(&["nitro", "kms-policy", "--image", "image.json", "--only", "12"], "do not have that register");
     room.wrong_usage(&["nitro", "kms-policy", "--pcr", &four, "--action", "kms:Encrypt"], "no action that KMS takes a document for");
     room.write("image.json", image.replace("SHA384", "SHA256").as_bytes());

@@ -134,6 +134,10 @@ fn refusals_say_what_to_do() {
         let told = text(&made.stderr);
         assert!(made.status.code() == Some(code) && words.iter().all(|word| told.contains(word)), "{flags:?}: {told}");
     }
+    // Nobody is there: that is told at once, and not as a time that was too short.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
+    let (code, told) = with(&[&right[..], &["--endpoint", &format!("http://{nobody}")]].concat());
+    assert!(code == Some(69) && told.contains("Connection refused") && !told.contains("within"), "{told}");
     // Whose signature it is.
     let mut other = user(&bench, &kms);
     other.args(["kms", "decrypt", "--ciphertext", "secret.kms"]).args(right);

@@ -86,7 +86,13 @@ impl Http {
     pub fn tries(&self, service: &str) -> Tries<'_> {
         let waits =
             ExponentialBuilder::new().with_jitter().with_min_delay(Duration::from_millis(200)).with_max_delay(Duration::from_secs(5));
-        Tries { http: self, service: service.to_owned(), end: Instant::now() + self.within, waits: waits.without_max_times().build() }
+        Tries {
+            http: self,
+            service: service.to_owned(),
+            end: Instant::now() + self.within,
+            waits: waits.without_max_times().build(),
+            refusals: 0,
+        }
     }
 
     async fn send(&self, request: Request<Bytes>, limit: usize) -> Result<Answer, reqwest::Error> {
@@ -109,6 +115,9 @@ impl Http {
     }
 }
 
+/// How often a connection is refused before that is told: with the waits between, after one or two seconds.
+const MOST_REFUSALS: u8 = 4;
+
 /// One question, asked until there is an answer or the time is over. Each try has a third of the time at most: a first one that hangs does not
 /// take all of it.
 #[derive(Debug)]
@@ -117,6 +126,7 @@ pub struct Tries<'a> {
     service: String,
     end: Instant,
     waits: ExponentialBackoff,
+    refusals: u8,
 }
 
 impl Tries<'_> {
@@ -129,7 +139,7 @@ impl Tries<'_> {
         let left = self.end.saturating_duration_since(Instant::now()).min(self.http.within / 3);
         let asked = match tokio::time::timeout(left, self.http.send(request, MAX_CREDENTIALS)).await {
             Err(_) => Err(format!("no answer within {left:.1?}")),
-            Ok(Err(e)) if is_of_tls(&e) || e.is_builder() => return Err(self.failed(e)),
+            Ok(Err(e)) if is_of_tls(&e) || e.is_builder() || self.is_refused_again(&e) => return Err(self.failed(e)),
             Ok(Err(e)) => Err(with_sources(&e.without_url())),
             Ok(Ok(answer)) => Ok(answer),
         };
@@ -156,6 +166,12 @@ impl Tries<'_> {
                 Err(CloudError::Deadline { service: self.service.clone(), within: self.http.within, last: "it has not answered".into() })
             }
         }
+    }
+
+    /// Whether nothing listens there, in several tries: that is no passing thing, but for a service that is just being restarted.
+    fn is_refused_again(&mut self, error: &reqwest::Error) -> bool {
+        self.refusals = if is_refused(error) { self.refusals + 1 } else { 0 };
+        self.refusals >= MOST_REFUSALS
     }
 
     fn begin(&mut self, request: &Request<Bytes>) -> Result<(), CloudError> {
@@ -220,6 +236,11 @@ fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
     // What an I/O error was made from is not among its sources.
     let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
     error.is::<rustls::Error>() || inner.is_some_and(|inner| is_of_tls(inner)) || error.source().is_some_and(is_of_tls)
+}
+
+fn is_refused(error: &(dyn std::error::Error + 'static)) -> bool {
+    let is_here = error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused);
+    is_here || error.source().is_some_and(is_refused)
 }
 
 fn with_sources(error: &dyn std::error::Error) -> String {

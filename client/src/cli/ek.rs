@@ -117,6 +117,11 @@ async fn cert(args: CertArgs) -> Result<(), CliError> {
             _ => note!("0x{:08x}, {}: {} bytes that are no certificate", one.index, one.template, one.size),
         }
     }
+    if let (Some(index), true) = (args.index, found.is_empty()) {
+        return Err(CliError::Unavailable(format!(
+            "there is no certificate at the NV index 0x{index:08x}: without --index all are looked for"
+        )));
+    }
     if printed.is_empty() {
         return Err(CliError::Unavailable(
             "there is no certificate of an endorsement key in the TPM (NV indices 0x01c00002 to 0x01c0001e): makers of chips put them there, or on the \

@@ -43,7 +43,7 @@ pub(crate) enum KeyCommand {
     Verify(VerifyArgs),
     /// Have an attestation key sign that another key is in this TPM, and what it is (TPM2_Certify).
     #[command(
-        after_help = "Examples:\n  ekm-otp-client key certify --object release.pem --key ak.pem \\\n      --nonce 8f3a --message-out certified --signature-out certified.sig"
+        after_help = "Examples:\n  ekm-otp-client key certify --object release.pem --key ak.pem \\\n      --nonce 8f3a --message-out certified --signature-out certified.sig\ndocs/tpm.md, section 11, says how both are verified."
     )]
     Certify(CertifyArgs),
     /// Keep a key in the TPM itself, at a persistent handle.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use ekm_otp_attestation::nitro::{ImageMeasurements, Kind, KmsPolicy};
 
 use super::super::encoded;
@@ -14,18 +14,19 @@ use super::show::{self, MAX_FILE};
 use super::verify::KindArg;
 
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("registers").required(true).args(["pcr", "image"]))]
 pub(crate) struct KmsPolicyArgs {
     /// A register's value; may be repeated
-    #[arg(long, value_name = "N=HEX", value_parser = pcr, required_unless_present = "image")]
+    #[arg(long, value_name = "N=HEX", value_parser = pcr)]
     pcr: Vec<Pcr>,
     /// File with the registers that nitro-tpm-pcr-compute has written; - is standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "pcr")]
+    #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
     /// Of it, these registers alone, with commas between [default: all]
-    #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "image")]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = register, conflicts_with = "pcr")]
     only: Vec<u8>,
     /// Who may decrypt: the ARN of a role
-    #[arg(long, value_name = "ARN")]
+    #[arg(long, value_name = "ARN", value_parser = principal)]
     principal: Option<String>,
     /// What is allowed; may be repeated [default: kms:Decrypt]
     #[arg(long, value_name = "ACTION")]
@@ -34,8 +35,19 @@ pub(crate) struct KmsPolicyArgs {
     #[arg(long, value_enum, default_value = "tpm")]
     kind: KindArg,
     /// The condition alone, for a statement that is there already
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["principal", "action"])]
     condition: bool,
+}
+
+fn register(text: &str) -> Result<u8, String> {
+    text.parse().ok().filter(|register| *register < 32).ok_or_else(|| "registers are numbers from 0 to 31, such as 4,7".to_owned())
+}
+
+/// As KMS takes them (IAM User Guide, "AWS JSON policy elements: Principal").
+fn principal(text: &str) -> Result<String, String> {
+    let is_account = text.len() == 12 && text.bytes().all(|b| b.is_ascii_digit());
+    let is_one = text.starts_with("arn:") && text.split(':').count() >= 6 || is_account || text == "*";
+    if is_one { Ok(text.to_owned()) } else { Err("an ARN is wanted, such as arn:aws:iam::111122223333:role/app".to_owned()) }
 }
 
 pub(crate) async fn run(args: KmsPolicyArgs) -> Result<(), CliError> {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use ekm_otp_tpm::{PcrBank, PcrSelection, TpmHandle};
 use openssl::hash::{Hasher, MessageDigest};
 
@@ -16,15 +16,16 @@ use crate::cli::secret_file::unhex;
 use crate::cli::shown::hex;
 
 #[derive(Args, Debug)]
+#[command(group = ArgGroup::new("what").required(true).args(["digest", "file"]))]
 pub(crate) struct ExtendArgs {
     /// The register
     #[arg(value_name = "N", value_parser = register)]
     register: u8,
     /// A digest, which its length says the bank of, or BANK=HEX; may be given once for each bank. Banks that are not named are not extended
-    #[arg(long, value_name = "[BANK=]HEX", value_parser = digest, required_unless_present = "file")]
+    #[arg(long, value_name = "[BANK=]HEX", value_parser = digest)]
     digest: Vec<Digest>,
     /// Extend all banks with the hash of this file; - is standard input
-    #[arg(long, value_name = "FILE", conflicts_with = "digest")]
+    #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     #[command(flatten)]
     tpm: TpmArgs,

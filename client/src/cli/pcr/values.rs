@@ -77,7 +77,7 @@ pub(super) fn usually(register: u8) -> &'static str {
         13 => "systemd: extensions of the system",
         14 => "shim: the machine owner's keys (MOK)",
         15 => "systemd: the machine's identity, its encrypted disks",
-        16 => "nothing: it is there for trying things out",
+        16 => "for trying things out",
         17..=22 => "a dynamic launch (DRTM)",
         _ => "programs' own",
     }
