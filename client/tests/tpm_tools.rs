@@ -153,6 +153,8 @@ fn pcr_diff_names_the_registers_that_changed_and_the_events_that_changed_them() 
     let mut unread = common::client();
     unread.args(diff).env("TPM2TOOLS_TCTI", bench.swtpm.tcti()).current_dir(bench.swtpm.dir()).stdout(writer);
     assert_eq!(unread.output().expect("the client").status.code(), Some(1));
+    let (code, told) = failed(&bench.client(&["pcr", "diff", "good.json", "--event-log", "-"]));
+    assert!(code == Some(64) && told.contains("standard input is not taken here"), "{code:?} {told}");
     // Without the log of then: what is measured now.
     let told = text(&bench.client(&diff[..5]).stdout);
     assert!(told.contains("measured now: the variable \"SecureBoot\""), "{told}");

@@ -50,6 +50,10 @@ impl CliError {
         match error.kind() {
             io::ErrorKind::PermissionDenied => Self::NotPermitted(text),
             io::ErrorKind::AlreadyExists => Self::Usage(format!("{shown} exists already; it is not overwritten")),
+            // Where it is taken for standard input, it is never looked for.
+            io::ErrorKind::NotFound if path == Path::new("-") => {
+                Self::Usage("- is no file, and standard input is not taken here: name a file (./- where it is called so)".to_owned())
+            }
             io::ErrorKind::NotFound => Self::Unavailable(text),
             io::ErrorKind::IsADirectory => Self::Usage(text),
             _ => Self::Other(text),
