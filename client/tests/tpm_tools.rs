@@ -207,13 +207,18 @@ fn quotes_are_believed_by_tpm2_checkquote_with_their_registers() {
 #[test]
 fn a_quote_in_one_file_is_verified_by_the_crate_that_knows_no_tpm() {
     let bench = bench();
-    create(&bench, "ak-p256", "ak.pem");
-    let quote = ["quote", "create", "--key", "ak.pem", "--pcrs", "sha256:0,7", "--nonce", NONCE];
-    let json = succeeds(&bench.client(&quote));
-    let evidence = Evidence::from_json(json.as_bytes()).expect("evidence");
-    let expected = QuoteExpected::by(AttestationKey::from_key(evidence.key.clone())).nonce(&evidence.nonce).values(evidence.values.clone());
-    let verified = evidence.quote.verify(&expected).expect("a proven quote");
-    assert_eq!(verified.values().expect("values").iter().count(), 2);
+    for (kind, name) in [("ak-rsa2048", "rsa.pem"), ("ak-p256", "ak.pem")] {
+        create(&bench, kind, name);
+        let quote = ["quote", "create", "--key", name, "--pcrs", "sha256:0,7", "--nonce", NONCE];
+        let json = succeeds(&bench.client(&quote));
+        let evidence = Evidence::from_json(json.as_bytes()).expect("evidence");
+        let expected = QuoteExpected::by(AttestationKey::from_key(evidence.key.clone())).nonce(&evidence.nonce);
+        let verified = evidence.quote.verify(&expected.values(evidence.values.clone())).expect("a proven quote");
+        assert_eq!(verified.values().expect("values").iter().count(), 2);
+        write(&bench, "quote.json", json);
+        write(&bench, "ak.pub", succeeds(&bench.client(&["key", "public", "--key", name])));
+        succeeds(&bench.client(&["quote", "verify", "--evidence", "quote.json", "--ak", "ak.pub", "--nonce", NONCE]));
+    }
     create(&bench, "p256", "signs.pem");
     let (code, told) = failed(&bench.client(&["quote", "create", "--key", "signs.pem", "--pcrs", "sha256:0", "--nonce", NONCE]));
     assert!(code == Some(64) && told.contains("make an attestation key"), "{code:?} {told}");

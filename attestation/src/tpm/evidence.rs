@@ -1,5 +1,5 @@
-//! A quote with all that belongs to it in one file, in the JSON of the public project vaportpm: nonce, registers, attestation key, quote, and Google Cloud's
-//! certificates.
+//! A quote with all that belongs to it in one file: nonce, registers, attestation key, quote. In our JSON, with the TPM's structures as they are (`message`,
+//! `signature`, `ak_public`), or in that of the public project vaportpm, with Google Cloud's certificates.
 
 use serde_json::Value;
 
@@ -7,6 +7,7 @@ use super::attest::{Attest, AttestError};
 use super::hash::Hash;
 use super::key::{Curve, PublicKey};
 use super::pcr::PcrValues;
+use super::public::PublicArea;
 use super::quote::Quote;
 use super::signature::{Scheme, Signature, SignatureError};
 use crate::hex::unhex;
@@ -52,13 +53,19 @@ impl Evidence {
     pub fn from_json(json: &[u8]) -> Result<Self, EvidenceError> {
         let file: Value = serde_json::from_slice(json).map_err(|e| EvidenceError::Syntax(e.to_string()))?;
         let hex = |value: &Value, name| value.as_str().and_then(unhex).ok_or(EvidenceError::Member(name));
-        let point = &file["ak_pubkeys"]["ecc_p256"];
-        let (x, y) = (hex(&point["x"], "ak_pubkeys.ecc_p256.x")?, hex(&point["y"], "ak_pubkeys.ecc_p256.y")?);
-        let key = PublicKey::from_point(Curve::P256, &x, &y).ok_or(EvidenceError::Member("ak_pubkeys.ecc_p256"))?;
-        let quote = &file["attestation"]["tpm"]["ecc_p256"];
-        let attest = Attest::read(&hex(&quote["attest_data"], "attestation.tpm.ecc_p256.attest_data")?)?;
-        let signature = hex(&quote["signature"], "attestation.tpm.ecc_p256.signature")?;
-        let signature = Signature::plain(Scheme::Ecdsa, Hash::Sha256, &signature)?;
+        let (key, attest, signature) = if file["message"].is_null() {
+            let point = &file["ak_pubkeys"]["ecc_p256"];
+            let (x, y) = (hex(&point["x"], "ak_pubkeys.ecc_p256.x")?, hex(&point["y"], "ak_pubkeys.ecc_p256.y")?);
+            let key = PublicKey::from_point(Curve::P256, &x, &y).ok_or(EvidenceError::Member("ak_pubkeys.ecc_p256"))?;
+            let quote = &file["attestation"]["tpm"]["ecc_p256"];
+            let attest = Attest::read(&hex(&quote["attest_data"], "attestation.tpm.ecc_p256.attest_data")?)?;
+            let signature = hex(&quote["signature"], "attestation.tpm.ecc_p256.signature")?;
+            (key, attest, Signature::plain(Scheme::Ecdsa, Hash::Sha256, &signature)?)
+        } else {
+            let area = PublicArea::from_tpm2b(&hex(&file["ak_public"], "ak_public")?).map_err(|_| EvidenceError::Member("ak_public"))?;
+            let (message, signature) = (hex(&file["message"], "message")?, hex(&file["signature"], "signature")?);
+            (area.key().clone(), Attest::read(&message)?, Signature::from_tpmt(&signature)?)
+        };
         let mut values = PcrValues::new();
         for (bank, registers) in file["pcrs"].as_object().ok_or(EvidenceError::Member("pcrs"))? {
             let bank: Hash = bank.parse().map_err(|_| EvidenceError::Member("pcrs"))?;
