@@ -11,6 +11,7 @@ use ekm_otp_tpm::{KeyFile, KeySource, Parent, Password, Policy, PolicyPlan, Sett
 use super::error::CliError;
 pub(super) use super::handle::persistent_handle;
 use super::output::note;
+#[cfg(feature = "cloud")]
 use super::parent::template_name;
 pub(super) use super::parent::{ParentKeyArgs, parent_template, under};
 use super::password::{self, Asked};
