@@ -123,11 +123,7 @@ impl NewKeyArgs {
     }
 
     async fn new_key(&self, kind: KeyKind) -> Result<NewKey, CliError> {
-        let password = if self.ask_password {
-            Some(password::required(Self::PASSWORD, None, true).await?)
-        } else {
-            password::given(Self::PASSWORD, self.password_file.as_deref())?
-        };
+        let password = password::of_new(Self::PASSWORD, self.ask_password, self.password_file.as_deref()).await?;
         let policy = match &self.policy {
             Some(path) => Some(policy::read(path)?),
             None => self.pcrs.clone(),

@@ -90,8 +90,7 @@ pub(crate) async fn passwd(args: PasswdArgs) -> Result<(), CliError> {
     let tpm = args.use_key.tpm.open()?;
     let source = args.use_key.source(&KeyRef::File(args.key.clone()), &tpm).await?;
     let asked = Asked { flag: "--new-password-file", variable: "TPM_KEY_NEW_AUTH", prompt: "New password for the key" };
-    let new: Option<Password> =
-        if args.remove { None } else { Some(password::required(asked, args.new_password_file.as_deref(), true).await?) };
+    let new: Option<Password> = if args.remove { None } else { Some(password::required(asked, args.new_password_file.as_deref()).await?) };
     let KeySource::File { file: old, .. } = &source else { return Err(CliError::Usage("--key must be a file".into())) };
     if new.is_some() && old.describe().attributes.contains(&"noda") {
         note!("ekm-otp-client: warning: this key was made without a password, so wrong ones are not counted: make it anew for that");

@@ -32,12 +32,17 @@ pub(crate) fn given(asked: Asked<'_>, file: Option<&Path>) -> Result<Option<Pass
     bytes.filter(|bytes| !bytes.is_empty()).map(|bytes| password(&format!("{} or {}", asked.flag, asked.variable), bytes)).transpose()
 }
 
-/// The password, by all means. `twice` where a new one is set: a slip would lock its owner out.
-pub(crate) async fn required(asked: Asked<'_>, file: Option<&Path>, twice: bool) -> Result<Password, CliError> {
+/// A new password, by all means.
+pub(crate) async fn required(asked: Asked<'_>, file: Option<&Path>) -> Result<Password, CliError> {
     match given(asked, file)? {
         Some(password) => Ok(password),
-        None => ask(asked, twice).await,
+        None => ask_twice(asked).await,
     }
+}
+
+/// The password of something new, if it is to have one.
+pub(crate) async fn of_new(asked: Asked<'_>, is_asked_for: bool, file: Option<&Path>) -> Result<Option<Password>, CliError> {
+    if is_asked_for { required(asked, None).await.map(Some) } else { given(asked, file) }
 }
 
 /// The password of a key that may have none: an empty answer says so.
@@ -51,13 +56,12 @@ pub(crate) fn can_ask() -> bool {
     prompt::has_terminal() || std::env::var_os("SSH_ASKPASS").is_some_and(|helper| !helper.is_empty())
 }
 
-async fn ask(asked: Asked<'_>, twice: bool) -> Result<Password, CliError> {
+/// A slip would lock its owner out.
+async fn ask_twice(asked: Asked<'_>) -> Result<Password, CliError> {
     let first = ask_once(asked, asked.prompt).await?;
-    if twice {
-        let second = ask_once(asked, &format!("{} once more", asked.prompt)).await?;
-        if *first != *second {
-            return Err(CliError::Usage("the two passwords differ".into()));
-        }
+    let second = ask_once(asked, &format!("{} once more", asked.prompt)).await?;
+    if *first != *second {
+        return Err(CliError::Usage("the two passwords differ".into()));
     }
     password("the password", first)
 }

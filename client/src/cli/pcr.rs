@@ -6,7 +6,7 @@ mod event_log;
 mod read;
 mod values;
 
-pub(crate) use values::selections;
+pub(crate) use values::Selection;
 
 use clap::Subcommand;
 

@@ -14,7 +14,7 @@ use super::output::{self, note};
 use super::policy::{self, PrivateKeyFile, handle_of, verifying_key};
 use super::sealed_file;
 use super::secret_file::{PrivateFile, unhex};
-use super::shown::shown;
+use super::shown::{hex, shown};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PolicyCommand {
@@ -53,7 +53,7 @@ pub(crate) struct CreateArgs {
     #[arg(long, value_name = "FILE")]
     signed_by: Option<PathBuf>,
     /// What tells apart the signatures that --authorized-by or --signed-by asks for, in hexadecimal digits
-    #[arg(long, value_name = "HEX", value_parser = hex, default_value = "")]
+    #[arg(long, value_name = "HEX", value_parser = policy_ref, default_value = "")]
     policy_ref: Bytes,
     /// The password of a hierarchy (owner, endorsement, lockout) or of what is at a persistent handle
     #[arg(long, value_name = "OBJECT", value_parser = handle_of)]
@@ -105,7 +105,7 @@ pub(crate) struct SignArgs {
     #[arg(long, visible_alias = "key-file", value_name = "KEY", value_parser = key_ref)]
     key: KeyRef,
     /// What tells this signature apart from what else the key signs, in hexadecimal digits: the same as was given to `policy create`
-    #[arg(long, value_name = "HEX", value_parser = hex, default_value = "")]
+    #[arg(long, value_name = "HEX", value_parser = policy_ref, default_value = "")]
     policy_ref: Bytes,
     /// Write the signed policy to this new file [default: standard output]
     #[arg(long, value_name = "FILE")]
@@ -117,7 +117,7 @@ pub(crate) struct SignArgs {
 #[derive(Clone, Debug)]
 struct Bytes(Vec<u8>);
 
-fn hex(text: &str) -> Result<Bytes, String> {
+fn policy_ref(text: &str) -> Result<Bytes, String> {
     unhex(text).filter(|bytes| bytes.len() <= 27).map(Bytes).ok_or_else(|| "not up to 27 bytes of hexadecimal digits".to_owned())
 }
 
@@ -220,16 +220,14 @@ fn stated(path: &Path) -> Result<Stated, CliError> {
 fn show(args: &ShowArgs) -> Result<(), CliError> {
     let told = match stated(&args.file)? {
         Stated::Key(file) => {
-            let asked = file.describe().auth_policy.map_or_else(|| "none".to_owned(), |digest| hex_of(&digest));
+            let asked = file.describe().auth_policy.map_or_else(|| "none".to_owned(), |digest| hex(&digest));
             let unknown = if file.policy().is_empty() && asked != "none" { " (it asks for one that its file does not state)" } else { "" };
             format!("policy: {}{unknown}\ndigest: {asked}", file.policy())
         }
-        Stated::Plan(plan) => match plan.given() {
-            Some(policy) => format!("policy: {policy}\ndigest: {}", hex_of(&policy.digest())),
-            None if plan.digest_alone().is_some() => {
-                format!("policy: not told, the file is a digest alone\ndigest: {}", hex_of(&plan.digest_alone().unwrap_or_default()))
-            }
-            None => format!(
+        Stated::Plan(plan) => match (plan.given(), plan.digest_alone()) {
+            (Some(policy), _) => format!("policy: {policy}\ndigest: {}", hex(&policy.digest())),
+            (None, Some(digest)) => format!("policy: not told, the file is a digest alone\ndigest: {}", hex(&digest)),
+            (None, None) => format!(
                 "policy: {plan}\ndigest: of the registers as they are when it is used for a new key (`policy digest` tells today's)"
             ),
         },
@@ -247,7 +245,7 @@ async fn digest(args: DigestArgs) -> Result<(), CliError> {
         },
     };
     match &args.out {
-        None => output::line(&hex_of(&digest)),
+        None => output::line(&hex(&digest)),
         Some(path) => {
             let mut file = PrivateFile::create(path)?;
             file.write(&digest)?;
@@ -296,8 +294,4 @@ fn outside(key: &KeyRef) -> Result<Option<PrivateKeyFile>, CliError> {
         KeyRef::File(path) if !is_tss2(path)? => PrivateKeyFile::read(path).map(Some),
         _ => Ok(None),
     }
-}
-
-fn hex_of(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -103,11 +103,7 @@ pub(crate) async fn run(mut args: SealArgs) -> Result<(), CliError> {
 
 impl SealArgs {
     async fn new_sealed(&self) -> Result<NewSealed, CliError> {
-        let password = if self.ask_password {
-            Some(password::required(PASSWORD, None, true).await?)
-        } else {
-            password::given(PASSWORD, self.password_file.as_deref())?
-        };
+        let password = password::of_new(PASSWORD, self.ask_password, self.password_file.as_deref()).await?;
         let policy = match (&self.policy, &self.pcrs) {
             (Some(path), _) => Some(policy::read(path)?),
             // In one step, as tpm2_unseal -p pcr:… wants it.

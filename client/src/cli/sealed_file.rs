@@ -19,8 +19,7 @@ pub(super) type Envelope = Box<dyn Read + Send>;
 /// The key of a file, and the envelope behind it, if there is one.
 pub(super) fn read(path: &Path) -> Result<(KeyFile, Option<Envelope>), CliError> {
     let (text, envelope) = read_text(path)?;
-    let file = KeyFile::from_pem(&text).map_err(|e| CliError::Usage(format!("{}: {e}", path.display())))?;
-    Ok((file, envelope))
+    Ok((key(text, path)?, envelope))
 }
 
 /// The same in a thread of its own: a file may be a pipe, and a signal must still be heard.
@@ -32,15 +31,23 @@ pub(super) async fn read_patiently(path: &Path) -> Result<(KeyFile, Option<Envel
 
 /// The key of what was read already, at least its beginning.
 pub(super) fn parse(mut bytes: Vec<u8>, path: &Path) -> Result<KeyFile, CliError> {
-    if let Some(at) = bytes.windows(MARK.len()).position(|window| window == MARK) {
+    if let Some(at) = mark(&bytes) {
         bytes.truncate(at);
     }
-    let text = String::from_utf8(bytes).map_err(|_| CliError::Usage(format!("{}: it is no text, so it is no key file", shown(path))))?;
+    key(bytes, path)
+}
+
+fn mark(bytes: &[u8]) -> Option<usize> {
+    bytes.windows(MARK.len()).position(|window| window == MARK)
+}
+
+fn key(text: Vec<u8>, path: &Path) -> Result<KeyFile, CliError> {
+    let text = String::from_utf8(text).map_err(|_| CliError::Usage(format!("{}: it is no text, so it is no key file", shown(path))))?;
     KeyFile::from_pem(&text).map_err(|e| CliError::Usage(format!("{}: {e}", shown(path))))
 }
 
 /// The key's own text.
-fn read_text(path: &Path) -> Result<(String, Option<Envelope>), CliError> {
+fn read_text(path: &Path) -> Result<(Vec<u8>, Option<Envelope>), CliError> {
     if path == Path::new("-") {
         return Err(CliError::Usage("a key file is not taken from standard input: name a file, or /dev/stdin".into()));
     }
@@ -50,15 +57,12 @@ fn read_text(path: &Path) -> Result<(String, Option<Envelope>), CliError> {
     let mut file = File::open(path).map_err(|e| CliError::io("read", path, &e))?;
     let mut head = Vec::new();
     (&mut file).take(MAX_KEY).read_to_end(&mut head).map_err(|e| CliError::io("read", path, &e))?;
-    let mark = head.windows(MARK.len()).position(|window| window == MARK);
-    let (text, envelope) = match mark {
+    match mark(&head) {
         Some(at) => {
             let behind = head.split_off(at).split_off(MARK.len());
-            (head, Some(Box::new(Cursor::new(behind).chain(file)) as Envelope))
+            Ok((head, Some(Box::new(Cursor::new(behind).chain(file)))))
         }
-        None if head.len() as u64 == MAX_KEY => return Err(CliError::Usage(format!("{}: it is too long for a key file", shown(path)))),
-        None => (head, None),
-    };
-    let text = String::from_utf8(text).map_err(|_| CliError::Usage(format!("{}: it is no text, so it is no key file", shown(path))))?;
-    Ok((text, envelope))
+        None if head.len() as u64 == MAX_KEY => Err(CliError::Usage(format!("{}: it is too long for a key file", shown(path)))),
+        None => Ok((head, None)),
+    }
 }

@@ -191,9 +191,7 @@ impl PrivateFile {
             return Err(CliError::io("create", &path, &ErrorKind::AlreadyExists.into()));
         }
         std::fs::metadata(folder_of(&path)).map_err(|e| CliError::io("create", &path, &e))?;
-        // Beside it, mode 0600, and removed when dropped. The error names that file, which nobody knows.
-        let file =
-            NamedTempFile::with_prefix_in(".ekm-otp-", folder_of(&path)).map_err(|e| CliError::io("create", &path, &e.kind().into()))?;
+        let file = new_beside(&path).map_err(|e| CliError::io("create", &path, &e))?;
         Ok(Self { path, file: Some(file), to_show: Vec::new() })
     }
 
@@ -224,8 +222,7 @@ impl PrivateFile {
 
     /// A new file that will take the place of this one.
     pub(crate) fn beside(path: &Path) -> Result<Self, CliError> {
-        let file =
-            NamedTempFile::with_prefix_in(".ekm-otp-", folder_of(path)).map_err(|e| CliError::io("replace", path, &e.kind().into()))?;
+        let file = new_beside(path).map_err(|e| CliError::io("replace", path, &e))?;
         Ok(Self { path: path.to_owned(), file: Some(file), to_show: Vec::new() })
     }
 
@@ -246,9 +243,7 @@ impl PrivateFile {
         self.write(&[])?;
         if let Some(file) = self.file {
             file.persist(&self.path).map_err(|e| CliError::io("replace", &self.path, &e.error))?;
-            if let Ok(folder) = File::open(folder_of(&self.path)) {
-                folder.sync_all().map_err(|e| CliError::io("write", &self.path, &e))?;
-            }
+            sync_name(&self.path)?;
         }
         Ok(())
     }
@@ -260,10 +255,7 @@ impl PrivateFile {
             None => output::result(&self.to_show)?,
             Some(file) => {
                 file.persist_noclobber(&self.path).map_err(|e| CliError::io("create", &self.path, &e.error))?;
-                // The name, too, is on the disk, where the folder may be read.
-                if let Ok(folder) = File::open(folder_of(&self.path)) {
-                    folder.sync_all().map_err(|e| CliError::io("write", &self.path, &e))?;
-                }
+                sync_name(&self.path)?;
             }
         }
         Ok(name)
@@ -282,6 +274,19 @@ impl PrivateFile {
     }
 }
 
-fn folder_of(path: &Path) -> &Path {
+/// Beside it, mode 0600, and removed when dropped.
+fn new_beside(path: &Path) -> std::io::Result<NamedTempFile> {
+    // The error names that file, which nobody knows.
+    NamedTempFile::with_prefix_in(".ekm-otp-", folder_of(path)).map_err(|e| e.kind().into())
+}
+
+/// Sees that the file's name, too, is on the disk, where the folder may be read.
+fn sync_name(path: &Path) -> Result<(), CliError> {
+    let Ok(folder) = File::open(folder_of(path)) else { return Ok(()) };
+    folder.sync_all().map_err(|e| CliError::io("write", path, &e))
+}
+
+/// The folder that a file lies in.
+pub(crate) fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }

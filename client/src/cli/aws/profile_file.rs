@@ -13,6 +13,7 @@ use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
 use super::super::error::CliError;
+use super::super::secret_file::folder_of;
 use super::super::shown::{printable, shown};
 
 /// How long another process may take.
@@ -239,10 +240,6 @@ fn key_of(line: &str) -> Option<String> {
 fn words(header: &str) -> (&str, &str) {
     let (first, rest) = header.trim().split_once(char::is_whitespace).unwrap_or((header.trim(), ""));
     (first, rest.trim().trim_matches(['"', '\'']))
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::super::encoded;
 use super::super::error::CliError;
 use super::super::output;
-use super::super::shown::shown;
+use super::super::shown::{hex, shown};
 use super::show::{self, MAX_FILE};
 
 #[derive(Args, Debug)]
@@ -33,9 +33,9 @@ pub(crate) async fn run(args: ImagePcrsArgs) -> Result<(), CliError> {
         return show::json(&image.to_state(state));
     }
     if args.json {
-        let pcrs: Map<String, Value> = image.pcrs().iter().map(|(number, value)| (number.to_string(), show::hex(value).into())).collect();
+        let pcrs: Map<String, Value> = image.pcrs().iter().map(|(number, value)| (number.to_string(), hex(value).into())).collect();
         return show::json(&Value::Object(pcrs));
     }
-    let lines: String = image.pcrs().iter().map(|(number, value)| format!("PCR{number:<9} {}\n", show::hex(value))).collect();
+    let lines: String = image.pcrs().iter().map(|(number, value)| format!("PCR{number:<9} {}\n", hex(value))).collect();
     output::result(lines.as_bytes())
 }

@@ -11,7 +11,7 @@ use super::super::encoded;
 use super::super::error::CliError;
 use super::super::moment::utc;
 use super::super::output::{self, note};
-use super::super::shown::{printable, shown};
+use super::super::shown::{hex, printable, shown};
 
 /// A document has 64 KiB at most; in hexadecimal digits, or base64 in lines, it is longer.
 pub(super) const MAX_FILE: usize = 256 * 1024;
@@ -83,10 +83,6 @@ fn with_text(bytes: &[u8]) -> String {
         Ok(text) if !text.is_empty() && text.chars().all(|c| !c.is_control() || c == '\n') => format!("{digits}  ({:?})", text),
         _ => digits,
     }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// In lines, for people, too.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use ekm_otp_tpm::PcrSelection;
 
-use super::values::{is_empty, selections, to_json, usually};
+use super::values::{Selection, is_empty, to_json, usually};
 use crate::cli::arguments::TpmArgs;
 use crate::cli::error::CliError;
 use crate::cli::output::{self, note};
@@ -25,15 +25,6 @@ pub(crate) struct ReadArgs {
     values_out: Option<PathBuf>,
     #[command(flatten)]
     tpm: TpmArgs,
-}
-
-#[derive(Clone, Debug)]
-struct Selection(Vec<PcrSelection>);
-
-impl Selection {
-    fn read(text: &str) -> Result<Self, String> {
-        selections(text).map(Self)
-    }
 }
 
 pub(super) async fn read(args: ReadArgs) -> Result<(), CliError> {

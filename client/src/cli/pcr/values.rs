@@ -11,8 +11,18 @@ use crate::cli::shown::hex;
 /// Bank → register → value
 pub(super) type Banks = BTreeMap<PcrBank, BTreeMap<u8, Vec<u8>>>;
 
+/// An argument with one or several selections.
+#[derive(Clone, Debug)]
+pub(crate) struct Selection(pub(crate) Vec<PcrSelection>);
+
+impl Selection {
+    pub(crate) fn read(text: &str) -> Result<Self, String> {
+        selections(text).map(Self)
+    }
+}
+
 /// `sha256:0,7`, several of these with `+` between them, or a bank alone, which means all of it.
-pub(crate) fn selections(text: &str) -> Result<Vec<PcrSelection>, String> {
+fn selections(text: &str) -> Result<Vec<PcrSelection>, String> {
     let mut named: Vec<String> = Vec::new();
     for piece in text.split('+') {
         let is_bank = piece.contains(':') || PcrBank::ALL.iter().any(|bank| bank.to_string().eq_ignore_ascii_case(piece.trim()));

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use tempfile::NamedTempFile;
 
 use super::super::error::CliError;
+use super::super::secret_file::folder_of;
 
 /// tmpfs and ramfs (statfs(2)).
 const IN_MEMORY: [u32; 2] = [0x0102_1994, 0x8584_58f6];
@@ -109,10 +110,6 @@ fn unnamed(folder: &Path) -> Result<File, Errno> {
 fn link(file: &File, path: &Path) -> Result<(), Errno> {
     let known_as = format!("/proc/self/fd/{}", file.as_raw_fd());
     rustix::fs::linkat(CWD, known_as, CWD, path, AtFlags::SYMLINK_FOLLOW)
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(test)]

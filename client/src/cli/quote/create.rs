@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ekm_otp_attestation::tpm::{Attest, AttestationKey, PcrValues, PublicArea, Quote, QuoteExpected, Signature, write_pcr_file};
-use ekm_otp_tpm::{Parent, PcrSelection, TpmError};
+use ekm_otp_tpm::{Parent, TpmError};
 use openssl::bn::BigNumContext;
 use openssl::ec::EcKey;
 use openssl::nid::Nid;
@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::cli::arguments::{KeyRef, TpmArgs, UseKeyArgs, key_ref, parent_template};
 use crate::cli::encoded::{HexOrFile, hex_or_file};
 use crate::cli::error::CliError;
-use crate::cli::pcr::selections;
+use crate::cli::pcr::Selection;
 use crate::cli::secret_file::PrivateFile;
 use crate::cli::shown::hex;
 
@@ -54,15 +54,6 @@ pub(crate) struct CreateArgs {
     parent_template: Option<Parent>,
     #[command(flatten)]
     tpm: TpmArgs,
-}
-
-#[derive(Clone, Debug)]
-struct Selection(Vec<PcrSelection>);
-
-impl Selection {
-    fn read(text: &str) -> Result<Self, String> {
-        selections(text).map(Self)
-    }
 }
 
 pub(super) async fn create(args: CreateArgs) -> Result<(), CliError> {

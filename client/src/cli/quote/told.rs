@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::error::CliError;
 use super::super::output;
+use super::super::shown::hex;
 
 pub(super) fn tell(verified: &VerifiedQuote, is_json: bool) -> Result<(), CliError> {
     if is_json { output::line(&format!("{:#}", as_json(verified))) } else { output::result(table(verified).as_bytes()) }
@@ -59,8 +60,4 @@ fn table(verified: &VerifiedQuote) -> String {
         Some(values) => values.iter().for_each(|(bank, register, value)| line(&format!("{bank}:{register}"), &hex(value))),
     }
     table
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
