@@ -9,7 +9,7 @@ use serde_json::Value;
 /// Who may import whom. Development dependencies are not looked at, but for `ekm-otp-swtpm`, which may be nothing else.
 const ALLOWED: [(&str, &[&str]); 9] = [
     ("ekm-otp", &[]),
-    ("ekm-otp-tower", &["ekm-otp"]),
+    ("ekm-otp-tower", &["ekm-otp", "ekm-otp-files"]),
     ("ekm-otp-files", &[]),
     ("ekm-otp-tpm", &["ekm-otp-files"]),
     ("ekm-otp-attestation", &["ekm-otp-files"]),
