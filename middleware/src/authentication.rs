@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ekm_otp::field::{Challenge, ChallengeError, CredentialKind};
 use ekm_otp::{KeyId, Profile, Secret, ServerNames};
-use http::HeaderValue;
+use http::{HeaderValue, Method, Uri};
 
 use crate::SecretStore;
 use crate::diagnosis::Diagnosis;
@@ -14,6 +14,9 @@ use crate::log_budget::LogBudget;
 use crate::profile::{LookUp, OtherProfile};
 use crate::refusal::Refusal;
 use crate::store::RegisteredKey;
+
+/// Whether requests of this method and target need no credential.
+type IsOpen = dyn Fn(&Method, &Uri) -> bool + Send + Sync;
 
 /// What a server authenticates against: the registry, the names it answers to, and bounds. Shared by all connections.
 pub struct Authentication {
@@ -29,6 +32,7 @@ pub struct Authentication {
     pub(crate) max_connections_per_key: usize,
     max_age: Duration,
     verified_within: Duration,
+    is_open: Option<Box<IsOpen>>,
     pub(crate) log_budget: LogBudget,
 }
 
@@ -77,6 +81,7 @@ impl Authentication {
             max_connections_per_key: Self::MAX_CONNECTIONS_PER_KEY,
             max_age: Self::MAX_AGE,
             verified_within: Self::VERIFIED_WITHIN,
+            is_open: None,
             log_budget: LogBudget::new(10),
         })
     }
@@ -107,6 +112,23 @@ impl Authentication {
     pub fn verified_within(mut self, deadline: Duration) -> Self {
         self.verified_within = deadline.min(Self::FOREVER);
         self
+    }
+
+    /// Lets requests without a credential pass where `is_open` says so; none, unless set. It is asked for the method and the target as they were sent.
+    ///
+    /// Such a request reaches the application with an [`Unverified`](crate::Unverified) in its extensions and without a
+    /// [`VerifiedClient`](crate::VerifiedClient). Whoever shows a credential is checked as everywhere: a right one is verified, a wrong one, and
+    /// any other `Authorization` field, is refused. The server's names, the authority and CONNECT are checked in any case, and
+    /// [`WELL_KNOWN_PATH`](ekm_otp::WELL_KNOWN_PATH) is never open. A connection on which nobody was verified still ends after
+    /// [`verified_within`](Self::verified_within), and is the first to make room where it is full.
+    #[must_use]
+    pub fn open_to(mut self, is_open: impl Fn(&Method, &Uri) -> bool + Send + Sync + 'static) -> Self {
+        self.is_open = Some(Box::new(is_open));
+        self
+    }
+
+    pub(crate) fn is_open_to(&self, method: &Method, target: &Uri) -> bool {
+        self.is_open.as_ref().is_some_and(|is_open| is_open(method, target))
     }
 
     /// The key that `kid` names in this profile. An unknown key id costs the same work as a known one: it gets a key that is never active.

@@ -11,7 +11,7 @@ use http::{HeaderMap, Request, StatusCode};
 use zeroize::Zeroizing;
 
 use crate::Authentication;
-use crate::checks::{Connection, Passed};
+use crate::checks::{Connection, Demand, Passed};
 use crate::connections::Peer;
 use crate::lifeline::{Lifeline, State};
 use crate::profile::Exporter;
@@ -127,14 +127,20 @@ impl ConnectionAuthenticator {
     }
 
     /// Checks one request. A failure that is answered 401 is counted, and the last one that is allowed closes the connection; so does one connection too many of a key or a source.
-    pub(crate) fn authenticate<B>(&self, request: &Request<B>) -> Result<Passed, Refusal> {
-        self.0.authenticate(request).inspect_err(|refusal| {
-            let limit = self.0.authentication.max_failures;
-            let is_last = refusal.is_unauthorized() && self.0.failures.fetch_add(1, Ordering::AcqRel) + 1 >= limit;
-            if is_last || refusal.status() == StatusCode::TOO_MANY_REQUESTS {
+    pub(crate) fn authenticate<B>(&self, request: &Request<B>, demand: Demand) -> Result<Passed, Refusal> {
+        self.0.authenticate(request, demand).inspect_err(|refusal| {
+            if refusal.is_unauthorized() {
+                self.count_failure();
+            } else if refusal.status() == StatusCode::TOO_MANY_REQUESTS {
                 self.0.lifeline.advance(State::Closing);
             }
         })
+    }
+
+    fn count_failure(&self) {
+        if self.0.failures.fetch_add(1, Ordering::AcqRel) + 1 >= self.0.authentication.max_failures {
+            self.0.lifeline.advance(State::Closing);
+        }
     }
 }
 

@@ -1,16 +1,17 @@
 //! The checks of docs/protocol.md ("Order of checks"), in that order.
 
+use std::borrow::Cow;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use constant_time_eq::constant_time_eq;
-use ekm_otp::field::{AuthenticationInfo, Credential, CredentialKind, Presented};
+use ekm_otp::field::{AuthenticationInfo, Credential, CredentialError, CredentialKind, Presented};
 use ekm_otp::{Derivation, Ekm, Handshake, KeyId, Profile, TlsFacts, WELL_KNOWN_PATH};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use zeroize::Zeroizing;
 
-use crate::authority::KnownAuthority;
+use crate::authority::{Covered, KnownAuthority};
 use crate::connections::{Peer, TooManyOfSource};
 use crate::jose::{Tokens, VerifiedClaims, VerifiedPayload};
 use crate::lifeline::{Lifeline, Stage, State};
@@ -18,6 +19,18 @@ use crate::profile::{Exporter, ForeignCredential, Registry};
 use crate::refusal::Refusal;
 use crate::store::{NotAttached, RegisteredKey};
 use crate::{Authentication, VerifiedClient};
+
+/// What a layer wants of a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Demand {
+    /// A credential, but where [`Authentication::open_to`] says that none is needed.
+    #[default]
+    AsConfigured,
+    /// A credential, whatever that says.
+    Credential,
+    /// None. One that is shown is checked all the same.
+    Nothing,
+}
 
 /// One TLS connection: what its requests are checked against, and what the first that passed left behind.
 pub(crate) struct Connection {
@@ -65,15 +78,23 @@ enum Payload {
     OfOtherProfile(VerifiedClaims),
 }
 
-/// A request that passed every check.
+/// A request that may pass.
 pub(crate) struct Passed {
-    pub(crate) client: VerifiedClient,
-    /// What its token says.
-    pub(crate) claims: Option<VerifiedClaims>,
+    pub(crate) as_whose: Whose,
     /// The server proof, where the response must carry it.
     pub(crate) proof: Option<HeaderValue>,
     /// The request asks for the proof only: it ends here.
     pub(crate) is_probe: bool,
+}
+
+/// Whose a request is that may pass.
+pub(crate) enum Whose {
+    /// It passed every check. What its token says, where it came with one.
+    Verified(VerifiedClient, Option<VerifiedClaims>),
+    /// Another layer has verified it on this connection.
+    VerifiedBefore,
+    /// Nobody's: it shows no credential and needs none.
+    Nobody,
 }
 
 impl Connection {
@@ -111,19 +132,19 @@ impl Connection {
     }
 
     /// All checks of one request.
-    pub(crate) fn authenticate<B>(&self, request: &Request<B>) -> Result<Passed, Refusal> {
+    pub(crate) fn authenticate<B>(&self, request: &Request<B>, demand: Demand) -> Result<Passed, Refusal> {
         if self.failures.load(Ordering::Acquire) >= self.authentication.max_failures {
             return Err(Refusal::TooManyFailures);
         }
         if self.lifeline.state() >= State::Cut {
             return Err(Refusal::Ended);
         }
-        let verified = self.verify(request.headers())?;
+        let verified = match self.verify(request.headers()) {
+            Err(Refusal::Credential(CredentialError::Missing)) => return self.pass_without_credential(request, demand),
+            verified => verified?,
+        };
         let pinned = verified.pinned;
-        if request.method() == Method::CONNECT && !is_extended_connect_for_websocket(request) {
-            return Err(Refusal::Connect);
-        }
-        let covered = self.authority.check(request, &self.authentication.names, self.tls.server_name())?;
+        let covered = self.check_target(request)?;
 
         let is_probe = request.uri().path() == WELL_KNOWN_PATH;
         if is_probe && request.method() != Method::GET {
@@ -138,7 +159,46 @@ impl Connection {
             }
         };
         let proof_is_due = verified.is_derived || is_probe || self.proof_is_due.load(Ordering::Relaxed);
-        Ok(Passed { client: pinned.client.clone(), claims, proof: pinned.proof.clone().filter(|_| proof_is_due), is_probe })
+        let as_whose = Whose::Verified(pinned.client.clone(), claims);
+        Ok(Passed { as_whose, proof: pinned.proof.clone().filter(|_| proof_is_due), is_probe })
+    }
+
+    /// CONNECT, and rule A.
+    fn check_target<B>(&self, request: &Request<B>) -> Result<Cow<'_, Covered>, Refusal> {
+        if request.method() == Method::CONNECT && !is_extended_connect_for_websocket(request) {
+            return Err(Refusal::Connect);
+        }
+        self.authority.check(request, &self.authentication.names, self.tls.server_name())
+    }
+
+    /// What passes although it shows no credential of ours: what another layer verified before it took the credential away, and what needs none.
+    #[cold]
+    fn pass_without_credential<B>(&self, request: &Request<B>, demand: Demand) -> Result<Passed, Refusal> {
+        let missing = Err(Refusal::Credential(CredentialError::Missing));
+        // Whoever shows another scheme's credential means to be checked.
+        if request.headers().contains_key(AUTHORIZATION) {
+            return missing;
+        }
+        if let (Some(before), Some(pinned)) = (request.extensions().get::<VerifiedClient>(), self.pinned.get())
+            && pinned.client.is_same(before)
+        {
+            return if pinned.key.is_active() {
+                Ok(Passed { as_whose: Whose::VerifiedBefore, proof: None, is_probe: false })
+            } else {
+                Err(Refusal::Revoked(pinned.key.kid().clone()))
+            };
+        }
+        let is_open = match demand {
+            Demand::AsConfigured => self.authentication.is_open_to(request.method(), request.uri()),
+            Demand::Credential => false,
+            Demand::Nothing => true,
+        };
+        if !is_open || request.uri().path() == WELL_KNOWN_PATH {
+            return missing;
+        }
+        self.check_name()?;
+        self.check_target(request)?;
+        Ok(Passed { as_whose: Whose::Nobody, proof: None, is_probe: false })
     }
 
     /// Parse, kind, rule N, channel, look up, MAC, active, pin, minimum.
@@ -213,6 +273,11 @@ impl Connection {
         if !self.authentication.kinds.contains(&kind) {
             return Err(Refusal::Kind(kind));
         }
+        self.check_name()
+    }
+
+    /// Rule N.
+    fn check_name(&self) -> Result<(), Refusal> {
         if !self.authentication.names.accepts(self.tls.server_name()) {
             return Err(Refusal::ServerName);
         }

@@ -14,9 +14,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 use tracing::Instrument as _;
 
+use crate::checks::{Demand, Whose};
 use crate::jose::VerifiedClaims;
 use crate::refusal::Refusal;
-use crate::{Authentication, ConnectionAuthenticator, VerifiedClient};
+use crate::{Authentication, ConnectionAuthenticator, Unverified, VerifiedClient};
 
 /// Authenticates each request before the wrapped service sees it.
 ///
@@ -24,11 +25,18 @@ use crate::{Authentication, ConnectionAuthenticator, VerifiedClient};
 /// connection's [`ConnectionAuthenticator`] into its requests' extensions.
 ///
 /// The wrapped service gets requests with a [`VerifiedClient`] in the extensions (and `VerifiedClaims`, where it came with a token) and
-/// without the `Authorization` field. It never sees
-/// [`WELL_KNOWN_PATH`](ekm_otp::WELL_KNOWN_PATH).
+/// without the `Authorization` field. It never sees [`WELL_KNOWN_PATH`](ekm_otp::WELL_KNOWN_PATH). Where no credential is needed
+/// ([`Authentication::open_to`], [`optional`](Self::optional)), a request without one has an [`Unverified`] in place of them.
+///
+/// The response has the `VerifiedClient` in its extensions, too, so that layers outside see whom it is for. One of these layers within another is
+/// no harm: the outer one verifies the request and takes the credential away, the inner one sees that it was verified on this connection, and
+/// lets it pass; what the outer one let pass unverified, it treats as it is itself set.
 #[derive(Clone, Debug, Default)]
 pub struct EkmOtpLayer {
     connection: Option<ConnectionAuthenticator>,
+    demand: Demand,
+    /// Nothing stands outside of it that could read what it leaves in the response's extensions.
+    is_outermost: bool,
 }
 
 impl EkmOtpLayer {
@@ -37,13 +45,31 @@ impl EkmOtpLayer {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// Lets no request pass without a credential, whatever [`Authentication::open_to`] says.
+    #[must_use]
+    pub fn required(self) -> Self {
+        Self { demand: Demand::Credential, ..self }
+    }
+
+    /// Lets each request pass that shows no credential, as [`Authentication::open_to`] does where it says so. A credential that is shown is checked:
+    /// a wrong one is refused.
+    #[must_use]
+    pub fn optional(self) -> Self {
+        Self { demand: Demand::Nothing, ..self }
+    }
+
+    /// For a server where nothing stands outside of it.
+    pub(crate) fn outermost(self) -> Self {
+        Self { is_outermost: true, ..self }
+    }
 }
 
 impl ConnectionAuthenticator {
     /// The layer that authenticates this connection's requests.
     #[must_use]
     pub fn layer(&self) -> EkmOtpLayer {
-        EkmOtpLayer { connection: Some(self.clone()) }
+        EkmOtpLayer { connection: Some(self.clone()), ..EkmOtpLayer::default() }
     }
 }
 
@@ -51,7 +77,7 @@ impl<S> Layer<S> for EkmOtpLayer {
     type Service = EkmOtp<S>;
 
     fn layer(&self, inner: S) -> EkmOtp<S> {
-        EkmOtp { inner, connection: self.connection.clone() }
+        EkmOtp { inner, layer: self.clone() }
     }
 }
 
@@ -59,7 +85,7 @@ impl<S> Layer<S> for EkmOtpLayer {
 #[derive(Clone, Debug)]
 pub struct EkmOtp<S> {
     inner: S,
-    connection: Option<ConnectionAuthenticator>,
+    layer: EkmOtpLayer,
 }
 
 /// Writes the line once the answer is out: what it costs depends on the reason, and tells whether a key id is known.
@@ -92,20 +118,17 @@ fn answer<B: Default>(refusal: &Refusal, authentication: Option<&Arc<Authenticat
 }
 
 /// Calls the wrapped service with a verified request, or answers itself.
-fn admit<B, F, R: Default>(
-    bound: Option<&ConnectionAuthenticator>,
-    mut request: Request<B>,
-    call: impl FnOnce(Request<B>) -> F,
-) -> ResponseFuture<F, R> {
-    let Some(connection) = bound.or_else(|| connection_of(&request)).cloned() else {
+fn admit<B, F, R: Default>(layer: &EkmOtpLayer, mut request: Request<B>, call: impl FnOnce(Request<B>) -> F) -> ResponseFuture<F, R> {
+    let Some(connection) = layer.connection.as_ref().or_else(|| connection_of(&request)).cloned() else {
         tracing::error!("{}", Refusal::NoConnection);
-        return ResponseFuture { kind: Kind::answer(answer(&Refusal::NoConnection, None)), proof: None, connection: None };
+        return ResponseFuture::without_connection(Kind::answer(answer(&Refusal::NoConnection, None)));
     };
     // Only HTTP/1 has the `Connection` field (RFC 9113 §8.2.2); HTTP/2 is told by GOAWAY.
     let is_http1 = request.version() < Version::HTTP_2;
     let has_body = is_http1 && has_body(&request);
     connection.notice_body(has_body);
-    let (kind, proof) = match connection.authenticate(&request) {
+    let mut client = None;
+    let (kind, proof) = match connection.authenticate(&request, layer.demand) {
         Ok(passed) if passed.is_probe => {
             let mut response = Response::new(R::default());
             *response.status_mut() = StatusCode::NO_CONTENT;
@@ -114,18 +137,30 @@ fn admit<B, F, R: Default>(
         }
         Ok(passed) => {
             connection.strip(request.headers_mut());
-            request.extensions_mut().insert::<VerifiedClient>(passed.client);
-            match passed.claims {
-                Some(claims) => drop(request.extensions_mut().insert::<VerifiedClaims>(claims)),
-                // What stands there is of another request.
-                None => drop(request.extensions_mut().remove::<VerifiedClaims>()),
+            let extensions = request.extensions_mut();
+            // What stands there is of another request, but where another layer put it there for this one.
+            match passed.as_whose {
+                Whose::Verified(verified, claims) => {
+                    client = (!layer.is_outermost).then(|| verified.clone());
+                    extensions.insert::<VerifiedClient>(verified);
+                    match claims {
+                        Some(claims) => drop(extensions.insert::<VerifiedClaims>(claims)),
+                        None => drop(extensions.remove::<VerifiedClaims>()),
+                    }
+                }
+                Whose::VerifiedBefore => {}
+                Whose::Nobody => {
+                    extensions.remove::<VerifiedClient>();
+                    extensions.remove::<VerifiedClaims>();
+                    extensions.insert(Unverified::new(connection.clone()));
+                }
             }
             (Kind::Inner { future: call(request) }, passed.proof)
         }
         Err(refusal) => {
             if matches!(refusal, Refusal::TooManyFailures) && !is_http1 {
                 // HTTP/2 lets more requests in while the connection ends. They get no answer and no line.
-                return ResponseFuture { kind: Kind::Answer { response: None }, proof: None, connection: None };
+                return ResponseFuture::without_connection(Kind::Answer { response: None });
             }
             let mut response = answer(&refusal, Some(connection.authentication()));
             if has_body {
@@ -136,7 +171,7 @@ fn admit<B, F, R: Default>(
             (Kind::answer(response), None)
         }
     };
-    ResponseFuture { kind, proof, connection: Some((connection, is_http1)) }
+    ResponseFuture { kind, proof, client, connection: Some((connection, is_http1)) }
 }
 
 impl<S, B, R> Service<Request<B>> for EkmOtp<S>
@@ -153,7 +188,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        admit(self.connection.as_ref(), request, |request| self.inner.call(request))
+        admit(&self.layer, request, |request| self.inner.call(request))
     }
 }
 
@@ -168,7 +203,7 @@ where
     type Future = ResponseFuture<S::Future, R>;
 
     fn call(&self, request: Request<B>) -> Self::Future {
-        admit(self.connection.as_ref(), request, |request| self.inner.call(request))
+        admit(&self.layer, request, |request| self.inner.call(request))
     }
 }
 
@@ -193,7 +228,15 @@ pin_project! {
         #[pin]
         kind: Kind<F, R>,
         proof: Option<HeaderValue>,
+        // Whom the request was verified for, where somebody outside may want to know.
+        client: Option<VerifiedClient>,
         connection: Option<(ConnectionAuthenticator, bool)>,
+    }
+}
+
+impl<F, R> ResponseFuture<F, R> {
+    fn without_connection(kind: Kind<F, R>) -> Self {
+        Self { kind, proof: None, client: None, connection: None }
     }
 }
 
@@ -226,6 +269,9 @@ where
                 None => return Poll::Pending,
             },
         };
+        if let Some(client) = this.client.take() {
+            response.extensions_mut().insert(client);
+        }
         let headers = response.headers_mut();
         // What the application may have set under this name is no proof of ours.
         headers.remove(AuthenticationInfo::FIELD);

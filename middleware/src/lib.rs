@@ -35,6 +35,7 @@ mod serve;
 mod store;
 mod stream;
 mod timer;
+mod unverified;
 mod verified;
 
 pub use accept_error::AcceptError;
@@ -49,6 +50,7 @@ pub use listener::EkmListener;
 pub use serve::{Connection, Http, serve_connection};
 pub use store::{MemoryStore, RegisterError, RegisteredKey, SecretStore, StoreUnavailable};
 pub use stream::EkmStream;
+pub use unverified::Unverified;
 pub use verified::VerifiedClient;
 
 // What stands in this crate's signatures.

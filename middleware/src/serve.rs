@@ -148,7 +148,7 @@ where
     B::Error: Into<BoxError>,
 {
     fn of(stream: EkmStream<IO>, http: &Http<E>, service: S) -> Self {
-        let service = stream.authenticator().layer().layer(service);
+        let service = stream.authenticator().layer().outermost().layer(service);
         if stream.is_http2() {
             return Self::Http2(Box::pin(http.http2.serve_connection(TokioIo::new(stream), service)));
         }

@@ -27,6 +27,11 @@ impl VerifiedClient {
         Self(Arc::new(Verified { key, tls, peer }))
     }
 
+    /// Whether both are of one connection's client.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// The client's name in the registry.
     #[must_use]
     pub fn client(&self) -> &str {

@@ -15,7 +15,7 @@ use ekm_otp_tower::protocol::jose::{ExtraClaims, SignedRequest, TokenSigner};
 use ekm_otp_tower::protocol::{Authority, Derivation, Ekm, Handshake, KeyId, Prk, Secret, ServerName, ServerNames, TlsFacts, TlsPolicy};
 use ekm_otp_tower::{
     Authentication, ConnectionAuthenticator, Connections, EkmAcceptor, EkmListener, EkmStream, Http, Limits, MemoryStore, RegisteredKey,
-    SecretStore, StoreUnavailable, VerifiedClient, serve_connection,
+    SecretStore, StoreUnavailable, Unverified, VerifiedClient, serve_connection,
 };
 use futures_util::FutureExt as _;
 use http_body_util::{BodyExt as _, Empty, Full};
@@ -294,6 +294,12 @@ pub fn authentication_of(store: Arc<dyn SecretStore>) -> Authentication {
 
 /// The application: says who came, and whether the credential reached it.
 async fn app(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let shown = ["authorization", "apikey", "client"].iter().any(|name| request.headers().contains_key(*name));
+    if let Some(unverified) = request.extensions().get::<Unverified>() {
+        assert!(request.extensions().get::<VerifiedClient>().is_none());
+        let peer = unverified.connection().peer().expect("the peer").ip();
+        return Ok(Response::new(Full::from(format!("nobody {peer} {shown}"))));
+    }
     let client = request.extensions().get::<VerifiedClient>().expect("the layer lets nobody else pass");
     if request.headers().contains_key(header::UPGRADE) {
         // Reads in one task until its peer or its authenticator ends the stream; writes the first piece back from another.
@@ -314,7 +320,6 @@ async fn app(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infall
             .header(header::UPGRADE, "test");
         return Ok(upgrade.body(Full::default()).expect("a response"));
     }
-    let shown = ["authorization", "apikey", "client"].iter().any(|name| request.headers().contains_key(*name));
     let text = format!("{} {} {shown}", client.kid(), client.client());
     #[cfg(feature = "jose")]
     let text = match request.extensions().get::<ekm_otp_tower::VerifiedClaims>() {
