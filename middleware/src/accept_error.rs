@@ -23,4 +23,22 @@ pub enum AcceptError {
     /// Its place was needed for another connection, or the server ends.
     #[error("the connection was ended before its TLS handshake was finished")]
     Ended,
+    /// The peer's source has as many unfinished handshakes as it may.
+    #[error("its source has too many unfinished TLS handshakes")]
+    SourceIsFull,
+}
+
+impl AcceptError {
+    /// A stable name, for metrics and logs.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Deadline(_) => "deadline",
+            Self::Handshake(_) => "handshake",
+            Self::Policy(_) => "policy",
+            Self::Full(_) => "full",
+            Self::Ended => "ended",
+            Self::SourceIsFull => "source_is_full",
+        }
+    }
 }

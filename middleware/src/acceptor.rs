@@ -7,14 +7,16 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use ekm_otp::{Handshake, TlsPolicy};
+use ekm_otp::{Handshake, ServerName, TlsPolicy};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{Accept, TlsAcceptor};
 
 use crate::accept_error::AcceptError;
 use crate::connections::Place;
+use crate::events::{ConnectionFacts, Events, NoEvents};
 use crate::lifeline::{Lifeline, State};
+use crate::peer::Peer;
 use crate::timer::ConnectionTimer;
 use crate::{Authentication, EkmStream};
 
@@ -23,8 +25,18 @@ use crate::{Authentication, EkmStream};
 pub struct EkmAcceptor {
     tls: TlsAcceptor,
     policy: TlsPolicy,
-    authentication: Arc<Authentication>,
+    authentication: Site,
+    events: Arc<dyn Events>,
     handshake_within: Duration,
+}
+
+type Choose = dyn Fn(&ServerName) -> Arc<Authentication> + Send + Sync;
+
+/// What a connection is authenticated against.
+#[derive(Clone)]
+enum Site {
+    One(Arc<Authentication>),
+    ByName(Arc<Choose>),
 }
 
 impl EkmAcceptor {
@@ -36,7 +48,23 @@ impl EkmAcceptor {
     ///
     /// Build it with [`TlsPolicy::provider`] and [`TlsPolicy::versions`]; what a handshake agrees on against the policy is refused in any case.
     #[must_use]
-    pub fn new(mut config: ServerConfig, policy: TlsPolicy, authentication: Authentication) -> Self {
+    pub fn new(config: ServerConfig, policy: TlsPolicy, authentication: Authentication) -> Self {
+        Self::of(config, policy, Site::One(Arc::new(authentication)))
+    }
+
+    /// The same for several sites: `choose` is called once for each finished handshake, with the server name that the client asked for (empty
+    /// where it named none), and says what the connection is authenticated against. For names that are none of yours, return any: its own
+    /// [`ServerNames`](ekm_otp::ServerNames) refuse them.
+    #[must_use]
+    pub fn by_server_name(
+        config: ServerConfig,
+        policy: TlsPolicy,
+        choose: impl Fn(&ServerName) -> Arc<Authentication> + Send + Sync + 'static,
+    ) -> Self {
+        Self::of(config, policy, Site::ByName(Arc::new(choose)))
+    }
+
+    fn of(mut config: ServerConfig, policy: TlsPolicy, authentication: Site) -> Self {
         policy.restrict_server(&mut config);
         if config.alpn_protocols.is_empty() {
             config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -44,7 +72,8 @@ impl EkmAcceptor {
         Self {
             tls: TlsAcceptor::from(Arc::new(config)),
             policy,
-            authentication: Arc::new(authentication),
+            authentication,
+            events: Arc::new(NoEvents),
             handshake_within: Self::HANDSHAKE_WITHIN,
         }
     }
@@ -53,6 +82,13 @@ impl EkmAcceptor {
     #[must_use]
     pub fn handshake_within(mut self, deadline: Duration) -> Self {
         self.handshake_within = deadline;
+        self
+    }
+
+    /// Tells `events` of its connections and their requests.
+    #[must_use]
+    pub fn events(mut self, events: Arc<dyn Events>) -> Self {
+        self.events = events;
         self
     }
 
@@ -87,6 +123,19 @@ pub struct Handshaking<IO> {
     acceptor: EkmAcceptor,
 }
 
+impl<IO> Handshaking<IO> {
+    /// The connection's number, which no other one of this process has.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.lifeline.id()
+    }
+
+    /// The other end, where it came by an [`EkmListener`](crate::EkmListener).
+    fn peer(&self) -> Option<Peer> {
+        self.place.as_ref().map(|place| place.member().peer)
+    }
+}
+
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handshaking<IO> {
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<EkmStream<IO>, AcceptError>> {
         let stream = match Pin::new(&mut self.tls).poll(cx) {
@@ -107,8 +156,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handshaking<IO> {
         if let Some(place) = &mut self.place {
             place.handshake_is_done()?;
         }
-        let stream = EkmStream::new(stream, handshake, &self.acceptor.authentication, Arc::clone(&self.lifeline), timer, self.place.take());
-        tracing::debug!(peer = ?stream.authenticator().peer(), tls = %stream.authenticator().tls(), "accepted");
+        let authentication = match &self.acceptor.authentication {
+            Site::One(authentication) => Arc::clone(authentication),
+            Site::ByName(choose) => choose(handshake.facts.server_name()),
+        };
+        let events = Arc::clone(&self.acceptor.events);
+        let stream = EkmStream::new(stream, handshake, authentication, events, Arc::clone(&self.lifeline), timer, self.place.take());
+        stream.authenticator().tell_open();
+        tracing::debug!(peer = ?stream.authenticator().origin(), tls = %stream.authenticator().tls(), "accepted");
         Poll::Ready(Ok(stream))
     }
 }
@@ -118,8 +173,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Future for Handshaking
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let finished = ready!(self.poll_finish(cx));
-        if let (Err(error), Some(place)) = (&finished, &self.place) {
-            place.log_refused(error);
+        if let Err(error) = &finished {
+            let facts = ConnectionFacts { id: self.id(), peer: self.peer(), tls: None, client: None };
+            self.acceptor.events.handshake_failed(&facts, error, self.lifeline.age());
+            if let Some(place) = &self.place {
+                place.log_refused(error);
+            }
         }
         Poll::Ready(finished)
     }

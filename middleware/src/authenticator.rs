@@ -11,9 +11,12 @@ use http::{HeaderMap, Request, StatusCode};
 use zeroize::Zeroizing;
 
 use crate::Authentication;
-use crate::checks::{Connection, Demand, Passed};
-use crate::connections::Peer;
+use crate::checks::{Connection, Demand, Passed, Whose};
+use crate::closed::Closed;
+use crate::connections::Member;
+use crate::events::{Events, NoEvents, Refused};
 use crate::lifeline::{Lifeline, State};
+use crate::peer::Peer;
 use crate::profile::Exporter;
 use crate::refusal::Refusal;
 
@@ -25,7 +28,7 @@ impl ConnectionAuthenticator {
     /// For one finished handshake. [`EkmAcceptor`](crate::EkmAcceptor) does this; call it for other TLS stacks.
     #[must_use]
     pub fn new(handshake: Handshake, authentication: Arc<Authentication>) -> Self {
-        Self::of(handshake, authentication, Arc::new(Lifeline::new()), None, None)
+        Self::of(handshake, authentication, Arc::new(Lifeline::new()), None, None, Arc::new(NoEvents))
     }
 
     /// For a connection that was accepted here. With an exporter, it may be asked for keying material again, by a profile that cannot do without.
@@ -33,10 +36,11 @@ impl ConnectionAuthenticator {
         handshake: Handshake,
         authentication: Arc<Authentication>,
         lifeline: Arc<Lifeline>,
-        peer: Option<Peer>,
+        member: Option<Member>,
         exporter: Option<Exporter>,
+        events: Arc<dyn Events>,
     ) -> Self {
-        Self(Arc::new(Connection::new(handshake, authentication, lifeline, peer, exporter)))
+        Self(Arc::new(Connection::new(handshake, authentication, lifeline, member, exporter, events)))
     }
 
     /// The connection's TLS facts.
@@ -45,10 +49,22 @@ impl ConnectionAuthenticator {
         &self.0.tls
     }
 
-    /// The other end's address, where the connection came by an [`EkmListener`](crate::EkmListener).
+    /// The connection's number, which no other one of this process has.
+    #[must_use]
+    pub fn id(&self) -> u64 {
+        self.0.lifeline.id()
+    }
+
+    /// The other end's address, where the connection came by an [`EkmListener`](crate::EkmListener) and the other end has one.
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
-        self.0.peer.as_ref().map(|peer| peer.address)
+        self.origin()?.address()
+    }
+
+    /// The other end, where the connection came by an [`EkmListener`](crate::EkmListener): also one without an address.
+    #[must_use]
+    pub fn origin(&self) -> Option<Peer> {
+        self.0.member.as_ref().map(|member| member.peer)
     }
 
     /// Resolves once the connection is to be closed: too many failures, its age, or a revoked key. Then shut it down gracefully, so
@@ -106,12 +122,12 @@ impl ConnectionAuthenticator {
 
     /// Ends the connection gracefully: what is under way may finish.
     pub fn close(&self) {
-        self.0.lifeline.advance(State::Draining);
+        self.0.lifeline.end(State::Draining, Closed::Application);
     }
 
     /// Cuts the connection at once: reads and writes fail, upgraded streams included.
     pub fn cut(&self) {
-        self.0.lifeline.advance(State::Cut);
+        self.0.lifeline.end(State::Cut, Closed::Application);
     }
 
     /// Takes the credential away: no application needs it.
@@ -128,18 +144,38 @@ impl ConnectionAuthenticator {
 
     /// Checks one request. A failure that is answered 401 is counted, and the last one that is allowed closes the connection; so does one connection too many of a key or a source.
     pub(crate) fn authenticate<B>(&self, request: &Request<B>, demand: Demand) -> Result<Passed, Refusal> {
-        self.0.authenticate(request, demand).inspect_err(|refusal| {
+        let passed = self.0.authenticate(request, demand).inspect_err(|refusal| {
             if refusal.is_unauthorized() {
                 self.count_failure();
             } else if refusal.status() == StatusCode::TOO_MANY_REQUESTS {
-                self.0.lifeline.advance(State::Closing);
+                self.0.lifeline.end(State::Closing, Closed::Limit);
             }
-        })
+        })?;
+        if let Whose::Verified(client, _) = &passed.as_whose {
+            let is_first = !self.0.is_told.load(Ordering::Relaxed) && !self.0.is_told.swap(true, Ordering::Relaxed);
+            self.0.events.verified(&self.0.facts(), client, is_first);
+        }
+        Ok(passed)
+    }
+
+    /// Tells that the handshake is finished.
+    pub(crate) fn tell_open(&self) {
+        self.0.events.handshake_finished(&self.0.facts(), self.0.lifeline.age());
+    }
+
+    /// Tells of a refusal. Not before it is answered: what this costs depends on the reason.
+    pub(crate) fn tell_refused(&self, refusal: &Refusal) {
+        let refused = Refused { reason: refusal.reason(), status: refusal.status(), kid: refusal.kid() };
+        self.0.events.refused(&self.0.facts(), &refused);
+        if let Some(left_out) = self.0.authentication.log_budget.take() {
+            let (peer, status) = (self.origin().map(tracing::field::display), refusal.status().as_u16());
+            tracing::info!(peer, status, reason = %refusal, left_out, "request refused");
+        }
     }
 
     fn count_failure(&self) {
         if self.0.failures.fetch_add(1, Ordering::AcqRel) + 1 >= self.0.authentication.max_failures {
-            self.0.lifeline.advance(State::Closing);
+            self.0.lifeline.end(State::Closing, Closed::Failures);
         }
     }
 }

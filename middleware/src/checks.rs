@@ -12,7 +12,8 @@ use http::{HeaderMap, HeaderValue, Method, Request};
 use zeroize::Zeroizing;
 
 use crate::authority::{Covered, KnownAuthority};
-use crate::connections::{Peer, TooManyOfSource};
+use crate::connections::{Member, TooManyOfSource};
+use crate::events::{ConnectionFacts, Events};
 use crate::jose::{Tokens, VerifiedClaims, VerifiedPayload};
 use crate::lifeline::{Lifeline, Stage, State};
 use crate::profile::{Exporter, ForeignCredential, Registry};
@@ -37,13 +38,16 @@ pub(crate) struct Connection {
     pub(crate) authentication: Arc<Authentication>,
     pub(crate) ekm: Ekm,
     pub(crate) tls: TlsFacts,
-    pub(crate) peer: Option<Peer>,
+    pub(crate) member: Option<Member>,
+    pub(crate) events: Arc<dyn Events>,
     pub(crate) lifeline: Arc<Lifeline>,
     pub(crate) failures: AtomicU32,
     pub(crate) pinned: OnceLock<Pinned>,
     /// Held while a key is tried for the pin.
     pinning: Mutex<()>,
     pub(crate) proof_is_due: AtomicBool,
+    /// Whether somebody was told of the first success.
+    pub(crate) is_told: AtomicBool,
     /// Whether the last request, on HTTP/1, had a body.
     pub(crate) has_body: AtomicBool,
     authority: KnownAuthority,
@@ -102,22 +106,35 @@ impl Connection {
         handshake: Handshake,
         authentication: Arc<Authentication>,
         lifeline: Arc<Lifeline>,
-        peer: Option<Peer>,
+        member: Option<Member>,
         exporter: Option<Exporter>,
+        events: Arc<dyn Events>,
     ) -> Self {
         Self {
             authentication,
             ekm: handshake.ekm,
             tls: handshake.facts,
-            peer,
+            member,
+            events,
             lifeline,
             failures: AtomicU32::new(0),
             pinned: OnceLock::new(),
             pinning: Mutex::new(()),
             proof_is_due: AtomicBool::new(true),
+            is_told: AtomicBool::new(false),
             has_body: AtomicBool::new(false),
             authority: KnownAuthority::default(),
             exporter,
+        }
+    }
+
+    /// As events tell of it.
+    pub(crate) fn facts(&self) -> ConnectionFacts<'_> {
+        ConnectionFacts {
+            id: self.lifeline.id(),
+            peer: self.member.as_ref().map(|member| member.peer),
+            tls: Some(&self.tls),
+            client: self.pinned.get().map(|pinned| &pinned.client),
         }
     }
 
@@ -125,10 +142,12 @@ impl Connection {
     pub(crate) fn left(&self) {
         self.lifeline.advance(State::Closed);
         // A request that is still at its pin has either been seen to end it, or sees the end.
-        let _pinning = self.pinning.lock().unwrap_or_else(PoisonError::into_inner);
+        let pinning = self.pinning.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pinned) = self.pinned.get() {
             pinned.key.detach(&self.lifeline);
         }
+        drop(pinning);
+        self.events.closed(&self.facts(), self.lifeline.why(), self.lifeline.age());
     }
 
     /// All checks of one request.
@@ -325,7 +344,7 @@ impl Connection {
             NotAttached::Full => Refusal::TooManyOfKey { kid: key.kid().clone(), limit: self.authentication.max_connections_per_key },
             NotAttached::Ended => Refusal::Ended,
         })?;
-        if let Some(Err(TooManyOfSource { limit })) = self.peer.as_ref().map(Peer::is_verified) {
+        if let Some(Err(TooManyOfSource { limit })) = self.member.as_ref().map(Member::is_verified) {
             key.detach(&self.lifeline);
             return Err(Refusal::TooManyOfSource { limit });
         }
@@ -337,7 +356,12 @@ impl Connection {
                 proof
             });
             Pinned {
-                client: VerifiedClient::new(Arc::clone(&key), self.tls.clone(), self.peer.as_ref().map(|peer| peer.address)),
+                client: VerifiedClient::new(
+                    Arc::clone(&key),
+                    self.tls.clone(),
+                    self.member.as_ref().map(|member| member.peer),
+                    self.lifeline.id(),
+                ),
                 key,
                 proof,
                 otp_field: OnceLock::new(),

@@ -2,15 +2,16 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use slab::Slab;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::accept_error::AcceptError;
+use crate::closed::Closed;
 use crate::lifeline::{Lifeline, Stage, State};
 use crate::log_budget::LogBudget;
+use crate::peer::{Peer, Source};
 
 /// How many connections a server has at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +32,18 @@ impl Default for Limits {
     }
 }
 
+/// How many connections are open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Whose TLS handshake is not finished.
+    pub handshaking: usize,
+    /// On which nobody was verified yet.
+    pub unverified: usize,
+    /// On which somebody was.
+    pub verified: usize,
+}
+
 /// The open connections of one server. All clones are the same; listeners that share them share their [`Limits`].
 #[derive(Clone)]
 pub struct Connections(Arc<Shared>);
@@ -48,7 +61,9 @@ struct Members {
     all: Slab<Arc<Lifeline>>,
     /// How many of them have finished their handshake.
     finished: usize,
-    sources: HashMap<IpAddr, Source>,
+    /// On how many of those somebody was verified.
+    verified: usize,
+    sources: HashMap<Source, OfSource>,
     /// Those whose handshake was not finished, and those on which nobody was verified, when last looked at: the oldest first.
     handshaking: Queue,
     unverified: Queue,
@@ -56,7 +71,7 @@ struct Members {
 }
 
 #[derive(Default)]
-struct Source {
+struct OfSource {
     connections: usize,
     handshakes: usize,
     verified: usize,
@@ -79,7 +94,7 @@ impl Queue {
     fn cut_oldest(&mut self, stage: Stage) -> bool {
         while let Some(connection) = self.0.pop_front() {
             if let Some(connection) = connection.upgrade().filter(|connection| is_still(connection, stage)) {
-                connection.advance(State::Cut);
+                connection.end(State::Cut, Closed::Displaced);
                 return true;
             }
         }
@@ -118,6 +133,14 @@ impl Connections {
         self.lock().all.len()
     }
 
+    /// How many are open, by how much they have shown.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let members = self.lock();
+        let handshaking = members.all.len() - members.finished;
+        Counts { handshaking, unverified: members.finished - members.verified, verified: members.verified }
+    }
+
     /// Whether none is open.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -129,7 +152,7 @@ impl Connections {
         let mut members = self.lock();
         members.is_draining = true;
         for (_, connection) in &members.all {
-            connection.advance(if connection.stage() == Stage::Verified { State::Draining } else { State::Cut });
+            connection.end(if connection.stage() == Stage::Verified { State::Draining } else { State::Cut }, Closed::Drained);
         }
     }
 
@@ -159,13 +182,13 @@ impl Connections {
     }
 
     /// A place for a new connection, unless its source has too many.
-    pub(crate) fn enter(&self, peer: SocketAddr, handshake: OwnedSemaphorePermit) -> Option<(Arc<Lifeline>, Place)> {
-        let address = source(peer);
+    pub(crate) fn enter(&self, peer: Peer, handshake: OwnedSemaphorePermit) -> Option<(Arc<Lifeline>, Place)> {
+        let source = peer.source();
         let mut members = self.lock();
         if members.is_draining {
             return None;
         }
-        let source = members.sources.entry(address).or_default();
+        let source = members.sources.entry(source).or_default();
         if source.handshakes >= self.0.limits.handshakes / 4 {
             drop(members);
             if let Some(left_out) = self.0.log_budget.take() {
@@ -179,8 +202,8 @@ impl Connections {
         members.handshaking.push(&lifeline, Stage::Handshaking);
         let id = members.all.insert(Arc::clone(&lifeline));
         drop(members);
-        let peer = Peer { address: peer, connections: self.clone() };
-        Some((lifeline, Place { peer, id, handshake: Some(handshake) }))
+        let member = Member { peer, connections: self.clone() };
+        Some((lifeline, Place { member, id, handshake: Some(handshake) }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Members> {
@@ -188,23 +211,24 @@ impl Connections {
     }
 }
 
-/// Who is at the other end.
+/// One of them, as its authenticator knows it.
 #[derive(Clone)]
-pub(crate) struct Peer {
-    pub(crate) address: SocketAddr,
+pub(crate) struct Member {
+    pub(crate) peer: Peer,
     connections: Connections,
 }
 
-impl Peer {
+impl Member {
     /// Counts the connection as verified, unless as many of its source are.
     pub(crate) fn is_verified(&self) -> Result<(), TooManyOfSource> {
         let limit = self.connections.0.limits.per_source;
         let mut members = self.connections.lock();
-        let source = members.sources.entry(source(self.address)).or_default();
+        let source = members.sources.entry(self.peer.source()).or_default();
         if source.verified >= limit {
             return Err(TooManyOfSource { limit });
         }
         source.verified += 1;
+        members.verified += 1;
         Ok(())
     }
 }
@@ -216,21 +240,21 @@ pub(crate) struct TooManyOfSource {
 
 /// One connection's place among the others. Dropped with it.
 pub(crate) struct Place {
-    peer: Peer,
+    member: Member,
     id: usize,
     /// Until its handshake is finished.
     handshake: Option<OwnedSemaphorePermit>,
 }
 
 impl Place {
-    pub(crate) fn peer(&self) -> &Peer {
-        &self.peer
+    pub(crate) fn member(&self) -> &Member {
+        &self.member
     }
 
     /// From now on it counts as a connection, if there is room for one more.
     pub(crate) fn handshake_is_done(&mut self) -> Result<(), AcceptError> {
-        let limits = &self.peer.connections.0.limits;
-        let mut members = self.peer.connections.lock();
+        let limits = &self.member.connections.0.limits;
+        let mut members = self.member.connections.lock();
         if members.is_draining {
             return Err(AcceptError::Ended);
         }
@@ -239,7 +263,7 @@ impl Place {
             return Err(AcceptError::Full(limits.connections));
         }
         members.finished += 1;
-        if let Some(source) = members.sources.get_mut(&source(self.peer.address)) {
+        if let Some(source) = members.sources.get_mut(&self.member.peer.source()) {
             source.handshakes -= 1;
         }
         let lifeline = Arc::clone(&members.all[self.id]);
@@ -250,8 +274,8 @@ impl Place {
     }
 
     pub(crate) fn log_refused(&self, error: &AcceptError) {
-        if let Some(left_out) = self.peer.connections.0.log_budget.take() {
-            let peer = self.peer.address;
+        if let Some(left_out) = self.member.connections.0.log_budget.take() {
+            let peer = self.member.peer;
             match error {
                 AcceptError::Full(_) => tracing::warn!(%peer, %error, left_out, "connection refused"),
                 _ => tracing::info!(%peer, %error, left_out, "connection refused"),
@@ -262,9 +286,9 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut members = self.peer.connections.lock();
+        let mut members = self.member.connections.lock();
         let lifeline = members.all.remove(self.id);
-        let address = source(self.peer.address);
+        let address = self.member.peer.source();
         if let Some(source) = members.sources.get_mut(&address) {
             source.connections -= 1;
             source.handshakes -= usize::from(self.handshake.is_some());
@@ -274,20 +298,13 @@ impl Drop for Place {
             }
         }
         members.finished -= usize::from(self.handshake.is_none());
+        members.verified -= usize::from(lifeline.stage() == Stage::Verified);
         if members.all.is_empty() {
             // What many connections needed is given back when they have left.
             *members = Members { is_draining: members.is_draining, ..Members::default() };
             drop(members);
-            self.peer.connections.0.all_left.notify_waiters();
+            self.member.connections.0.all_left.notify_waiters();
         }
-    }
-}
-
-/// An IPv4 address, or an IPv6 /64: what one subscriber usually has.
-fn source(peer: SocketAddr) -> IpAddr {
-    match peer.ip().to_canonical() {
-        IpAddr::V6(v6) => IpAddr::V6((u128::from(v6) & !u128::from(u64::MAX)).into()),
-        v4 => v4,
     }
 }
 
@@ -299,6 +316,6 @@ impl fmt::Debug for Connections {
 
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place").field("peer", &self.peer.address).finish_non_exhaustive()
+        f.debug_struct("Place").field("peer", &self.member.peer).finish_non_exhaustive()
     }
 }

@@ -90,12 +90,8 @@ pub struct EkmOtp<S> {
 
 /// Writes the line once the answer is out: what it costs depends on the reason, and tells whether a key id is known.
 fn log(refusal: Refusal, connection: &ConnectionAuthenticator) {
-    let (authentication, peer) = (Arc::clone(connection.authentication()), connection.peer());
-    let line = move || {
-        if let Some(left_out) = authentication.log_budget.take() {
-            tracing::info!(peer = peer.map(tracing::field::display), status = refusal.status().as_u16(), reason = %refusal, left_out, "request refused");
-        }
-    };
+    let connection = connection.clone();
+    let line = move || connection.tell_refused(&refusal);
     match Handle::try_current() {
         // Runs when the connection's own task, which writes the answer, waits again.
         Ok(runtime) => drop(runtime.spawn(async move { line() }.in_current_span())),

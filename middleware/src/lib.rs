@@ -15,8 +15,10 @@ mod authority;
 #[cfg(feature = "axum")]
 mod axum;
 mod checks;
+mod closed;
 mod connections;
 mod diagnosis;
+mod events;
 #[cfg(feature = "jose")]
 mod go;
 #[cfg(feature = "jose")]
@@ -28,8 +30,10 @@ mod layer;
 mod lifeline;
 mod listener;
 mod log_budget;
+mod peer;
 #[cfg_attr(not(feature = "jose"), expect(dead_code, reason = "the only other profile is made of tokens, too"))]
 mod profile;
+mod reason;
 mod refusal;
 mod serve;
 mod store;
@@ -42,11 +46,15 @@ pub use accept_error::AcceptError;
 pub use acceptor::{EkmAcceptor, Handshaking};
 pub use authentication::Authentication;
 pub use authenticator::{ConnectionAuthenticator, RetiredOtp};
-pub use connections::{Connections, Limits};
+pub use closed::Closed;
+pub use connections::{Connections, Counts, Limits};
+pub use events::{ConnectionFacts, Events, Refused};
 #[cfg(feature = "jose")]
 pub use jose::VerifiedClaims;
 pub use layer::{EkmOtp, EkmOtpLayer, ResponseFuture};
 pub use listener::EkmListener;
+pub use peer::{Peer, Source};
+pub use reason::Reason;
 pub use serve::{Connection, Http, serve_connection};
 pub use store::{MemoryStore, RegisterError, RegisteredKey, SecretStore, StoreUnavailable};
 pub use stream::EkmStream;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
+use crate::closed::Closed;
+
 /// How far a connection's end has come. It only ever grows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -32,11 +34,18 @@ pub(crate) enum Stage {
     Verified = 2,
 }
 
+/// How many connections this process has seen.
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+
 #[derive(Debug)]
 pub(crate) struct Lifeline {
+    /// No other connection of this process has it.
+    id: u64,
     /// When it was accepted. Its deadlines are told by their distance from it, in nanoseconds.
     start: Instant,
     state: AtomicU8,
+    /// A [`Closed`]: what began the end. [`Closed::Peer`] while nothing else did.
+    why: AtomicU8,
     stage: AtomicU8,
     /// Where its key keeps it, plus one; 0 while no key does.
     place_at_key: AtomicUsize,
@@ -65,8 +74,10 @@ impl Wake for Lifeline {
 impl Lifeline {
     pub(crate) fn new() -> Self {
         Self {
+            id: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
             start: Instant::now(),
             state: AtomicU8::new(State::Open as u8),
+            why: AtomicU8::new(Closed::Peer as u8),
             stage: AtomicU8::new(Stage::Handshaking as u8),
             place_at_key: AtomicUsize::new(0),
             is_due: AtomicBool::new(false),
@@ -81,6 +92,26 @@ impl Lifeline {
     /// The instant at that distance from the start.
     pub(crate) fn instant(&self, nanoseconds: u64) -> Instant {
         self.start + Duration::from_nanos(nanoseconds)
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// How long ago it was accepted.
+    pub(crate) fn age(&self) -> Duration {
+        self.start.elapsed()
+    }
+
+    /// What began the end.
+    pub(crate) fn why(&self) -> Closed {
+        Closed::of(self.why.load(Ordering::Relaxed))
+    }
+
+    /// Brings the end on that far, for that reason: if it had not begun for another.
+    pub(crate) fn end(&self, to: State, why: Closed) {
+        let _ = self.why.compare_exchange(Closed::Peer as u8, why as u8, Ordering::Relaxed, Ordering::Relaxed);
+        self.advance(to);
     }
 
     pub(crate) fn state(&self) -> State {
@@ -154,6 +185,7 @@ impl Lifeline {
 
     /// The clock has passed `head_by`.
     pub(crate) fn head_came_late(&self) {
+        let _ = self.why.compare_exchange(Closed::Peer as u8, Closed::Idle as u8, Ordering::Relaxed, Ordering::Relaxed);
         self.head_is_late.store(true, Ordering::Release);
         self.head_by.store(u64::MAX, Ordering::Release);
     }

@@ -93,7 +93,7 @@ impl Door {
             let handshake = self.connections.may_handshake().await;
             match self.tcp.accept().await {
                 Ok((tcp, peer)) => {
-                    if let Some((lifeline, place)) = self.connections.enter(peer, handshake) {
+                    if let Some((lifeline, place)) = self.connections.enter(peer.into(), handshake) {
                         // Answers are small: none waits for more to send.
                         let _ = tcp.set_nodelay(true);
                         return (self.acceptor.begin(tcp, lifeline, Some(place)), peer);

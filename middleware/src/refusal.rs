@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use crate::diagnosis::Diagnosis;
 use crate::jose::TokenFault;
+use crate::reason::Reason;
 
 /// Why a request does not reach the application.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -58,6 +59,39 @@ impl Refusal {
     /// Whether it counts towards the connection's end.
     pub(crate) fn is_unauthorized(&self) -> bool {
         self.status() == StatusCode::UNAUTHORIZED
+    }
+
+    /// Under the name that stays.
+    pub(crate) fn reason(&self) -> Reason {
+        match self {
+            Self::Credential(CredentialError::Missing) => Reason::Missing,
+            Self::Credential(_) => Reason::Malformed,
+            Self::ServerName => Reason::ServerName,
+            Self::Channel => Reason::Channel,
+            Self::Wrong { .. } => Reason::Wrong,
+            Self::Kind(_) | Self::BelowMinimum { .. } => Reason::Kind,
+            Self::Token(_) => Reason::Token,
+            Self::UnknownKid(_) => Reason::UnknownKey,
+            Self::Revoked(_) => Reason::Revoked,
+            Self::TooManyOfKey { .. } => Reason::KeyConnections,
+            Self::TooManyOfSource { .. } => Reason::SourceConnections,
+            Self::Pinned => Reason::Pinned,
+            Self::Ended => Reason::Ended,
+            Self::TooManyFailures => Reason::Failures,
+            Self::Misdirected => Reason::Misdirected,
+            Self::Host | Self::Target | Self::Connect | Self::ProbeMethod => Reason::Request,
+            Self::Registry(_) => Reason::Registry,
+            Self::NoConnection => Reason::Setup,
+        }
+    }
+
+    /// The key id that the request named, where that was looked at.
+    pub(crate) fn kid(&self) -> Option<&KeyId> {
+        match self {
+            Self::Wrong { kid, .. } | Self::BelowMinimum { kid, .. } | Self::TooManyOfKey { kid, .. } => Some(kid),
+            Self::UnknownKid(kid) | Self::Revoked(kid) => Some(kid),
+            _ => None,
+        }
     }
 
     pub(crate) fn status(&self) -> StatusCode {

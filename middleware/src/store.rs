@@ -10,6 +10,7 @@ use ekm_otp::{KeyId, Profile, Secret};
 use hashbrown::HashTable;
 use slab::Slab;
 
+use crate::closed::Closed;
 use crate::lifeline::{Lifeline, State};
 
 /// Looks keys up. Called when a connection's keys are derived, so seldom more than once for it (in the profile `go`, for each request); it
@@ -101,7 +102,7 @@ impl RegisteredKey {
         self.active.store(false, Ordering::Release);
         for connection in connections.drain().filter_map(|weak| weak.upgrade()) {
             connection.set_place_at_key(None);
-            connection.advance(State::Cut);
+            connection.end(State::Cut, Closed::Revoked);
         }
     }
 

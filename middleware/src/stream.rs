@@ -12,7 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
+use crate::closed::Closed;
 use crate::connections::Place;
+use crate::events::Events;
 use crate::lifeline::{Lifeline, Stage, State};
 use crate::profile::Exporter;
 use crate::timer::ConnectionTimer;
@@ -86,7 +88,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> EkmStream<IO> {
     pub(crate) fn new(
         io: TlsStream<IO>,
         handshake: Handshake,
-        authentication: &Arc<Authentication>,
+        authentication: Arc<Authentication>,
+        events: Arc<dyn Events>,
         lifeline: Arc<Lifeline>,
         mut timer: ConnectionTimer,
         place: Option<Place>,
@@ -100,11 +103,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> EkmStream<IO> {
         } else {
             (Io::Owned(io), None)
         };
-        let peer = place.as_ref().map(|place| place.peer().clone());
-        let authenticator = ConnectionAuthenticator::of(handshake, Arc::clone(authentication), Arc::clone(&lifeline), peer, exporter);
+        let ages = authentication.ages();
+        let member = place.as_ref().map(|place| place.member().clone());
+        let authenticator = ConnectionAuthenticator::of(handshake, authentication, Arc::clone(&lifeline), member, exporter, events);
         lifeline.advance_stage(Stage::Unverified);
         let now = lifeline.nanoseconds(Instant::now());
-        let [unverified, verified] = authentication.ages().map(|age| now.saturating_add(nanoseconds(age)));
+        let [unverified, verified] = ages.map(|age| now.saturating_add(nanoseconds(age)));
         timer.set(unverified);
         let phase = Phase::Unverified { then_until: verified };
         Self { io, authenticator, lifeline, timer, phase, is_http2, close, is_closed: false, _place: place }
@@ -169,12 +173,15 @@ impl<IO> EkmStream<IO> {
                 self.phase = Phase::Verified;
                 self.timer.set(then_until);
             }
-            Phase::Unverified { .. } | Phase::Verified => {
-                self.lifeline.advance(State::Closing);
-                self.start_grace();
-            }
+            Phase::Unverified { .. } => self.start_end(Closed::Unverified),
+            Phase::Verified => self.start_end(Closed::Age),
             Phase::Grace | Phase::Lingering { .. } => self.lifeline.advance(State::Cut),
         }
+    }
+
+    fn start_end(&mut self, why: Closed) {
+        self.lifeline.end(State::Closing, why);
+        self.start_grace();
     }
 
     fn start_grace(&mut self) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ekm_otp::{KeyId, Profile, TlsFacts};
 
+use crate::peer::Peer;
 use crate::store::RegisteredKey;
 
 /// The client that a request was authenticated for. Only [`EkmOtpLayer`](crate::EkmOtpLayer) makes one; cloning is cheap.
@@ -19,12 +20,13 @@ pub struct VerifiedClient(Arc<Verified>);
 struct Verified {
     key: Arc<RegisteredKey>,
     tls: TlsFacts,
-    peer: Option<SocketAddr>,
+    peer: Option<Peer>,
+    connection: u64,
 }
 
 impl VerifiedClient {
-    pub(crate) fn new(key: Arc<RegisteredKey>, tls: TlsFacts, peer: Option<SocketAddr>) -> Self {
-        Self(Arc::new(Verified { key, tls, peer }))
+    pub(crate) fn new(key: Arc<RegisteredKey>, tls: TlsFacts, peer: Option<Peer>, connection: u64) -> Self {
+        Self(Arc::new(Verified { key, tls, peer, connection }))
     }
 
     /// Whether both are of one connection's client.
@@ -50,10 +52,22 @@ impl VerifiedClient {
         self.0.key.profile()
     }
 
-    /// The other end's address, where the connection came by an [`EkmListener`](crate::EkmListener). It may be a proxy's.
+    /// The other end's address, where the connection came by an [`EkmListener`](crate::EkmListener) and the other end has one. It may be a proxy's.
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
+        self.0.peer?.address()
+    }
+
+    /// The other end, where the connection came by an [`EkmListener`](crate::EkmListener): also one without an address. It may be a proxy.
+    #[must_use]
+    pub fn origin(&self) -> Option<Peer> {
         self.0.peer
+    }
+
+    /// The connection's number, which no other one of this process has.
+    #[must_use]
+    pub fn connection(&self) -> u64 {
+        self.0.connection
     }
 
     /// The connection's TLS facts.

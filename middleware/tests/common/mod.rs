@@ -136,10 +136,13 @@ impl TestServer {
     ) -> Self {
         let pki = Pki::new();
         let acceptor = acceptor(EkmAcceptor::new(pki.server_config(&policy), policy, authentication));
+        Self::accepting(pki, policy, store, acceptor, Connections::new(limits)).await
+    }
+
+    pub async fn accepting(pki: Pki, policy: TlsPolicy, store: Arc<MemoryStore>, acceptor: EkmAcceptor, connections: Connections) -> Self {
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = tcp.local_addr().expect("an address");
-        let listener = EkmListener::new(tcp, acceptor).among(Connections::new(limits));
-        let connections = listener.connections().clone();
+        let listener = EkmListener::new(tcp, acceptor).among(connections.clone());
         let mut http = Http::new(TokioExecutor::new());
         http.http2().enable_connect_protocol();
         let task = tokio::spawn(async move {
