@@ -74,7 +74,7 @@ PY
 }
 start_server() { # NAME SECRETS: leaves its port in $port
   "$server" run --listen 127.0.0.1:0 --certificate server.pem --private-key server.key --secrets "$2" \
-    --server-name localhost --unsafe-show-otp < /dev/null > "$1.log" 2>&1 &
+    --server-name localhost --upstream demo --unsafe-show-otp < /dev/null > "$1.log" 2>&1 &
   pids+=($!)
   await "$1.log" listening
   port=$(sed -n 's/.*address=127.0.0.1:\([0-9]*\).*/\1/p' "$1.log" | head -n 1)

@@ -3,6 +3,7 @@
 // Both panic where the output is closed or full: `output` shows things.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod certificates;
 mod config;
 mod error;
 mod limits;
@@ -14,6 +15,7 @@ mod output;
 mod pieces;
 mod registry;
 mod run;
+mod settings;
 mod signals;
 mod workers;
 
@@ -40,9 +42,9 @@ struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Serve the demo origin: GET /get answers "ok", GET /whoami tells who the verified client is.
+    /// Serve: authenticate each request, and hand it to an upstream.
     #[command(
-        after_help = "Examples:\n  ekm-otp-server run --config server.toml\n  ekm-otp-server run --certificate server.pem --private-key server.key \\\n      --secrets secrets.toml --server-name localhost"
+        after_help = "Examples:\n  ekm-otp-server run --config server.toml\n  ekm-otp-server run --certificate server.pem --private-key server.key \\\n      --secrets secrets.toml --server-name localhost --upstream demo"
     )]
     Run(Box<RunArgs>),
 }
@@ -53,7 +55,7 @@ fn main() -> ExitCode {
         Err(e) => return output::of_clap(&e),
     };
     let Command::Run(args) = cli.command;
-    match Config::resolve(*args).and_then(run::run) {
+    match Config::resolve(&args).and_then(run::run) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             output::complain(&e.to_string());

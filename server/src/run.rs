@@ -1,13 +1,11 @@
 //! From a [`Config`] to a serving process, and back down: accept, serve, drain.
 
 use std::error::Error;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use ekm_otp::Profile;
-use ekm_otp_files::pem;
 use ekm_otp_tower::{
     Authentication, Connections, EkmAcceptor, EkmListener, Handshaking, Http, Limits, MemoryStore, SecretStore as _, serve_connection,
 };
@@ -16,13 +14,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioExecutor;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
-use zeroize::Zeroizing;
 
+use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::signals::Signals;
 use crate::workers::Worker;
-use crate::{limits, logging, origin, registry, workers};
+use crate::{certificates, limits, logging, origin, registry, workers};
 
 /// How long a request's header section may take on HTTP/1, an idle connection included; and how long HTTP/2 may be silent.
 const IDLE: Duration = Duration::from_secs(60);
@@ -31,7 +29,7 @@ const MAX_STREAMS: u32 = 128;
 
 /// Serves until SIGTERM or SIGINT, then drains.
 pub(crate) fn run(config: Config) -> Result<(), ServerError> {
-    let _log = logging::start(&config.log, config.log_format)?;
+    let _log = logging::start(&config.general.log, config.general.log_format)?;
     let runtime = workers::runtime().map_err(|e| ServerError::Other(format!("cannot start the runtime: {e}")))?;
     let result = runtime.block_on(start(config));
     // A registry that is still being read when a signal comes is not waited for.
@@ -44,8 +42,9 @@ async fn start(config: Config) -> Result<(), ServerError> {
     let mut signals = Signals::listen()?;
     let config = Arc::new(config);
     let reading = Arc::clone(&config);
-    let reading =
-        tokio::task::spawn_blocking(move || Ok((registry::load(&reading.secrets, reading.weak_secrets)?, server_config(&reading)?)));
+    let reading = tokio::task::spawn_blocking(move || {
+        Ok((registry::load(&reading.registry.secrets, reading.registry.weak_secrets)?, tls_of(&reading)?))
+    });
     tokio::select! {
         read = reading => {
             let (store, tls) = read.unwrap_or_else(|e| Err(ServerError::Other(format!("reading the files failed: {e}"))))?;
@@ -58,65 +57,50 @@ async fn start(config: Config) -> Result<(), ServerError> {
     }
 }
 
-fn server_config(config: &Config) -> Result<ServerConfig, ServerError> {
-    let (chain_file, key_file) = (config.certificate.display(), config.private_key.display());
-    let read = |path: &Path| std::fs::read(path).map_err(|e| ServerError::io(&format!("cannot read {}", path.display()), &e));
-    let chain = pem::certificates(&read(&config.certificate)?).map_err(|e| ServerError::Config(format!("{chain_file}: {e}")))?;
-    if std::fs::metadata(&config.private_key).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o007 != 0) {
-        tracing::warn!("everyone on this machine can use {key_file}, the TLS private key: chmod o= {key_file}");
-    }
-    let key = pem::tls_key(&Zeroizing::new(read(&config.private_key)?)).map_err(|e| ServerError::Config(format!("{key_file}: {e}")))?;
-    let mut tls = ServerConfig::builder_with_provider(config.tls.provider(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_protocol_versions(config.tls.versions())
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, key))
-        .map_err(|e| match e {
-            rustls::Error::InconsistentKeys(_) => {
-                ServerError::Config(format!("the private key in {key_file} does not belong to the certificate in {chain_file}"))
-            }
-            other => ServerError::Config(format!("{chain_file} with {key_file}: {other}")),
-        })?;
-    // One session ticket, not two: rustls keeps 256 sessions, so that twice as many clients can resume theirs, and each ticket takes the
-    // server 2 % of a handshake.
-    tls.send_tls13_tickets = 1;
-    Ok(tls)
+fn tls_of(config: &Config) -> Result<ServerConfig, ServerError> {
+    let provider = config.general.tls.provider(rustls::crypto::aws_lc_rs::default_provider());
+    let certificates = Arc::new(ArcSwap::from_pointee(Certificates::load(&config.sites, &provider)?));
+    certificates::server_config(config.general.tls, provider, certificates)
 }
 
 async fn serve(config: &Config, store: MemoryStore, tls: ServerConfig, mut signals: Signals) -> Result<(), ServerError> {
     let keys = store.len();
     tell_of(config, &store)?;
-    let authentication = Authentication::new(Arc::new(store), config.names.clone(), &config.realm)
+    let [site] = config.sites.as_slice() else { return Err(ServerError::Config("several sites are not served yet".into())) };
+    let authentication = Authentication::new(Arc::new(store), site.names.clone(), &config.general.realm)
         .map_err(|e| ServerError::Config(format!("--realm: {e}")))?
-        .kinds(config.kinds.iter().copied())
-        .leeway(config.leeway)
-        .max_age(config.max_age)
-        .max_connections_per_key(config.max_connections_per_key);
-    let authentication = if config.go { authentication.profile_go(config.go_default_kid.clone()) } else { authentication };
-    let acceptor = EkmAcceptor::new(tls, config.tls, authentication);
+        .kinds(site.kinds.iter().copied())
+        .leeway(config.general.leeway)
+        .max_age(config.general.max_age)
+        .max_connections_per_key(config.doors.max_connections_per_key);
+    let authentication = if config.general.go { authentication.profile_go(config.general.go_default_kid.clone()) } else { authentication };
+    let acceptor = EkmAcceptor::new(tls, config.general.tls, authentication);
 
-    let wanted = Limits { connections: config.max_connections, per_source: config.max_connections_per_source, ..Limits::default() };
+    let wanted =
+        Limits { connections: config.doors.max_connections, per_source: config.doors.max_connections_per_source, ..Limits::default() };
     let descriptors = usize::try_from(rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024)).unwrap_or(usize::MAX);
     let limits = limits::fitting(descriptors, wanted);
     let connections = Connections::new(limits);
     let (sockets, address) =
-        workers::listen(config.listen).map_err(|e| ServerError::io(&format!("cannot listen on {}", config.listen), &e))?;
+        workers::listen(config.doors.listen).map_err(|e| ServerError::io(&format!("cannot listen on {}", config.doors.listen), &e))?;
     tracing::info!(
-        %address, keys, threads = sockets.len(), tls12 = config.tls.tls12, require_post_quantum = config.tls.require_post_quantum,
-        max_connections = limits.connections, per_key = config.max_connections_per_key, per_source = limits.per_source, "listening",
+        %address, keys, threads = sockets.len(), tls12 = config.general.tls.tls12, require_post_quantum = config.general.tls.require_post_quantum,
+        max_connections = limits.connections, per_key = config.doors.max_connections_per_key, per_source = limits.per_source, "listening",
     );
-    if limits.connections < config.max_connections {
+    if limits.connections < config.doors.max_connections {
         tracing::warn!(
             max_connections = limits.connections,
-            wanted = config.max_connections,
+            wanted = config.doors.max_connections,
             "fewer connections than configured: raise the limit of open files"
         );
     }
-    if config.show_otp {
+    if config.general.show_otp {
         tracing::warn!("--unsafe-show-otp: the credential of each closed connection is logged");
     }
 
     let http = http();
     let start = |socket| {
-        let (acceptor, connections, http, show_otp) = (acceptor.clone(), connections.clone(), http.clone(), config.show_otp);
+        let (acceptor, connections, http, show_otp) = (acceptor.clone(), connections.clone(), http.clone(), config.general.show_otp);
         Worker::start(socket, move |tcp| accept(EkmListener::new(tcp, acceptor).among(connections), http, show_otp))
     };
     let workers = sockets.into_iter().map(start).collect::<Result<Vec<_>, _>>();
@@ -128,7 +112,7 @@ async fn serve(config: &Config, store: MemoryStore, tls: ServerConfig, mut signa
     connections.drain();
     let all_left = tokio::select! {
         () = connections.all_left() => true,
-        () = tokio::time::sleep(config.drain) => false,
+        () = tokio::time::sleep(config.general.drain) => false,
         () = signals.stop() => false,
     };
     if !all_left {
@@ -144,19 +128,19 @@ fn tell_of(config: &Config, store: &MemoryStore) -> Result<(), ServerError> {
     if store.is_empty() {
         tracing::warn!("the registry holds no key: every request will be refused");
     }
-    if let Some(kid) = &config.go_default_kid
+    if let Some(kid) = &config.general.go_default_kid
         && !store.get(kid).is_ok_and(|key| key.is_some_and(|key| key.profile() == Profile::Go))
     {
         return Err(ServerError::Config(format!(
             "--go-default-kid {kid}: the registry holds no key with this key id and profile = \"go\""
         )));
     }
-    let never = store.count(|key| config.kinds.iter().all(|kind| *kind < key.minimum()));
+    let never = store.count(|key| config.sites.iter().flat_map(|site| &site.kinds).all(|kind| *kind < key.minimum()));
     if never > 0 {
         tracing::warn!(keys = never, "the registry has keys that must show more than any kind that --credential accepts: they never pass");
     }
     let go_keys = store.count(|key| key.profile() == Profile::Go);
-    if config.go {
+    if config.general.go {
         tracing::warn!(
             "the profile go is on, and weaker than v1: this server proves nothing to its clients, and their tokens are bound to the \
              connection, not to the request or the time"

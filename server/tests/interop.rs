@@ -80,7 +80,7 @@ impl Server {
         let folder = folder();
         let mut process = Command::new(env!("CARGO_BIN_EXE_ekm-otp-server"))
             .args(["run", "--listen", "127.0.0.1:0", "--certificate", "server.pem", "--private-key", "server.key"])
-            .args(["--secrets", "secrets.toml", "--server-name", "interop.test"])
+            .args(["--secrets", "secrets.toml", "--server-name", "interop.test", "--upstream", "demo"])
             .args(flags)
             .current_dir(folder.path())
             .env_remove("EKM_OTP_LOG")

@@ -31,7 +31,10 @@ impl Running {
         let listen = format!("127.0.0.1:{port}");
         let files = ["--certificate", "server.pem", "--private-key", "server.key", "--secrets", "secrets.toml"];
         let mut command = Command::new(SERVER);
-        command.args(["run", "--listen", &listen, "--server-name", "localhost"]).args(files).current_dir(folder.path());
+        command
+            .args(["run", "--listen", &listen, "--server-name", "localhost", "--upstream", "demo"])
+            .args(files)
+            .current_dir(folder.path());
         Self(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().expect("the server"))
     }
 
@@ -221,7 +224,19 @@ fn silent_connections_use_up_no_descriptors_and_slow_nobody() {
         let files = ["--certificate", "server.pem", "--private-key", "server.key", "--secrets", "secrets.toml"];
         let mut command = Command::new("bash");
         let line = format!("ulimit -n 160; for i in $(seq {others}); do exec {{fd}}</dev/null; done; exec \"$@\"");
-        command.args(["-c", &line, "bash", SERVER, "run", "--listen", &format!("127.0.0.1:{port}"), "--server-name", "localhost"]);
+        command.args([
+            "-c",
+            &line,
+            "bash",
+            SERVER,
+            "run",
+            "--listen",
+            &format!("127.0.0.1:{port}"),
+            "--server-name",
+            "localhost",
+            "--upstream",
+            "demo",
+        ]);
         command.args(files).current_dir(folder.path()).stdin(Stdio::null()).stdout(Stdio::null());
         let server = Running(command.stderr(File::create(&path).expect("a file")).spawn().expect("the server"));
         let started = std::time::Instant::now();

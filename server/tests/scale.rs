@@ -33,7 +33,7 @@ fn peak(registry: &str, name: &str) -> u64 {
             "--private-key",
             "server.key",
         ])
-        .args(["--secrets", name])
+        .args(["--secrets", name, "--upstream", "demo"])
         .current_dir(folder.path())
         .env_remove("EKM_OTP_LOG")
         .stdout(Stdio::null())

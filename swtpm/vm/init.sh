@@ -44,7 +44,7 @@ as_tester() { su -s /bin/sh tester -c "$*"; }
 loaded_handles() { for kind in transient loaded-session saved-session; do tpm2 getcap -T device:/dev/tpm0 handles-$kind; done; }
 start_server() {
   ekm-otp-server run --listen 127.0.0.1:4433 --certificate /etc/server.pem --private-key /etc/server.key --secrets /disk/secrets.toml \
-    --server-name localhost < /dev/null > /tmp/server.log 2>&1 &
+    --server-name localhost --upstream demo < /dev/null > /tmp/server.log 2>&1 &
   for _ in $(seq 100); do grep -q listening /tmp/server.log && return; sleep 0.1; done
   cat /tmp/server.log
   return 1

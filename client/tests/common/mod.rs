@@ -147,7 +147,7 @@ impl Server {
                 "--secrets",
                 "secrets.toml",
             ])
-            .args(["--server-name", "localhost"])
+            .args(["--server-name", "localhost", "--upstream", "demo"])
             .args(flags)
             .current_dir(bench.swtpm.dir());
         Self::of(&mut command)

@@ -18,7 +18,7 @@ pub fn add(mut command: Command, mode: Mode, addr: SocketAddr, folder: &Path, bi
             fs::write(&secrets, format!("[{}]\nsecret = \"{}\"\nclient = \"the client\"\n", kid()?, *secret()?.encode_base64()))?;
             fs::set_permissions(&secrets, Permissions::from_mode(0o600))?;
             fs::set_permissions(private_key(folder), Permissions::from_mode(0o600))?;
-            command.arg(binary).args(["run", "--server-name", HOST, "--listen", &addr.to_string()]);
+            command.arg(binary).args(["run", "--server-name", HOST, "--upstream", "demo", "--listen", &addr.to_string()]);
             command.arg("--certificate").arg(certificate(folder)).arg("--private-key").arg(private_key(folder));
             command.arg("--secrets").arg(secrets).env_remove("EKM_OTP_LOG");
             if log == Log::Errors {

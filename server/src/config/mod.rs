@@ -1,0 +1,155 @@
+//! Flags and configuration file, resolved into one [`Config`] before anything is opened. Flags win. All that is wrong is told at once.
+
+mod faults;
+mod flags;
+mod general;
+mod nearest;
+mod pending;
+mod site;
+mod table;
+
+use std::path::{Path, PathBuf};
+
+use crate::error::ServerError;
+use crate::settings::{Mistakes, Settings, keys_of};
+
+pub(crate) use self::faults::Faults;
+pub(crate) use self::flags::RunArgs;
+use self::general::{General, GeneralSettings};
+use self::pending::{DoorSettings, Doors, RegistryAt, RegistrySettings};
+pub(crate) use self::site::Site;
+use self::site::SiteKeys;
+use self::table::{Table, Tables};
+
+/// What the server runs with. Complete and checked.
+#[derive(Debug)]
+pub(crate) struct Config {
+    pub(crate) doors: Doors,
+    pub(crate) registry: RegistryAt,
+    pub(crate) general: General,
+    /// At least one, where there is no fault.
+    pub(crate) sites: Vec<Site>,
+}
+
+/// A configuration and what is wrong with it. With faults it is good for looking at, not for running.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) config: Config,
+    pub(crate) faults: Faults,
+}
+
+/// Keys that sites take from the top level where they have none of their own.
+const SHARED: [&str; 3] = ["certificate", "private_key", "credentials"];
+
+impl Config {
+    /// # Errors
+    /// All that is wrong, a line each.
+    pub(crate) fn resolve(args: &RunArgs) -> Result<Self, ServerError> {
+        let Reading { config, faults } = Self::read(args)?;
+        faults.into_result().map(|()| config)
+    }
+
+    /// # Errors
+    /// Where the file cannot be read at all.
+    pub(crate) fn read(args: &RunArgs) -> Result<Reading, ServerError> {
+        let Some(path) = args.file() else { return Ok(of_text(args, None, "")) };
+        let shown = path.display();
+        let text = std::fs::read_to_string(path).map_err(|e| ServerError::io(&format!("cannot read {shown}"), &e))?;
+        Ok(of_text(args, Some(path), text.strip_prefix('\u{feff}').unwrap_or(&text)))
+    }
+}
+
+/// Reads one part after the other out of a table, and keeps what is wrong with it.
+struct Reader<'a, 't> {
+    args: &'a RunArgs,
+    folder: PathBuf,
+    tables: Tables<'t>,
+    faults: Faults,
+}
+
+fn of_text(args: &RunArgs, path: Option<&Path>, text: &str) -> Reading {
+    let mut tables = Tables::parse(text);
+    let mut faults = Faults::of(path);
+    faults.extend(std::mem::take(&mut tables.faults));
+    let folder = path.and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
+    let mut root = std::mem::replace(&mut tables.root, Table::empty());
+    let mut sites = std::mem::take(&mut tables.sites);
+    let mut reader = Reader { args, folder, tables, faults };
+
+    let doors = reader.part::<DoorSettings>(&mut root, true).resolve();
+    let registry = reader.resolved(&mut root, RegistrySettings::resolve);
+    // An empty variable of the environment says nothing, and does not win over the file.
+    let log = root.text("log");
+    let general = reader.resolved(&mut root, |mut general: GeneralSettings, mistakes| {
+        general.log = general.log.take().filter(|log| !log.trim().is_empty()).or(log);
+        general.resolve(mistakes)
+    });
+    let sites = if sites.is_empty() { reader.site(&mut root, true).into_iter().collect() } else { reader.sites(&mut root, &mut sites) };
+    root.left_over(|_| None, &mut reader.faults);
+    Reading { config: Config { doors, registry, general, sites }, faults: reader.faults }
+}
+
+impl Reader<'_, '_> {
+    /// A part's settings: its keys of the table and, over them, its flags.
+    fn part<T: Settings + clap::Args>(&mut self, table: &mut Table<'_>, with_flags: bool) -> T {
+        let mut settings = table.take::<T>(&self.folder, &self.tables.lines, &mut self.faults);
+        if with_flags && let Err(e) = self.args.over(&mut settings) {
+            self.faults.add_flag(e.to_string());
+        }
+        settings
+    }
+
+    fn resolved<T: Settings + clap::Args, R>(&mut self, table: &mut Table<'_>, resolve: impl FnOnce(T, &mut Mistakes) -> R) -> R {
+        let settings = self.part::<T>(table, true);
+        self.place(table, true, |mistakes| resolve(settings, mistakes))
+    }
+
+    fn place<R>(&mut self, table: &Table<'_>, with_flags: bool, resolve: impl FnOnce(&mut Mistakes) -> R) -> R {
+        let mut mistakes = Mistakes::default();
+        let resolved = resolve(&mut mistakes);
+        for mistake in mistakes.into_vec() {
+            let flag = if with_flags { self.args.given(mistake.key) } else { None };
+            self.faults.add(mistake, flag, table);
+        }
+        resolved
+    }
+
+    fn site(&mut self, table: &mut Table<'_>, with_flags: bool) -> Option<Site> {
+        let keys = self.part::<SiteKeys>(table, with_flags);
+        self.place(table, with_flags, |mistakes| keys.resolve(mistakes))
+    }
+
+    fn sites<'t>(&mut self, root: &mut Table<'t>, tables: &mut [Table<'t>]) -> Vec<Site> {
+        for flag in self.args.given_of::<SiteKeys>() {
+            self.faults.add_flag(format!("{flag}: the configuration file has sites of its own ([[site]]): write it there"));
+        }
+        let mut sites: Vec<Site> = Vec::new();
+        for table in tables {
+            table.inherit(root, &SHARED);
+            let site = self.site(table, false);
+            table.left_over(
+                |key| root.is_known(key).then(|| format!("`{key}` is not a site's: put it above the first [[site]]")),
+                &mut self.faults,
+            );
+            let Some(site) = site else { continue };
+            for (at, name) in site.server_names.iter().enumerate() {
+                if sites.iter().any(|other| other.server_names.contains(name)) {
+                    self.faults
+                        .add_line(table.line_of("server_names", Some(at)), format!("server_names: {name} is another site's already"));
+                }
+            }
+            sites.push(site);
+        }
+        root.remove(&SHARED);
+        // Known here only to tell where it belongs.
+        for key in keys_of::<SiteKeys>().iter().filter(|key| !SHARED.contains(key)) {
+            if !root.has(key) {
+                continue;
+            }
+            self.faults
+                .add_line(root.line_of(key, None), format!("{key}: there are sites of their own ([[site]]): put it into one of them"));
+            root.remove(&[key]);
+        }
+        sites
+    }
+}

@@ -1,0 +1,109 @@
+//! What a part of this program can be set to: keys of the configuration file, most of them flags, too; and the mistakes that are found in them,
+//! all of them, so that one reading tells what there is to mend.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer, SeqAccess, Visitor};
+
+/// One part's settings. Each field is optional; its name is the file's key and clap's id, its flag may be spelled otherwise.
+pub(crate) trait Settings: Default + DeserializeOwned {
+    /// Makes relative paths that the file holds relative to the file's folder.
+    fn relative_to(&mut self, folder: &Path);
+}
+
+/// What is wrong with settings that could be read. No text of these holds a value that may be a secret.
+#[derive(Debug, Default)]
+pub(crate) struct Mistakes(Vec<Mistake>);
+
+#[derive(Debug)]
+pub(crate) struct Mistake {
+    /// The file's key, which is the flag's id.
+    pub(crate) key: &'static str,
+    /// Which member of the key's list, from 0 on.
+    pub(crate) index: Option<usize>,
+    /// What is wrong, and what to write instead.
+    pub(crate) what: String,
+}
+
+impl Mistakes {
+    /// `what` is wrong with the value of `key`, and what to write instead.
+    pub(crate) fn add(&mut self, key: &'static str, what: impl Into<String>) {
+        self.0.push(Mistake { key, index: None, what: what.into() });
+    }
+
+    /// The same of one member of a list.
+    pub(crate) fn add_at(&mut self, key: &'static str, index: usize, what: impl Into<String>) {
+        self.0.push(Mistake { key, index: Some(index), what: what.into() });
+    }
+
+    pub(crate) fn into_vec(self) -> Vec<Mistake> {
+        self.0
+    }
+}
+
+/// `path` as seen from `folder`, where it is relative.
+pub(crate) fn rebase(path: &mut Option<PathBuf>, folder: &Path) {
+    if let Some(path) = path {
+        *path = folder.join(&*path);
+    }
+}
+
+/// A text, or a list of texts. For `#[serde(deserialize_with = …)]`.
+pub(crate) fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct OneOrMany;
+    impl<'de> Visitor<'de> for OneOrMany {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a text in quotes, or a list of such")
+        }
+
+        fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+            Ok(vec![text.to_owned()])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+            let mut texts = Vec::new();
+            while let Some(text) = members.next_element()? {
+                texts.push(text);
+            }
+            Ok(texts)
+        }
+    }
+    deserializer.deserialize_any(OneOrMany)
+}
+
+/// The keys that `T` knows.
+pub(crate) fn keys_of<T: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
+    let mut keys: &'static [&'static str] = &[];
+    // It always fails: nothing is read, only asked for.
+    let _: Result<T, _> = T::deserialize(Asked(&mut keys));
+    keys
+}
+
+/// Remembers which fields it is asked for.
+struct Asked<'k>(&'k mut &'static [&'static str]);
+
+impl<'de> Deserializer<'de> for Asked<'_> {
+    type Error = serde::de::value::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+        Err(serde::de::Error::custom("no struct"))
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Self::Error> {
+        *self.0 = fields;
+        self.deserialize_any(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct newtype_struct seq tuple
+        tuple_struct map enum identifier ignored_any
+    }
+}
