@@ -28,11 +28,15 @@ pub(crate) enum LogFormat {
 }
 
 /// Makes lines of events and queues them. Spans are passed over: this program has none.
+#[derive(Clone, Debug)]
 pub(crate) struct Lines {
     pub(crate) format: LogFormat,
     pub(crate) has_colours: bool,
     pub(crate) queue: LogQueue,
 }
+
+/// The field whose value stands without its name.
+const MESSAGE: &str = "message";
 
 thread_local! {
     static BUFFERS: RefCell<Buffers> = const { RefCell::new(Buffers { line: Vec::new(), second: u64::MAX, date: String::new() }) };
@@ -48,14 +52,29 @@ struct Buffers {
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        // An event within an event's own formatting is passed over.
+        self.write(*event.metadata().level(), event.metadata().target(), |fields| event.record(fields));
+    }
+}
+
+impl Lines {
+    /// Queues one line, whatever the filter says. A line within another line's own making is passed over.
+    pub(crate) fn write(&self, level: Level, target: &str, fields: impl FnOnce(&mut Fields<'_>)) {
         BUFFERS.with(|buffers| {
             if let Ok(mut buffers) = buffers.try_borrow_mut() {
                 let mut line = std::mem::take(&mut buffers.line);
                 line.clear();
                 match self.format {
-                    LogFormat::Text => self.text(&mut line, &mut buffers, event),
-                    LogFormat::Json => json(&mut line, &mut buffers, event),
+                    LogFormat::Text => {
+                        self.begin_text(&mut line, &mut buffers, level, target);
+                        fields(&mut Fields { line: &mut line, format: LogFormat::Text, is_first: true });
+                    }
+                    LogFormat::Json => {
+                        begin_json(&mut line, &mut buffers, level);
+                        fields(&mut Fields { line: &mut line, format: LogFormat::Json, is_first: true });
+                        line.extend_from_slice(b"},\"target\":");
+                        json_value(&mut line, target);
+                        line.push(b'}');
+                    }
                 }
                 line.push(b'\n');
                 self.queue.push(&line);
@@ -63,11 +82,9 @@ impl<S: Subscriber> Layer<S> for Lines {
             }
         });
     }
-}
 
-impl Lines {
-    fn text(&self, line: &mut Vec<u8>, buffers: &mut Buffers, event: &Event<'_>) {
-        let (level, colour) = match *event.metadata().level() {
+    fn begin_text(&self, line: &mut Vec<u8>, buffers: &mut Buffers, level: Level, target: &str) {
+        let (level, colour) = match level {
             Level::ERROR => ("ERROR", "31"),
             Level::WARN => (" WARN", "33"),
             Level::INFO => (" INFO", "32"),
@@ -82,22 +99,17 @@ impl Lines {
             line.extend_from_slice(level.as_bytes());
             line.push(b' ');
         }
-        line.extend_from_slice(event.metadata().target().as_bytes());
+        line.extend_from_slice(target.as_bytes());
         line.push(b':');
-        event.record(&mut TextFields(line));
     }
 }
 
-fn json(line: &mut Vec<u8>, buffers: &mut Buffers, event: &Event<'_>) {
+fn begin_json(line: &mut Vec<u8>, buffers: &mut Buffers, level: Level) {
     line.extend_from_slice(b"{\"timestamp\":\"");
     buffers.time(line);
     line.extend_from_slice(b"\",\"level\":\"");
-    line.extend_from_slice(event.metadata().level().as_str().as_bytes());
+    line.extend_from_slice(level.as_str().as_bytes());
     line.extend_from_slice(b"\",\"fields\":{");
-    event.record(&mut JsonFields { line, is_first: true });
-    line.extend_from_slice(b"},\"target\":");
-    json_value(line, event.metadata().target());
-    line.push(b'}');
 }
 
 impl Buffers {
@@ -127,41 +139,96 @@ fn since_1970() -> std::time::Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// ` message name=value …`
-struct TextFields<'a>(&'a mut Vec<u8>);
+/// A line's fields: ` message name=value …`, or `"message":"…","name":value,…`.
+pub(crate) struct Fields<'a> {
+    line: &'a mut Vec<u8>,
+    format: LogFormat,
+    is_first: bool,
+}
 
-impl TextFields<'_> {
-    fn name(&mut self, field: &Field) {
-        self.0.push(b' ');
-        if field.name() != "message" {
-            self.0.extend_from_slice(field.name().as_bytes());
-            self.0.push(b'=');
+impl Fields<'_> {
+    /// A text, whatever it holds: no value can forge a line or a field, or steer a terminal.
+    pub(crate) fn text(&mut self, name: &str, value: &str) {
+        self.name(name);
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/:@+%".contains(&byte);
+        match self.format {
+            LogFormat::Json => json_value(self.line, value),
+            LogFormat::Text if name == MESSAGE => drop(OneLine(self.line).write_str(value)),
+            LogFormat::Text if !value.is_empty() && value.bytes().all(is_plain) => self.line.extend_from_slice(value.as_bytes()),
+            LogFormat::Text => drop(write!(self.line, "{value:?}")),
+        }
+    }
+
+    pub(crate) fn number(&mut self, name: &str, value: u64) {
+        self.name(name);
+        let mut digits = [0; 20];
+        let (mut at, mut rest) = (digits.len(), value);
+        loop {
+            at -= 1;
+            digits[at] = b'0' + u8::try_from(rest % 10).unwrap_or_default();
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        self.line.extend_from_slice(&digits[at..]);
+    }
+
+    /// What shows itself, such as an address.
+    pub(crate) fn shown(&mut self, name: &str, value: impl fmt::Display) {
+        self.debug(name, &format_args!("{value}"));
+    }
+
+    fn debug(&mut self, name: &str, value: &dyn Debug) {
+        self.name(name);
+        // Writing to a buffer does not fail; a value that cannot be shown is shown as far as it can.
+        match self.format {
+            LogFormat::Text => drop(write!(OneLine(self.line), "{value:?}")),
+            LogFormat::Json => json_value(self.line, format_args!("{value:?}")),
+        }
+    }
+
+    fn name(&mut self, name: &str) {
+        match self.format {
+            LogFormat::Text => {
+                self.line.push(b' ');
+                if name != MESSAGE {
+                    self.line.extend_from_slice(name.as_bytes());
+                    self.line.push(b'=');
+                }
+            }
+            LogFormat::Json => {
+                if !std::mem::take(&mut self.is_first) {
+                    self.line.push(b',');
+                }
+                json_value(self.line, name);
+                self.line.push(b':');
+            }
         }
     }
 }
 
-impl Visit for TextFields<'_> {
+impl Visit for Fields<'_> {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.name(field);
-        // Writing to a buffer does not fail; a value that cannot be shown is shown as far as it can.
-        let _ = write!(OneLine(self.0), "{value:?}");
+        self.debug(field.name(), value);
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/:@+%".contains(&byte);
-        self.name(field);
-        if field.name() == "message" {
-            let _ = OneLine(self.0).write_str(value);
-        } else if !value.is_empty() && value.bytes().all(is_plain) {
-            self.0.extend_from_slice(value.as_bytes());
-        } else {
-            let _ = write!(self.0, "{value:?}");
-        }
+        self.text(field.name(), value);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.name(field);
-        let _ = write!(self.0, "{value}");
+        self.number(field.name(), value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.name(field.name());
+        let _ = write!(self.line, "{value}");
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.name(field.name());
+        let _ = write!(self.line, "{value}");
     }
 }
 
@@ -182,45 +249,6 @@ impl fmt::Write for OneLine<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// `"message":"…","name":value,…`
-struct JsonFields<'a> {
-    line: &'a mut Vec<u8>,
-    is_first: bool,
-}
-
-impl JsonFields<'_> {
-    fn value(&mut self, field: &Field, value: impl serde::Serialize) {
-        if !std::mem::take(&mut self.is_first) {
-            self.line.push(b',');
-        }
-        json_value(self.line, field.name());
-        self.line.push(b':');
-        json_value(self.line, value);
-    }
-}
-
-impl Visit for JsonFields<'_> {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.value(field, format_args!("{value:?}"));
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.value(field, value);
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.value(field, value);
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.value(field, value);
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.value(field, value);
     }
 }
 

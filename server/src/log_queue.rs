@@ -1,6 +1,8 @@
-//! The log's way out: lines wait in a bounded queue for a thread that writes them. Who logs never waits, and what finds no room is counted.
+//! A log's way out: lines wait in a bounded queue for a thread that writes them. Who logs never waits; what finds no room, and what cannot be
+//! written, is counted.
 
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -22,6 +24,34 @@ struct Shared {
     filled: Condvar,
     /// All is written.
     emptied: Condvar,
+    no_room: AtomicU64,
+    not_written: AtomicU64,
+}
+
+/// What befell a log, to be told elsewhere, or in it once that is possible again.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    /// So many lines found no room, since nobody took them in time.
+    LeftOut(u64),
+    /// It cannot be written, and its lines are lost. Told once, until it can be.
+    Fails(io::Error),
+    /// It can be written again, after so many lines were lost.
+    Recovered(u64),
+}
+
+impl std::fmt::Debug for LogQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogQueue").field("lost", &self.lost()).finish_non_exhaustive()
+    }
+}
+
+/// How many lines did not reach their log since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lost {
+    /// Since it was full: nobody took them in time.
+    pub(crate) no_room: u64,
+    /// Since it could not be written.
+    pub(crate) not_written: u64,
 }
 
 #[derive(Default)]
@@ -32,22 +62,43 @@ struct State {
     is_waiting: bool,
     is_writing: bool,
     is_ending: bool,
+    /// The writer is to come round, lines or not.
+    is_called: bool,
 }
 
 impl LogQueue {
-    /// Starts the writer. `tell` queues a line that says how many found no room.
-    pub(crate) fn new(mut out: impl Write + Send + 'static, tell: impl Fn(&Self, u64) + Send + 'static) -> io::Result<Self> {
-        let queue = Self(Arc::new(Shared { state: Mutex::default(), filled: Condvar::new(), emptied: Condvar::new() }));
+    /// Starts the writer. `tell` is called from it. What is written is flushed after each batch of whole lines.
+    pub(crate) fn new(mut out: impl Write + Send + 'static, tell: impl Fn(&Self, Trouble) + Send + 'static) -> io::Result<Self> {
+        let queue = Self(Arc::new(Shared {
+            state: Mutex::default(),
+            filled: Condvar::new(),
+            emptied: Condvar::new(),
+            no_room: AtomicU64::new(0),
+            not_written: AtomicU64::new(0),
+        }));
         let lines_of = queue.clone();
         thread::Builder::new().name("log".into()).spawn(move || {
             let mut lines = Vec::new();
+            let mut lost = 0;
+            let mut is_torn = false;
             loop {
                 let left_out = lines_of.0.take(&mut lines);
                 if left_out > 0 {
-                    tell(&lines_of, left_out);
+                    tell(&lines_of, Trouble::LeftOut(left_out));
                 }
-                // A line that cannot be written is lost, and nothing else: there is no other place for it.
-                let _ = out.write_all(&lines);
+                // What was begun of a line that could not be finished stays a line by itself.
+                let ended = if is_torn && !lines.is_empty() { write(&mut out, b"\n").1 } else { Ok(()) };
+                let (written, result) = if ended.is_ok() { write(&mut out, &lines) } else { (0, ended) };
+                is_torn = if result.is_ok() { false } else { lines[..written].last().map_or(is_torn, |byte| *byte != b'\n') };
+                let unwritten = lines.get(written..).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count();
+                match result {
+                    Err(error) if lost == 0 && unwritten > 0 => tell(&lines_of, Trouble::Fails(error)),
+                    Ok(()) if lost > 0 && written > 0 => tell(&lines_of, Trouble::Recovered(std::mem::take(&mut lost))),
+                    _ => {}
+                }
+                lost += unwritten as u64;
+                lines_of.0.not_written.fetch_add(unwritten as u64, Ordering::Relaxed);
+                let _ = out.flush();
                 lines.clear();
                 lines_of.0.collect();
             }
@@ -55,11 +106,23 @@ impl LogQueue {
         Ok(queue)
     }
 
+    /// How many lines did not reach the log.
+    pub(crate) fn lost(&self) -> Lost {
+        Lost { no_room: self.0.no_room.load(Ordering::Relaxed), not_written: self.0.not_written.load(Ordering::Relaxed) }
+    }
+
+    /// Lets the writer come round, so that it flushes.
+    pub(crate) fn call(&self) {
+        self.0.lock().is_called = true;
+        self.0.filled.notify_one();
+    }
+
     /// Adds one line, which ends in a newline, if there is room.
     pub(crate) fn push(&self, line: &[u8]) {
         let mut state = self.0.lock();
         if state.lines.len() + line.len() > CAPACITY {
             state.left_out += 1;
+            self.0.no_room.fetch_add(1, Ordering::Relaxed);
             return;
         }
         state.lines.extend_from_slice(line);
@@ -95,15 +158,31 @@ impl Shared {
     /// Waits for lines, takes them, and tells how many found no room.
     fn take(&self, lines: &mut Vec<u8>) -> u64 {
         let mut state = self.lock();
-        if state.lines.is_empty() && state.left_out == 0 {
+        if state.lines.is_empty() && state.left_out == 0 && !state.is_called {
             self.emptied.notify_all();
             state.is_waiting = true;
-            state = self.filled.wait_while(state, |state| state.lines.is_empty()).unwrap_or_else(PoisonError::into_inner);
+            state =
+                self.filled.wait_while(state, |state| state.lines.is_empty() && !state.is_called).unwrap_or_else(PoisonError::into_inner);
         }
         std::mem::swap(&mut state.lines, lines);
         state.is_writing = true;
+        state.is_called = false;
         std::mem::take(&mut state.left_out)
     }
+}
+
+/// Writes what can be written, and tells how much of it was.
+fn write(out: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while written < bytes.len() {
+        match out.write(&bytes[written..]) {
+            Ok(0) => return (written, Err(ErrorKind::WriteZero.into())),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, Ok(()))
 }
 
 #[cfg(test)]
@@ -132,8 +211,10 @@ mod tests {
 
     fn gated() -> (LogQueue, mpsc::Sender<()>, mpsc::Receiver<Vec<u8>>) {
         let ((open, opened), (written, writes)) = (mpsc::channel(), mpsc::channel());
-        let queue = LogQueue::new(Gate { open: opened, written }, |queue, left_out| {
-            queue.push(format!("{left_out} left out\n").as_bytes());
+        let queue = LogQueue::new(Gate { open: opened, written }, |queue, trouble| match trouble {
+            Trouble::LeftOut(count) => queue.push(format!("{count} left out\n").as_bytes()),
+            Trouble::Fails(error) => queue.push(format!("fails: {error}\n").as_bytes()),
+            Trouble::Recovered(count) => queue.push(format!("{count} lost\n").as_bytes()),
         });
         (queue.expect("a thread"), open, writes)
     }

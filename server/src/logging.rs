@@ -8,14 +8,21 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::error::ServerError;
 use crate::log_lines::{Lines, LogFormat};
-use crate::log_queue::LogQueue;
+use crate::log_queue::{LogQueue, Trouble};
 
-/// Writes what still waits when it is dropped.
-pub(crate) struct Log(LogQueue);
+/// The log on standard error. Writes what still waits when it is dropped.
+pub(crate) struct Log(Lines);
+
+impl Log {
+    /// Its lines, for what is not written through `tracing`.
+    pub(crate) fn lines(&self) -> &Lines {
+        &self.0
+    }
+}
 
 impl Drop for Log {
     fn drop(&mut self) {
-        self.0.flush();
+        self.0.queue.flush();
     }
 }
 
@@ -29,11 +36,13 @@ pub(crate) fn start(filter: &str, format: LogFormat) -> Result<Log, ServerError>
     }
     let filter = EnvFilter::try_new(filter).map_err(|e| ServerError::Config(format!("--log {filter}: {e}")))?;
     let cannot = |e: &dyn std::fmt::Display| ServerError::Other(format!("cannot log: {e}"));
-    let queue =
-        LogQueue::new(io::stderr(), |_, left_out| tracing::warn!(left_out, "log lines found no room, since nobody took them in time"));
-    let queue = queue.map_err(|e| cannot(&e))?;
-    let has_colours = io::stderr().is_terminal();
-    let lines = Lines { format, has_colours, queue: queue.clone() };
-    tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(|e| cannot(&e))?;
-    Ok(Log(queue))
+    let queue = LogQueue::new(io::stderr(), |_, trouble| match trouble {
+        Trouble::LeftOut(left_out) => tracing::warn!(left_out, "log lines found no room, since nobody took them in time"),
+        Trouble::Recovered(lost) => tracing::warn!(lost, "standard error can be written again, some lines were lost"),
+        // There is no other place for it.
+        Trouble::Fails(_) => {}
+    });
+    let lines = Lines { format, has_colours: io::stderr().is_terminal(), queue: queue.map_err(|e| cannot(&e))? };
+    tracing_subscriber::registry().with(filter).with(lines.clone()).try_init().map_err(|e| cannot(&e))?;
+    Ok(Log(lines))
 }
