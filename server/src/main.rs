@@ -15,9 +15,9 @@ mod log_queue;
 mod logging;
 #[expect(dead_code, unused_imports, reason = "the program starts it once its settings are read")]
 mod operations;
-mod origin;
 mod output;
 mod pieces;
+mod proxy;
 mod registry;
 mod run;
 mod settings;

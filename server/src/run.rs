@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use ekm_otp::Profile;
+use ekm_otp::{Profile, ServerName};
 use ekm_otp_tower::{
     Authentication, Connections, EkmAcceptor, EkmListener, Handshaking, Http, Limits, MemoryStore, SecretStore as _, serve_connection,
 };
 use futures_util::FutureExt as _;
-use hyper::service::service_fn;
 use hyper_util::rt::TokioExecutor;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
@@ -18,9 +17,10 @@ use tokio::net::TcpStream;
 use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::error::ServerError;
+use crate::proxy::{self, Proxy, Sites};
 use crate::signals::Signals;
 use crate::workers::Worker;
-use crate::{certificates, limits, logging, origin, registry, workers};
+use crate::{certificates, limits, logging, registry, workers};
 
 /// How long a request's header section may take on HTTP/1, an idle connection included; and how long HTTP/2 may be silent.
 const IDLE: Duration = Duration::from_secs(60);
@@ -73,6 +73,10 @@ async fn serve(config: &Config, store: MemoryStore, tls: ServerConfig, mut signa
         .leeway(config.general.leeway)
         .max_age(config.general.max_age)
         .max_connections_per_key(config.doors.max_connections_per_key);
+    let behind = Arc::new(proxy::Site::open(site.server_names.first().map_or("", ServerName::as_str), &site.proxy)?);
+    let sites = Sites::new(site.server_names.iter().map(|name| (name.clone(), Arc::clone(&behind))));
+    let sites = Arc::new(ArcSwap::from_pointee(sites));
+    let authentication = authentication.open_to(move |method, uri| behind.is_open(method, uri));
     let authentication = if config.general.go { authentication.profile_go(config.general.go_default_kid.clone()) } else { authentication };
     let acceptor = EkmAcceptor::new(tls, config.general.tls, authentication);
 
@@ -101,7 +105,8 @@ async fn serve(config: &Config, store: MemoryStore, tls: ServerConfig, mut signa
     let http = http();
     let start = |socket| {
         let (acceptor, connections, http, show_otp) = (acceptor.clone(), connections.clone(), http.clone(), config.general.show_otp);
-        Worker::start(socket, move |tcp| accept(EkmListener::new(tcp, acceptor).among(connections), http, show_otp))
+        let proxy = Proxy::new(Arc::clone(&sites));
+        Worker::start(socket, move |tcp| accept(EkmListener::new(tcp, acceptor).among(connections), proxy, http, show_otp))
     };
     let workers = sockets.into_iter().map(start).collect::<Result<Vec<_>, _>>();
     let workers = workers.map_err(|e| ServerError::Other(format!("cannot start a thread: {e}")))?;
@@ -152,23 +157,23 @@ fn tell_of(config: &Config, store: &MemoryStore) -> Result<(), ServerError> {
 }
 
 /// Accepts connections for one worker, for ever.
-async fn accept(listener: EkmListener, http: Http<TokioExecutor>, show_otp: bool) {
+async fn accept(listener: EkmListener, proxy: Proxy, http: Http<TokioExecutor>, show_otp: bool) {
     loop {
         let (handshaking, _) = listener.arrival().await;
         if show_otp {
-            tokio::spawn(serve_and_show(handshaking, http.clone()));
+            tokio::spawn(serve_and_show(handshaking, proxy.clone(), http.clone()));
         } else {
-            tokio::spawn(serve_connection(&http, handshaking, service_fn(origin::handle)).map(tell_broken));
+            tokio::spawn(serve_connection(&http, handshaking, proxy.clone()).map(tell_broken));
         }
     }
 }
 
 /// The same, with the credential in the log once it is worth nothing.
-async fn serve_and_show(handshaking: Handshaking<TcpStream>, http: Http<TokioExecutor>) {
+async fn serve_and_show(handshaking: Handshaking<TcpStream>, proxy: Proxy, http: Http<TokioExecutor>) {
     // The handshake has logged why.
     let Ok(stream) = handshaking.await else { return };
     let authenticator = stream.authenticator().clone();
-    tell_broken(serve_connection(&http, stream, service_fn(origin::handle)).await);
+    tell_broken(serve_connection(&http, stream, proxy).await);
     if let Some(otp) = authenticator.retired_otp() {
         tracing::warn!(peer = authenticator.peer().map(tracing::field::display), authorization = otp.reveal(), "closed");
     }
@@ -183,6 +188,6 @@ fn tell_broken(ended: Result<(), Box<dyn Error + Send + Sync>>) {
 fn http() -> Http<TokioExecutor> {
     let mut http = Http::new(TokioExecutor::new());
     http.http1().header_read_timeout(IDLE).max_buf_size(64 * 1024);
-    http.http2().keep_alive_interval(IDLE).max_concurrent_streams(MAX_STREAMS).max_header_list_size(16 * 1024);
+    http.http2().enable_connect_protocol().keep_alive_interval(IDLE).max_concurrent_streams(MAX_STREAMS).max_header_list_size(16 * 1024);
     http
 }

@@ -8,6 +8,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use super::general::GeneralSettings;
 use super::pending::{DoorSettings, RegistrySettings};
 use super::site::SiteKeys;
+use crate::proxy::SiteSettings;
 
 /// The flags of `run`. Each but `--unsafe-…` is also a key of the configuration file (with `_` for `-`).
 #[derive(Clone, Debug)]
@@ -32,6 +33,11 @@ impl RunArgs {
         matches!(source, ValueSource::CommandLine | ValueSource::EnvVariable).then(|| flag(key))
     }
 
+    /// Whether a flag that is no key of the file was given.
+    pub(super) fn is_set(&self, flag: &str) -> bool {
+        self.0.get_flag(flag)
+    }
+
     /// Which keys of `T` were given as flags.
     pub(super) fn given_of<T: Args>(&self) -> Vec<String> {
         T::augment_args(Command::new("")).get_arguments().filter_map(|argument| self.given(argument.get_id().as_str())).collect()
@@ -53,7 +59,7 @@ pub(super) fn flag(key: &str) -> String {
 impl Args for RunArgs {
     fn augment_args(command: Command) -> Command {
         let command = DoorSettings::augment_args(ConfigFile::augment_args(command));
-        GeneralSettings::augment_args(RegistrySettings::augment_args(SiteKeys::augment_args(command)))
+        GeneralSettings::augment_args(RegistrySettings::augment_args(SiteSettings::augment_args(SiteKeys::augment_args(command))))
     }
 
     fn augment_args_for_update(command: Command) -> Command {

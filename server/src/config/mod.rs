@@ -11,6 +11,7 @@ mod table;
 use std::path::{Path, PathBuf};
 
 use crate::error::ServerError;
+use crate::proxy::SiteSettings;
 use crate::settings::{Mistakes, Settings, keys_of};
 
 pub(crate) use self::faults::Faults;
@@ -38,6 +39,8 @@ pub(crate) struct Reading {
     pub(crate) faults: Faults,
 }
 
+/// Allows something for all sites: it is a flag only.
+const UNSAFE_UPSTREAM: &str = "unsafe_upstream";
 /// Keys that sites take from the top level where they have none of their own.
 const SHARED: [&str; 3] = ["certificate", "private_key", "credentials"];
 
@@ -116,11 +119,14 @@ impl Reader<'_, '_> {
 
     fn site(&mut self, table: &mut Table<'_>, with_flags: bool) -> Option<Site> {
         let keys = self.part::<SiteKeys>(table, with_flags);
-        self.place(table, with_flags, |mistakes| keys.resolve(mistakes))
+        let mut proxy = self.part::<SiteSettings>(table, with_flags);
+        proxy.unsafe_upstream = self.args.is_set(UNSAFE_UPSTREAM);
+        self.place(table, with_flags, |mistakes| keys.resolve(proxy, mistakes))
     }
 
     fn sites<'t>(&mut self, root: &mut Table<'t>, tables: &mut [Table<'t>]) -> Vec<Site> {
-        for flag in self.args.given_of::<SiteKeys>() {
+        let given = self.args.given_of::<SiteKeys>().into_iter().chain(self.args.given_of::<SiteSettings>());
+        for flag in given.filter(|given| *given != flags::flag(UNSAFE_UPSTREAM)) {
             self.faults.add_flag(format!("{flag}: the configuration file has sites of its own ([[site]]): write it there"));
         }
         let mut sites: Vec<Site> = Vec::new();
@@ -142,7 +148,8 @@ impl Reader<'_, '_> {
         }
         root.remove(&SHARED);
         // Known here only to tell where it belongs.
-        for key in keys_of::<SiteKeys>().iter().filter(|key| !SHARED.contains(key)) {
+        let keys = keys_of::<SiteKeys>().iter().chain(keys_of::<SiteSettings>());
+        for key in keys.filter(|key| !SHARED.contains(key)) {
             if !root.has(key) {
                 continue;
             }

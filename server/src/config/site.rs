@@ -9,6 +9,7 @@ use ekm_otp::field::CredentialKind;
 use ekm_otp::{Authority, ServerName, ServerNames};
 use serde::Deserialize;
 
+use crate::proxy::{SiteConfig, SiteSettings};
 use crate::settings::{Mistakes, Settings, one_or_many, rebase};
 
 #[derive(Args, Debug, Default, Deserialize)]
@@ -37,10 +38,6 @@ pub(super) struct SiteKeys {
     #[arg(long = "credential", value_name = "KIND", value_parser = PossibleValuesParser::new(CredentialKind::ALL.map(CredentialKind::as_str)), help_heading = "Registry and credentials")]
     #[serde(deserialize_with = "one_or_many")]
     credentials: Vec<String>,
-    /// Where requests go to. demo: this program answers GET /get and GET /whoami itself
-    #[arg(long, value_name = "URL", help_heading = "Upstream")]
-    #[serde(deserialize_with = "one_or_many")]
-    upstream: Vec<String>,
 }
 
 impl Settings for SiteKeys {
@@ -59,11 +56,14 @@ pub(crate) struct Site {
     pub(crate) certificate: PathBuf,
     pub(crate) private_key: PathBuf,
     pub(crate) kinds: Vec<CredentialKind>,
+    /// What requests meet behind the authentication.
+    pub(crate) proxy: SiteConfig,
 }
 
 impl SiteKeys {
     /// `None` where a certificate, a key or a name is missing or wrong.
-    pub(super) fn resolve(self, mistakes: &mut Mistakes) -> Option<Site> {
+    pub(super) fn resolve(self, proxy: SiteSettings, mistakes: &mut Mistakes) -> Option<Site> {
+        let proxy = proxy.resolve(mistakes);
         let mut names = ServerNames::new();
         let mut server_names = Vec::new();
         for (at, name) in self.server_names.iter().enumerate() {
@@ -106,17 +106,12 @@ impl SiteKeys {
         if kinds.is_empty() {
             kinds = CredentialKind::ALL.to_vec();
         }
-        if self.upstream.is_empty() {
-            mistakes.add("upstream", "is missing: where requests go to (demo: this program answers some itself, for trying)");
-        } else if self.upstream != ["demo"] {
-            mistakes.add("upstream", "demo is the only one yet");
-        }
         for (key, path) in [("certificate", &self.certificate), ("private_key", &self.private_key)] {
             if path.is_none() {
                 mistakes.add(key, "is missing");
             }
         }
         let (certificate, private_key) = self.certificate.zip(self.private_key)?;
-        (!server_names.is_empty()).then_some(Site { server_names, names, certificate, private_key, kinds })
+        (!server_names.is_empty()).then_some(Site { server_names, names, certificate, private_key, kinds, proxy })
     }
 }

@@ -1,0 +1,38 @@
+//! The reverse proxy: the app behind this server sees plain requests, with fields that say who was verified and that nobody else can set.
+//!
+//! The way of a request: [`Proxy`] finds the [`Site`] of its connection's server name; `admission` says whether the client may pass; `headers`
+//! takes away what the app must not believe and adds what it may; `forward` chooses an upstream and tries it; `pool` holds this thread's connections to
+//! it; `websocket` joins two streams where both sides agree to. The answer comes back through `headers`, its body as it arrives.
+
+mod admission;
+mod allow;
+mod balance;
+mod body;
+mod challenges;
+mod connect;
+mod cookies;
+mod demo;
+mod failure;
+mod folded;
+mod forward;
+mod forwarded;
+mod headers;
+mod health;
+mod identity;
+mod open;
+mod pattern;
+mod pool;
+mod progress;
+mod request_body;
+mod service;
+mod settings;
+mod site;
+mod target;
+mod tls;
+mod tunnel;
+mod upstream;
+mod websocket;
+
+pub(crate) use service::Proxy;
+pub(crate) use settings::{SiteConfig, SiteSettings};
+pub(crate) use site::{Site, Sites};

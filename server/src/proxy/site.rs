@@ -1,0 +1,101 @@
+//! A site: what stands behind one or several server names.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ekm_otp::ServerName;
+use http::{HeaderValue, Method, Uri};
+
+use super::allow::AllowList;
+use super::balance::Balance;
+use super::identity::IdentityNames;
+use super::open::OpenRoutes;
+use super::settings::SiteConfig;
+use super::target::Target;
+use super::tls::ClientTls;
+use super::upstream::Upstream;
+use crate::error::ServerError;
+use crate::operations::SiteLabel;
+
+/// What a request needs to know of where it goes.
+#[derive(Debug)]
+pub(crate) struct Site {
+    /// What it is called in logs and metrics.
+    pub(super) label: SiteLabel,
+    /// `None`: the demo origin.
+    pub(super) upstreams: Option<Balance>,
+    pub(super) allow: AllowList,
+    open: OpenRoutes,
+    pub(super) names: Arc<IdentityNames>,
+    /// `Host` as the upstream gets it, if not as it was received.
+    pub(super) host: Option<HeaderValue>,
+    pub(super) response_timeout: Duration,
+    pub(super) idle_timeout: Duration,
+}
+
+impl Site {
+    /// Reads the files that the settings name. `label`: the site's first server name.
+    pub(crate) fn open(label: &str, config: &SiteConfig) -> Result<Self, ServerError> {
+        let needs_tls = config.targets.iter().any(Target::is_tls);
+        let tls = needs_tls.then(|| ClientTls::read(&config.tls, config.protocol)).transpose()?;
+        let upstream = |target: &Target| {
+            let tls = tls.clone().filter(|_| target.is_tls());
+            Arc::new(Upstream::new(target.clone(), config.protocol, tls, config.connect_timeout))
+        };
+        Ok(Self {
+            label: SiteLabel::new(label),
+            upstreams: (!config.is_demo()).then(|| Balance::new(config.targets.iter().map(upstream).collect())),
+            allow: config.allow.clone(),
+            open: config.open.clone(),
+            names: Arc::new(config.names.clone()),
+            host: config.host.clone(),
+            response_timeout: config.response_timeout,
+            idle_timeout: config.idle_timeout,
+        })
+    }
+
+    /// Whether a request passes without a credential: for `Authentication::open_to`.
+    pub(crate) fn is_open(&self, method: &Method, uri: &Uri) -> bool {
+        self.open.contain(method, uri)
+    }
+
+    /// How its upstreams do; none for the demo origin.
+    #[expect(dead_code, reason = "metrics ask for it once they are served")]
+    pub(crate) fn upstreams(&self) -> impl Iterator<Item = UpstreamHealth> {
+        self.upstreams.iter().flat_map(Balance::all).map(|upstream| {
+            let (requests, failures) = upstream.health.counts();
+            UpstreamHealth { address: Arc::clone(&upstream.label), is_out: upstream.health.is_out(), requests, failures }
+        })
+    }
+}
+
+/// How one upstream does.
+#[derive(Clone, Debug)]
+#[expect(dead_code, reason = "metrics ask for it once they are served")]
+pub(crate) struct UpstreamHealth {
+    /// As configured.
+    pub(crate) address: Arc<str>,
+    /// Whether it is left out for now; `None` before its first request.
+    pub(crate) is_out: Option<bool>,
+    /// How many requests it was tried for.
+    pub(crate) requests: u64,
+    /// How many of them failed.
+    pub(crate) failures: u64,
+}
+
+/// All sites, by the server names that clients ask for in TLS.
+#[derive(Debug, Default)]
+pub(crate) struct Sites(HashMap<ServerName, Arc<Site>>);
+
+impl Sites {
+    /// Each server name belongs to one site; the last wins.
+    pub(crate) fn new(sites: impl IntoIterator<Item = (ServerName, Arc<Site>)>) -> Self {
+        Self(sites.into_iter().collect())
+    }
+
+    /// The site that a connection for this name leads to.
+    pub(crate) fn get(&self, name: &ServerName) -> Option<&Arc<Site>> {
+        self.0.get(name)
+    }
+}
