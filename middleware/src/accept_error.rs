@@ -26,6 +26,12 @@ pub enum AcceptError {
     /// The peer's source has as many unfinished handshakes as it may.
     #[error("its source has too many unfinished TLS handshakes")]
     SourceIsFull,
+    /// No right header of the PROXY protocol came from a load balancer that must send one.
+    #[error("the load balancer's PROXY protocol header: {0}")]
+    ProxyHeader(&'static str),
+    /// Plain HTTP was sent to the TLS port, and answered 400.
+    #[error("plain HTTP was sent to the TLS port")]
+    PlainHttp,
 }
 
 impl AcceptError {
@@ -39,6 +45,8 @@ impl AcceptError {
             Self::Full(_) => "full",
             Self::Ended => "ended",
             Self::SourceIsFull => "source_is_full",
+            Self::ProxyHeader(_) => "proxy_header",
+            Self::PlainHttp => "plain_http",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -10,12 +11,14 @@ use std::time::Duration;
 use ekm_otp::{Handshake, ServerName, TlsPolicy};
 use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::server::TlsStream;
 use tokio_rustls::{Accept, TlsAcceptor};
 
 use crate::accept_error::AcceptError;
 use crate::connections::Place;
 use crate::events::{ConnectionFacts, Events, NoEvents};
 use crate::lifeline::{Lifeline, State};
+use crate::opening::{Arrived, Opening, feed};
 use crate::peer::Peer;
 use crate::timer::ConnectionTimer;
 use crate::{Authentication, EkmStream};
@@ -94,33 +97,48 @@ impl EkmAcceptor {
 
     /// The handshake on `io`, to be awaited, or served as it is ([`serve_connection`](crate::serve_connection)).
     pub fn accept<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(&self, io: IO) -> Handshaking<IO> {
-        self.begin(io, Arc::new(Lifeline::new()), None)
+        self.begin(io, Arc::new(Lifeline::new()), None, false)
     }
 
-    /// The same for a connection that holds a place among a listener's.
-    pub(crate) fn begin<IO>(&self, io: IO, lifeline: Arc<Lifeline>, place: Option<Place>) -> Handshaking<IO>
+    /// The same for a connection that holds a place among a listener's, and perhaps begins with a load balancer's header.
+    pub(crate) fn begin<IO>(&self, io: IO, lifeline: Arc<Lifeline>, place: Option<Place>, has_header: bool) -> Handshaking<IO>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let deadline = u64::try_from(self.handshake_within.as_nanos()).unwrap_or(u64::MAX);
         Handshaking {
-            tls: self.tls.accept(io),
+            phase: Phase::Opening(Opening::new(io, has_header)),
             timer: Some(ConnectionTimer::new(&lifeline, deadline)),
             lifeline,
             place,
             acceptor: self.clone(),
         }
     }
+
+    /// Tells of a connection for which there is no place.
+    pub(crate) fn tell_turned_away(&self, peer: Peer, error: &AcceptError) {
+        let lifeline = Lifeline::new();
+        let facts = ConnectionFacts { id: lifeline.id(), peer: Some(peer), tls: None, client: None };
+        self.events.handshake_failed(&facts, error, lifeline.age());
+    }
 }
 
 /// A TLS handshake. Resolves to the stream, or to why there is none.
 pub struct Handshaking<IO> {
-    tls: Accept<IO>,
+    phase: Phase<IO>,
     /// The connection's only timer. The stream goes on with it.
     timer: Option<ConnectionTimer>,
     lifeline: Arc<Lifeline>,
     place: Option<Place>,
     acceptor: EkmAcceptor,
+}
+
+enum Phase<IO> {
+    Opening(Opening<IO>),
+    Tls(Accept<IO>),
+    /// What came first is no TLS: the alert is on its way.
+    Failed(Accept<IO>, Option<io::Error>),
+    Over,
 }
 
 impl<IO> Handshaking<IO> {
@@ -137,16 +155,60 @@ impl<IO> Handshaking<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handshaking<IO> {
+    /// A load balancer's header, a look at the first bytes, TLS.
+    fn poll_tls(&mut self, cx: &mut Context<'_>) -> Result<Poll<TlsStream<IO>>, AcceptError> {
+        loop {
+            match &mut self.phase {
+                Phase::Opening(opening) => match opening.poll_next(cx) {
+                    Poll::Pending => return Ok(Poll::Pending),
+                    Poll::Ready(Err(error)) => return Err(error),
+                    Poll::Ready(Ok(Arrived::From(peer))) => {
+                        if let Some(place) = &mut self.place {
+                            place.comes_from(peer)?;
+                        }
+                    }
+                    Poll::Ready(Ok(Arrived::Tls)) => self.begin_tls(),
+                },
+                Phase::Tls(tls) => {
+                    return match Pin::new(tls).poll(cx) {
+                        Poll::Ready(finished) => finished.map(Poll::Ready).map_err(AcceptError::Handshake),
+                        Poll::Pending => Ok(Poll::Pending),
+                    };
+                }
+                Phase::Failed(tls, error) => {
+                    // It writes the alert, and then awaits what does not come.
+                    let _ = Pin::new(tls).poll(cx);
+                    return Err(AcceptError::Handshake(error.take().unwrap_or_else(|| io::ErrorKind::InvalidData.into())));
+                }
+                Phase::Over => return Ok(Poll::Pending),
+            }
+        }
+    }
+
+    fn begin_tls(&mut self) {
+        if let Phase::Opening(opening) = std::mem::replace(&mut self.phase, Phase::Over) {
+            let (io, received) = opening.into_parts();
+            let mut fed = Ok(());
+            let tls = self.acceptor.tls.accept_with(io, |session| fed = feed(session, &received));
+            self.phase = match fed {
+                Ok(()) => Phase::Tls(tls),
+                Err(error) => Phase::Failed(tls, Some(error)),
+            };
+        }
+    }
+
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<EkmStream<IO>, AcceptError>> {
-        let stream = match Pin::new(&mut self.tls).poll(cx) {
-            Poll::Ready(finished) => finished.map_err(AcceptError::Handshake)?,
+        let stream = match self.poll_tls(cx)? {
+            Poll::Ready(stream) => stream,
             Poll::Pending => {
                 self.lifeline.register_reader(cx);
                 if self.lifeline.state() >= State::Cut {
                     return Poll::Ready(Err(AcceptError::Ended));
                 }
                 if self.timer.as_mut().is_some_and(|timer| timer.is_over(&self.lifeline)) {
-                    return Poll::Ready(Err(AcceptError::Deadline(self.acceptor.handshake_within)));
+                    let is_answered = matches!(&self.phase, Phase::Opening(opening) if opening.is_answering());
+                    let late = AcceptError::Deadline(self.acceptor.handshake_within);
+                    return Poll::Ready(Err(if is_answered { AcceptError::PlainHttp } else { late }));
                 }
                 return Poll::Pending;
             }

@@ -14,7 +14,9 @@ impl Listener for EkmListener {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        EkmListener::accept(self).await
+        let (stream, peer) = EkmListener::accept(self).await;
+        // What a TCP listener accepts has an address, and so has whom a load balancer names.
+        (stream, peer.address().unwrap_or_else(|| SocketAddr::from(([0; 4], 0))))
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {

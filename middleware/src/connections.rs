@@ -107,6 +107,17 @@ fn is_still(connection: &Lifeline, stage: Stage) -> bool {
 }
 
 impl Members {
+    /// Counts one more unfinished handshake to its source, unless that has as many as it may.
+    fn count_to(&mut self, source: Source, limit: usize) -> Result<(), AcceptError> {
+        let source = self.sources.entry(source).or_default();
+        if source.handshakes >= limit {
+            return Err(AcceptError::SourceIsFull);
+        }
+        source.connections += 1;
+        source.handshakes += 1;
+        Ok(())
+    }
+
     /// Ends who has shown the least for the longest time. Whether there was one.
     fn make_room(&mut self) -> bool {
         self.unverified.cut_oldest(Stage::Unverified) || self.handshaking.cut_oldest(Stage::Handshaking)
@@ -181,29 +192,38 @@ impl Connections {
         self.lock().make_room()
     }
 
-    /// A place for a new connection, unless its source has too many.
-    pub(crate) fn enter(&self, peer: Peer, handshake: OwnedSemaphorePermit) -> Option<(Arc<Lifeline>, Place)> {
-        let source = peer.source();
+    /// A place for a new connection, unless its source has too many. Where its `peer` speaks for another one, it counts to no source until that
+    /// [is known](Place::comes_from).
+    pub(crate) fn enter(
+        &self,
+        peer: Peer,
+        handshake: OwnedSemaphorePermit,
+        is_proxied: bool,
+    ) -> Result<(Arc<Lifeline>, Place), AcceptError> {
         let mut members = self.lock();
         if members.is_draining {
-            return None;
+            return Err(AcceptError::Ended);
         }
-        let source = members.sources.entry(source).or_default();
-        if source.handshakes >= self.0.limits.handshakes / 4 {
+        if !is_proxied && let Err(full) = members.count_to(peer.source(), self.0.limits.handshakes / 4) {
             drop(members);
-            if let Some(left_out) = self.0.log_budget.take() {
-                tracing::info!(%peer, left_out, "closed: this source has too many unfinished handshakes");
-            }
-            return None;
+            self.log_refused(&peer, &full);
+            return Err(full);
         }
-        source.connections += 1;
-        source.handshakes += 1;
         let lifeline = Arc::new(Lifeline::new());
         members.handshaking.push(&lifeline, Stage::Handshaking);
         let id = members.all.insert(Arc::clone(&lifeline));
         drop(members);
         let member = Member { peer, connections: self.clone() };
-        Some((lifeline, Place { member, id, handshake: Some(handshake) }))
+        Ok((lifeline, Place { member, id, handshake: Some(handshake), is_counted: !is_proxied }))
+    }
+
+    fn log_refused(&self, peer: &Peer, error: &AcceptError) {
+        if let Some(left_out) = self.0.log_budget.take() {
+            match error {
+                AcceptError::Full(_) => tracing::warn!(%peer, %error, left_out, "connection refused"),
+                _ => tracing::info!(%peer, %error, left_out, "connection refused"),
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Members> {
@@ -244,11 +264,22 @@ pub(crate) struct Place {
     id: usize,
     /// Until its handshake is finished.
     handshake: Option<OwnedSemaphorePermit>,
+    /// Whether it counts to its source yet.
+    is_counted: bool,
 }
 
 impl Place {
     pub(crate) fn member(&self) -> &Member {
         &self.member
+    }
+
+    /// A load balancer has told whom it connects, or that it speaks for itself.
+    pub(crate) fn comes_from(&mut self, peer: Option<Peer>) -> Result<(), AcceptError> {
+        self.member.peer = peer.unwrap_or(self.member.peer);
+        let connections = &self.member.connections;
+        connections.lock().count_to(self.member.peer.source(), connections.0.limits.handshakes / 4)?;
+        self.is_counted = true;
+        Ok(())
     }
 
     /// From now on it counts as a connection, if there is room for one more.
@@ -274,13 +305,7 @@ impl Place {
     }
 
     pub(crate) fn log_refused(&self, error: &AcceptError) {
-        if let Some(left_out) = self.member.connections.0.log_budget.take() {
-            let peer = self.member.peer;
-            match error {
-                AcceptError::Full(_) => tracing::warn!(%peer, %error, left_out, "connection refused"),
-                _ => tracing::info!(%peer, %error, left_out, "connection refused"),
-            }
-        }
+        self.member.connections.log_refused(&self.member.peer, error);
     }
 }
 
@@ -288,13 +313,15 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut members = self.member.connections.lock();
         let lifeline = members.all.remove(self.id);
-        let address = self.member.peer.source();
-        if let Some(source) = members.sources.get_mut(&address) {
+        let of = self.member.peer.source();
+        if self.is_counted
+            && let Some(source) = members.sources.get_mut(&of)
+        {
             source.connections -= 1;
             source.handshakes -= usize::from(self.handshake.is_some());
             source.verified -= usize::from(lifeline.stage() == Stage::Verified);
             if source.connections == 0 {
-                members.sources.remove(&address);
+                members.sources.remove(&of);
             }
         }
         members.finished -= usize::from(self.handshake.is_none());

@@ -21,6 +21,7 @@ mod diagnosis;
 mod events;
 #[cfg(feature = "jose")]
 mod go;
+
 #[cfg(feature = "jose")]
 mod jose;
 #[cfg(not(feature = "jose"))]
@@ -28,11 +29,15 @@ mod jose;
 mod jose;
 mod layer;
 mod lifeline;
+mod listen;
 mod listener;
 mod log_budget;
+mod opening;
 mod peer;
+mod plain_http;
 #[cfg_attr(not(feature = "jose"), expect(dead_code, reason = "the only other profile is made of tokens, too"))]
 mod profile;
+mod proxy_header;
 mod reason;
 mod refusal;
 mod serve;
@@ -52,6 +57,7 @@ pub use events::{ConnectionFacts, Events, Refused};
 #[cfg(feature = "jose")]
 pub use jose::VerifiedClaims;
 pub use layer::{EkmOtp, EkmOtpLayer, ResponseFuture};
+pub use listen::Listen;
 pub use listener::EkmListener;
 pub use peer::{Peer, Source};
 pub use reason::Reason;

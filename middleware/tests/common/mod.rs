@@ -14,8 +14,8 @@ use ekm_otp_tower::protocol::field::{AuthenticationInfo, Credential};
 use ekm_otp_tower::protocol::jose::{ExtraClaims, SignedRequest, TokenSigner};
 use ekm_otp_tower::protocol::{Authority, Derivation, Ekm, Handshake, KeyId, Prk, Secret, ServerName, ServerNames, TlsFacts, TlsPolicy};
 use ekm_otp_tower::{
-    Authentication, ConnectionAuthenticator, Connections, EkmAcceptor, EkmListener, EkmStream, Http, Limits, MemoryStore, RegisteredKey,
-    SecretStore, StoreUnavailable, Unverified, VerifiedClient, serve_connection,
+    Authentication, ConnectionAuthenticator, Connections, EkmAcceptor, EkmListener, EkmStream, Http, Limits, Listen, MemoryStore,
+    RegisteredKey, SecretStore, StoreUnavailable, Unverified, VerifiedClient, serve_connection,
 };
 use futures_util::FutureExt as _;
 use http_body_util::{BodyExt as _, Empty, Full};
@@ -83,7 +83,7 @@ impl Pki {
     }
 }
 
-fn store_of_two() -> Arc<MemoryStore> {
+pub fn store_of_two() -> Arc<MemoryStore> {
     let store = Arc::new(MemoryStore::new());
     for kid in [KID, "client2"] {
         store.add(RegisteredKey::new(KeyId::new(kid).expect("a key id"), format!("owner of {kid}"), secret_of(kid))).expect("a key");
@@ -143,14 +143,7 @@ impl TestServer {
         let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let addr = tcp.local_addr().expect("an address");
         let listener = EkmListener::new(tcp, acceptor).among(connections.clone());
-        let mut http = Http::new(TokioExecutor::new());
-        http.http2().enable_connect_protocol();
-        let task = tokio::spawn(async move {
-            loop {
-                let (handshaking, _) = listener.arrival().await;
-                tokio::spawn(serve_connection(&http, handshaking, service_fn(app)));
-            }
-        });
+        let task = serve(listener);
         Self { addr, pki, store, policy, connections, task }
     }
 
@@ -178,7 +171,19 @@ impl TestServer {
     }
 }
 
-async fn tls_over<IO>(io: IO, config: ClientConfig, host: &'static str, policy: &TlsPolicy) -> (TlsStream<IO>, Handshake)
+/// Serves the application to whoever comes.
+pub fn serve<L: Listen>(listener: EkmListener<L>) -> tokio::task::JoinHandle<()> {
+    let mut http = Http::new(TokioExecutor::new());
+    http.http2().enable_connect_protocol();
+    tokio::spawn(async move {
+        loop {
+            let (handshaking, _) = listener.arrival().await;
+            tokio::spawn(serve_connection(&http, handshaking, service_fn(app)));
+        }
+    })
+}
+
+pub async fn tls_over<IO>(io: IO, config: ClientConfig, host: &'static str, policy: &TlsPolicy) -> (TlsStream<IO>, Handshake)
 where
     IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
