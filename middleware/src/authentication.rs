@@ -13,7 +13,7 @@ use crate::diagnosis::Diagnosis;
 use crate::log_budget::LogBudget;
 use crate::profile::{LookUp, OtherProfile};
 use crate::refusal::Refusal;
-use crate::store::RegisteredKey;
+use crate::registered_key::RegisteredKey;
 
 /// Whether requests of this method and target need no credential.
 type IsOpen = dyn Fn(&Method, &Uri) -> bool + Send + Sync;

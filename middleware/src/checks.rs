@@ -18,7 +18,7 @@ use crate::jose::{Tokens, VerifiedClaims, VerifiedPayload};
 use crate::lifeline::{Lifeline, Stage, State};
 use crate::profile::{Exporter, ForeignCredential, Registry};
 use crate::refusal::Refusal;
-use crate::store::{NotAttached, RegisteredKey};
+use crate::registered_key::{NotAttached, RegisteredKey};
 use crate::{Authentication, VerifiedClient};
 
 /// What a layer wants of a request.
@@ -201,10 +201,9 @@ impl Connection {
         if let (Some(before), Some(pinned)) = (request.extensions().get::<VerifiedClient>(), self.pinned.get())
             && pinned.client.is_same(before)
         {
-            return if pinned.key.is_active() {
-                Ok(Passed { as_whose: Whose::VerifiedBefore, proof: None, is_probe: false })
-            } else {
-                Err(Refusal::Revoked(pinned.key.kid().clone()))
+            return match pinned.key.usable() {
+                Ok(()) => Ok(Passed { as_whose: Whose::VerifiedBefore, proof: None, is_probe: false }),
+                Err(why) => Err(Refusal::Unusable { kid: pinned.key.kid().clone(), why }),
             };
         }
         let is_open = match demand {
@@ -223,7 +222,10 @@ impl Connection {
     /// Parse, kind, rule N, channel, look up, MAC, active, pin, minimum.
     fn verify(&self, headers: &HeaderMap) -> Result<Verified<'_>, Refusal> {
         if let Some(pinned) = self.pinned.get().filter(|pinned| repeats(headers, pinned)) {
-            return if pinned.key.is_active() { Ok(Verified::again(pinned)) } else { Err(Refusal::Revoked(pinned.key.kid().clone())) };
+            return match pinned.key.usable() {
+                Ok(()) => Ok(Verified::again(pinned)),
+                Err(why) => Err(Refusal::Unusable { kid: pinned.key.kid().clone(), why }),
+            };
         }
         if let Some(verified) = self.verify_other_profile(headers) {
             return verified;
@@ -303,7 +305,7 @@ impl Connection {
         Ok(())
     }
 
-    /// MAC and active, pin, minimum: what `key` must pass once it is known whether the credential is right under it.
+    /// MAC, active, in its time and for this name, pin, minimum: what `key` must pass once it is known whether the credential is right under it.
     fn admit<T>(
         &self,
         key: Arc<RegisteredKey>,
@@ -312,12 +314,12 @@ impl Connection {
         is_right: Result<T, &'static str>,
         proof: impl FnOnce() -> Option<String>,
     ) -> Result<(&Pinned, T), Refusal> {
-        let right = match (is_right, key.is_active()) {
-            (Ok(right), true) => right,
+        let right = match (is_right, key.usable_for(self.tls.server_name())) {
+            (Ok(right), Ok(())) => right,
             // For the log only: the answer is the same.
-            (_, false) if self.authentication.is_unknown(&key) => return Err(Refusal::UnknownKid(kid.clone())),
-            (_, false) => return Err(Refusal::Revoked(kid.clone())),
-            (Err(why), true) => return Err(Refusal::Wrong { kid: kid.clone(), why }),
+            (_, Err(_)) if self.authentication.is_unknown(&key) => return Err(Refusal::UnknownKid(kid.clone())),
+            (_, Err(why)) => return Err(Refusal::Unusable { kid: kid.clone(), why }),
+            (Err(why), Ok(())) => return Err(Refusal::Wrong { kid: kid.clone(), why }),
         };
         let pinned = match self.pinned.get() {
             Some(pinned) => pinned,
@@ -340,7 +342,7 @@ impl Connection {
         }
         // From here on a revocation cuts this connection.
         key.attach(&self.lifeline, self.authentication.max_connections_per_key).map_err(|why| match why {
-            NotAttached::Revoked => Refusal::Revoked(key.kid().clone()),
+            NotAttached::Unusable(why) => Refusal::Unusable { kid: key.kid().clone(), why },
             NotAttached::Full => Refusal::TooManyOfKey { kid: key.kid().clone(), limit: self.authentication.max_connections_per_key },
             NotAttached::Ended => Refusal::Ended,
         })?;

@@ -12,7 +12,7 @@ use crate::Authentication;
 use crate::jose::{VerifiedClaims, unix_time};
 use crate::profile::{Exporter, ForeignCredential, OtherProfile, Registry};
 use crate::refusal::Refusal;
-use crate::store::RegisteredKey;
+use crate::registered_key::RegisteredKey;
 
 const CLIENT: HeaderName = HeaderName::from_static("client");
 const API_KEY: HeaderName = HeaderName::from_static("apikey");

@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::jose::VerifiedClaims;
 use crate::refusal::Refusal;
-use crate::store::RegisteredKey;
+use crate::registered_key::RegisteredKey;
 
 /// Another wire than v1's.
 pub(crate) trait OtherProfile: Send + Sync {

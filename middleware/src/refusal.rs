@@ -7,6 +7,7 @@ use http::StatusCode;
 use crate::diagnosis::Diagnosis;
 use crate::jose::TokenFault;
 use crate::reason::Reason;
+use crate::registered_key::Unusable;
 
 /// Why a request does not reach the application.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -27,8 +28,13 @@ pub(crate) enum Refusal {
     Token(#[from] TokenFault),
     #[error("unknown key id {0}")]
     UnknownKid(KeyId),
-    #[error("the key id {0} is revoked")]
-    Revoked(KeyId),
+    #[error("the key id {kid} {}", match .why {
+        Unusable::Revoked => "is revoked",
+        Unusable::NotYetValid => "is not valid yet",
+        Unusable::Expired => "has expired",
+        Unusable::OtherServerName => "is for other server names",
+    })]
+    Unusable { kid: KeyId, why: Unusable },
     #[error("the key id {kid} has as many connections as it may, {limit}")]
     TooManyOfKey { kid: KeyId, limit: usize },
     #[error("the source has as many verified connections as it may, {limit}")]
@@ -72,7 +78,10 @@ impl Refusal {
             Self::Kind(_) | Self::BelowMinimum { .. } => Reason::Kind,
             Self::Token(_) => Reason::Token,
             Self::UnknownKid(_) => Reason::UnknownKey,
-            Self::Revoked(_) => Reason::Revoked,
+            Self::Unusable { why: Unusable::Revoked, .. } => Reason::Revoked,
+            Self::Unusable { why: Unusable::NotYetValid, .. } => Reason::NotYetValid,
+            Self::Unusable { why: Unusable::Expired, .. } => Reason::Expired,
+            Self::Unusable { why: Unusable::OtherServerName, .. } => Reason::KeyServerName,
             Self::TooManyOfKey { .. } => Reason::KeyConnections,
             Self::TooManyOfSource { .. } => Reason::SourceConnections,
             Self::Pinned => Reason::Pinned,
@@ -89,7 +98,7 @@ impl Refusal {
     pub(crate) fn kid(&self) -> Option<&KeyId> {
         match self {
             Self::Wrong { kid, .. } | Self::BelowMinimum { kid, .. } | Self::TooManyOfKey { kid, .. } => Some(kid),
-            Self::UnknownKid(kid) | Self::Revoked(kid) => Some(kid),
+            Self::UnknownKid(kid) | Self::Unusable { kid, .. } => Some(kid),
             _ => None,
         }
     }
@@ -104,7 +113,7 @@ impl Refusal {
             | Self::BelowMinimum { .. }
             | Self::Token(_)
             | Self::UnknownKid(_)
-            | Self::Revoked(_)
+            | Self::Unusable { .. }
             | Self::Pinned
             | Self::TooManyFailures
             | Self::Ended => StatusCode::UNAUTHORIZED,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ekm_otp::{KeyId, Profile, TlsFacts};
 
 use crate::peer::Peer;
-use crate::store::RegisteredKey;
+use crate::registered_key::RegisteredKey;
 
 /// The client that a request was authenticated for. Only [`EkmOtpLayer`](crate::EkmOtpLayer) makes one; cloning is cheap.
 ///

@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ekm_otp::{Profile, ServerName};
-use ekm_otp_tower::{
-    Authentication, Connections, EkmAcceptor, EkmListener, Handshaking, Http, Limits, MemoryStore, SecretStore as _, serve_connection,
-};
+use ekm_otp_tower::{Authentication, Connections, EkmAcceptor, EkmListener, Handshaking, Http, Limits, SecretStore as _, serve_connection};
 use futures_util::FutureExt as _;
 use hyper_util::rt::TokioExecutor;
 use rustls::ServerConfig;
@@ -18,9 +16,10 @@ use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::error::ServerError;
 use crate::proxy::{self, Proxy, Sites};
+use crate::registry::Registry;
 use crate::signals::Signals;
 use crate::workers::Worker;
-use crate::{certificates, limits, logging, registry, workers};
+use crate::{certificates, limits, logging, workers};
 
 /// How long a request's header section may take on HTTP/1, an idle connection included; and how long HTTP/2 may be silent.
 const IDLE: Duration = Duration::from_secs(60);
@@ -42,12 +41,14 @@ async fn start(config: Config) -> Result<(), ServerError> {
     let mut signals = Signals::listen()?;
     let config = Arc::new(config);
     let reading = Arc::clone(&config);
-    let reading = tokio::task::spawn_blocking(move || {
-        Ok((registry::load(&reading.registry.secrets, reading.registry.weak_secrets)?, tls_of(&reading)?))
-    });
+    let reading = tokio::task::spawn_blocking(move || tls_of(&reading));
+    let reading = async {
+        let tls = reading.await.unwrap_or_else(|e| Err(ServerError::Other(format!("reading the files failed: {e}"))))?;
+        Ok((Registry::open(&config.registry).await?, tls))
+    };
     tokio::select! {
         read = reading => {
-            let (store, tls) = read.unwrap_or_else(|e| Err(ServerError::Other(format!("reading the files failed: {e}"))))?;
+            let (store, tls) = read?;
             serve(&config, store, tls, signals).await
         }
         () = signals.stop() => {
@@ -63,7 +64,7 @@ fn tls_of(config: &Config) -> Result<ServerConfig, ServerError> {
     certificates::server_config(config.general.tls, provider, certificates)
 }
 
-async fn serve(config: &Config, store: MemoryStore, tls: ServerConfig, mut signals: Signals) -> Result<(), ServerError> {
+async fn serve(config: &Config, store: Registry, tls: ServerConfig, mut signals: Signals) -> Result<(), ServerError> {
     let keys = store.len();
     tell_of(config, &store)?;
     let [site] = config.sites.as_slice() else { return Err(ServerError::Config("several sites are not served yet".into())) };
@@ -129,8 +130,8 @@ async fn serve(config: &Config, store: MemoryStore, tls: ServerConfig, mut signa
 }
 
 /// What of the configuration and the registry does not fit together, or is weaker than it might be.
-fn tell_of(config: &Config, store: &MemoryStore) -> Result<(), ServerError> {
-    if store.is_empty() {
+fn tell_of(config: &Config, store: &Registry) -> Result<(), ServerError> {
+    if store.len() == 0 {
         tracing::warn!("the registry holds no key: every request will be refused");
     }
     if let Some(kid) = &config.general.go_default_kid

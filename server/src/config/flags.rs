@@ -6,9 +6,10 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::general::GeneralSettings;
-use super::pending::{DoorSettings, RegistrySettings};
+use super::pending::DoorSettings;
 use super::site::SiteKeys;
 use crate::proxy::SiteSettings;
+use crate::registry;
 
 /// The flags of `run`. Each but `--unsafe-…` is also a key of the configuration file (with `_` for `-`).
 #[derive(Clone, Debug)]
@@ -59,7 +60,7 @@ pub(super) fn flag(key: &str) -> String {
 impl Args for RunArgs {
     fn augment_args(command: Command) -> Command {
         let command = DoorSettings::augment_args(ConfigFile::augment_args(command));
-        GeneralSettings::augment_args(RegistrySettings::augment_args(SiteSettings::augment_args(SiteKeys::augment_args(command))))
+        GeneralSettings::augment_args(registry::Settings::augment_args(SiteSettings::augment_args(SiteKeys::augment_args(command))))
     }
 
     fn augment_args_for_update(command: Command) -> Command {

@@ -12,12 +12,13 @@ use std::path::{Path, PathBuf};
 
 use crate::error::ServerError;
 use crate::proxy::SiteSettings;
+use crate::registry;
 use crate::settings::{Mistakes, Settings, keys_of};
 
 pub(crate) use self::faults::Faults;
 pub(crate) use self::flags::RunArgs;
 use self::general::{General, GeneralSettings};
-use self::pending::{DoorSettings, Doors, RegistryAt, RegistrySettings};
+use self::pending::{DoorSettings, Doors};
 pub(crate) use self::site::Site;
 use self::site::SiteKeys;
 use self::table::{Table, Tables};
@@ -26,7 +27,7 @@ use self::table::{Table, Tables};
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) doors: Doors,
-    pub(crate) registry: RegistryAt,
+    pub(crate) registry: registry::Config,
     pub(crate) general: General,
     /// At least one, where there is no fault.
     pub(crate) sites: Vec<Site>,
@@ -80,7 +81,7 @@ fn of_text(args: &RunArgs, path: Option<&Path>, text: &str) -> Reading {
     let mut reader = Reader { args, folder, tables, faults };
 
     let doors = reader.part::<DoorSettings>(&mut root, true).resolve();
-    let registry = reader.resolved(&mut root, RegistrySettings::resolve);
+    let registry = reader.resolved(&mut root, registry::Settings::resolve);
     // An empty variable of the environment says nothing, and does not win over the file.
     let log = root.text("log");
     let general = reader.resolved(&mut root, |mut general: GeneralSettings, mistakes| {

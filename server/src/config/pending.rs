@@ -1,13 +1,13 @@
-//! Where to listen, how many connections there may be, and where the registry is.
+//! Where to listen, and how many connections there may be.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 use serde::Deserialize;
 
-use crate::settings::{Mistakes, Settings, rebase};
+use crate::settings::Settings;
 
 #[derive(Args, Debug, Default, Deserialize)]
 #[group(skip)]
@@ -51,40 +51,5 @@ impl DoorSettings {
             max_connections_per_key: or_part(self.max_connections_per_key, 4),
             max_connections_per_source: or_part(self.max_connections_per_source, 2),
         }
-    }
-}
-
-#[derive(Args, Debug, Default, Deserialize)]
-#[group(skip)]
-#[serde(default)]
-pub(super) struct RegistrySettings {
-    /// Registry: a TOML file (JSON where its name ends in .json) of key ids with secret (base64) and client name, readable by its owner only
-    #[arg(long, value_name = "FILE", help_heading = "Registry and credentials")]
-    secrets: Option<PathBuf>,
-    /// Take secrets of fewer than 16 bytes. A rogue server can guess them offline
-    #[arg(long, hide_short_help = true, help_heading = "Registry and credentials")]
-    #[serde(skip)]
-    unsafe_weak_secret: bool,
-}
-
-impl Settings for RegistrySettings {
-    fn relative_to(&mut self, folder: &Path) {
-        rebase(&mut self.secrets, folder);
-    }
-}
-
-/// The same, complete.
-#[derive(Debug)]
-pub(crate) struct RegistryAt {
-    pub(crate) secrets: PathBuf,
-    pub(crate) weak_secrets: bool,
-}
-
-impl RegistrySettings {
-    pub(super) fn resolve(self, mistakes: &mut Mistakes) -> RegistryAt {
-        if self.secrets.is_none() {
-            mistakes.add("secrets", "is missing");
-        }
-        RegistryAt { secrets: self.secrets.unwrap_or_default(), weak_secrets: self.unsafe_weak_secret }
     }
 }

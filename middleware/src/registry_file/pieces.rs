@@ -8,7 +8,7 @@
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// The pieces, in order and without a gap. Each begins with a table's header, or behind an inline table of the root.
-pub(crate) fn pieces(text: &str) -> impl Iterator<Item = &str> {
+pub fn pieces(text: &str) -> impl Iterator<Item = &str> {
     let mut rest = text;
     let mut is_root = true;
     std::iter::from_fn(move || {

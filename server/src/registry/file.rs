@@ -1,0 +1,65 @@
+//! The registry in a file: read as a whole, again when it has changed.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use ekm_otp_tower::registry_file::{self, Entry, Intake};
+
+use super::snapshot::{Filling, Snapshot};
+use crate::error::ServerError;
+
+impl Intake for Filling {
+    fn take(&mut self, entry: Entry) -> Result<(), String> {
+        let (kid, successor) = (entry.kid.clone(), entry.successor.clone());
+        self.add(kid, entry.into_key(), successor)
+    }
+}
+
+/// By what a file that has changed is told: a new one in its place, or new text in it.
+type Mark = (u64, u64, u64, i64, i64);
+
+fn mark(file: &Metadata) -> Mark {
+    (file.dev(), file.ino(), file.len(), file.mtime(), file.mtime_nsec())
+}
+
+pub(crate) struct FileSource {
+    path: PathBuf,
+    weak_secrets: bool,
+    /// Of what was read last.
+    mark: Option<Mark>,
+}
+
+impl FileSource {
+    pub(crate) fn new(path: PathBuf, weak_secrets: bool) -> Self {
+        Self { path, weak_secrets, mark: None }
+    }
+
+    /// Reads the file if it is not what was read last, or in any case. Whether it was read.
+    pub(crate) fn refresh(&mut self, snapshot: &Snapshot, always: bool) -> Result<bool, ServerError> {
+        let found = std::fs::metadata(&self.path).map_err(|e| ServerError::io(&format!("cannot open {}", self.path.display()), &e))?;
+        let found = mark(&found);
+        if !always && self.mark == Some(found) {
+            return Ok(false);
+        }
+        // The mark was taken before: what changes while it is read is read again.
+        let filling = read(&self.path, self.weak_secrets)?;
+        snapshot.become_as(filling.snapshot);
+        self.mark = Some(found);
+        Ok(true)
+    }
+}
+
+/// Reads it as a whole.
+pub(crate) fn read(path: &Path, weak_secrets: bool) -> Result<Filling, ServerError> {
+    registry_file::read(path, weak_secrets).map_err(of_file)
+}
+
+/// The file's errors as the server's.
+pub(crate) fn of_file(error: registry_file::Error) -> ServerError {
+    match &error {
+        registry_file::Error::Io { doing, path, source } => ServerError::io(&format!("cannot {doing} {}", path.display()), source),
+        registry_file::Error::Exposed { .. } => ServerError::NotPermitted(error.to_string()),
+        _ => ServerError::Config(error.to_string()),
+    }
+}

@@ -1,0 +1,119 @@
+//! The registry as the middleware asks it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ekm_otp::KeyId;
+use ekm_otp_tower::{Changes, RegisteredKey, SecretStore, StoreUnavailable};
+
+use super::config::{Config, Location};
+use super::file;
+use super::health::{Engine, Health, Overlap, Status};
+use super::keeper::Keeper;
+use super::snapshot::Snapshot;
+use crate::error::ServerError;
+
+/// The open registry. It keeps itself fresh, on a thread of its own, until it is dropped.
+pub(crate) struct Registry {
+    snapshot: Arc<Snapshot>,
+    status: Arc<Status>,
+    location: Location,
+    weak_secrets: bool,
+    engine: Engine,
+    max_staleness: Option<std::time::Duration>,
+    keeper: Keeper,
+}
+
+impl Registry {
+    /// Reads all of it. With a million keys that takes seconds.
+    pub(crate) async fn open(config: &Config) -> Result<Self, ServerError> {
+        let (snapshot, status) = (Arc::new(Snapshot::default()), Arc::new(Status::new()));
+        let keeper = Keeper::start(config, &snapshot, &status).await?;
+        let engine = match config.location {
+            Location::File(_) => Engine::File,
+        };
+        Ok(Self {
+            snapshot,
+            status,
+            engine,
+            location: config.location.clone(),
+            weak_secrets: config.weak_secrets,
+            max_staleness: config.max_staleness,
+            keeper,
+        })
+    }
+
+    /// Reads it now, if it may have changed (a file in any case). It is looked at each second anyway: for whoever wants to know that it worked.
+    /// Whether anything was read.
+    pub(crate) async fn refresh(&self) -> Result<bool, ServerError> {
+        self.keeper.refresh().await
+    }
+
+    /// Reads it anew, for [`Prepared::commit`]: for whoever replaces several things at once, or none. A database needs no reload: it is not read here.
+    pub(crate) async fn prepare_reload(&self) -> Result<Prepared, ServerError> {
+        let read = match self.location.clone() {
+            Location::File(path) => {
+                let weak_secrets = self.weak_secrets;
+                let reading = tokio::task::spawn_blocking(move || file::read(&path, weak_secrets));
+                Some(reading.await.unwrap_or_else(|e| Err(ServerError::Other(format!("reading the registry failed: {e}"))))?.snapshot)
+            }
+        };
+        Ok(Prepared { live: Arc::clone(&self.snapshot), read })
+    }
+
+    /// How it is.
+    pub(crate) fn health(&self) -> Health {
+        let fault = self.status.fault();
+        Health {
+            engine: self.engine,
+            is_reachable: fault.is_none(),
+            age: self.status.age(),
+            is_stale: self.is_stale(),
+            keys: self.snapshot.len(),
+            in_overlap: self.snapshot.in_overlap(),
+            unreadable: self.status.unreadable.load(Ordering::Relaxed),
+            fault,
+        }
+    }
+
+    /// The keys whose place a successor took, and that are still valid: who still uses the old one.
+    pub(crate) fn overlaps(&self) -> Vec<Overlap> {
+        self.snapshot.overlaps()
+    }
+
+    /// How many keys there are, revoked ones included.
+    pub(crate) fn len(&self) -> usize {
+        self.snapshot.len()
+    }
+
+    /// How many keys are such. Looks at each.
+    pub(crate) fn count(&self, is_such: impl Fn(&RegisteredKey) -> bool) -> usize {
+        self.snapshot.count(is_such)
+    }
+
+    fn is_stale(&self) -> bool {
+        self.max_staleness.is_some_and(|most| self.status.age() > most)
+    }
+}
+
+/// A registry that was read anew.
+pub(crate) struct Prepared {
+    live: Arc<Snapshot>,
+    read: Option<Snapshot>,
+}
+
+impl Prepared {
+    /// From here on it is the registry. What is gone or revoked loses its connections.
+    pub(crate) fn commit(self) -> Changes {
+        self.read.map_or_else(Changes::default, |read| self.live.become_as(read))
+    }
+}
+
+impl SecretStore for Registry {
+    fn get(&self, kid: &KeyId) -> Result<Option<Arc<RegisteredKey>>, StoreUnavailable> {
+        if self.is_stale() {
+            return Err(StoreUnavailable("what was read of it is older than max_staleness allows".into()));
+        }
+        Ok(self.snapshot.get(kid))
+    }
+}
