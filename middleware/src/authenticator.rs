@@ -173,7 +173,7 @@ impl ConnectionAuthenticator {
         }
     }
 
-    fn count_failure(&self) {
+    pub(crate) fn count_failure(&self) {
         if self.0.failures.fetch_add(1, Ordering::AcqRel) + 1 >= self.0.authentication.max_failures {
             self.0.lifeline.end(State::Closing, Closed::Failures);
         }

@@ -167,6 +167,15 @@ impl Connections {
         }
     }
 
+    /// Cuts them all at once. New ones are closed.
+    pub fn cut(&self) {
+        let mut members = self.lock();
+        members.is_draining = true;
+        for (_, connection) in &members.all {
+            connection.advance(State::Cut);
+        }
+    }
+
     /// Resolves once none is open.
     pub async fn all_left(&self) {
         loop {

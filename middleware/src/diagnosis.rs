@@ -29,3 +29,8 @@ impl Diagnosis {
         }
     }
 }
+
+/// In the extensions of a 401 that the application answers because the request shows too little: the layer makes a challenge of it.
+#[cfg(feature = "axum")]
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanting(pub(crate) Diagnosis);

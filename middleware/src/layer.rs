@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use ekm_otp::field::AuthenticationInfo;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE};
+use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, RETRY_AFTER, TRANSFER_ENCODING, WWW_AUTHENTICATE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use pin_project_lite::pin_project;
 use tokio::runtime::Handle;
@@ -15,8 +15,11 @@ use tower_service::Service;
 use tracing::Instrument as _;
 
 use crate::checks::{Demand, Whose};
+#[cfg(feature = "axum")]
+use crate::diagnosis::Wanting;
 use crate::jose::VerifiedClaims;
 use crate::refusal::Refusal;
+use crate::start_check::{self, StartCheck};
 use crate::{Authentication, ConnectionAuthenticator, Unverified, VerifiedClient};
 
 /// Authenticates each request before the wrapped service sees it.
@@ -29,8 +32,8 @@ use crate::{Authentication, ConnectionAuthenticator, Unverified, VerifiedClient}
 /// ([`Authentication::open_to`], [`optional`](Self::optional)), a request without one has an [`Unverified`] in place of them.
 ///
 /// The response has the `VerifiedClient` in its extensions, too, so that layers outside see whom it is for. One of these layers within another is
-/// no harm: the outer one verifies the request and takes the credential away, the inner one sees that it was verified on this connection, and
-/// lets it pass; what the outer one let pass unverified, it treats as it is itself set.
+/// no harm: the outer one verifies the request and takes the credential away, the inner one sees that it was verified, and lets it pass; what the
+/// outer one let pass unverified, it treats as it is itself set.
 #[derive(Clone, Debug, Default)]
 pub struct EkmOtpLayer {
     connection: Option<ConnectionAuthenticator>,
@@ -113,12 +116,26 @@ fn answer<B: Default>(refusal: &Refusal, authentication: Option<&Arc<Authenticat
     response
 }
 
+/// Adds the challenge to a 401 that the application answers because the request shows too little. Such a request is a failure of its connection, as
+/// those are that the layer refuses itself.
+#[cfg(feature = "axum")]
+fn challenge<B>(response: &mut Response<B>, connection: &ConnectionAuthenticator) {
+    if response.status() == StatusCode::UNAUTHORIZED
+        && let Some(Wanting(diagnosis)) = response.extensions_mut().remove()
+    {
+        let challenge = connection.authentication().challenge(diagnosis).clone();
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        connection.count_failure();
+    }
+}
+
 /// Calls the wrapped service with a verified request, or answers itself.
 fn admit<B, F, R: Default>(layer: &EkmOtpLayer, mut request: Request<B>, call: impl FnOnce(Request<B>) -> F) -> ResponseFuture<F, R> {
     let Some(connection) = layer.connection.as_ref().or_else(|| connection_of(&request)).cloned() else {
-        tracing::error!("{}", Refusal::NoConnection);
-        return ResponseFuture::without_connection(Kind::answer(answer(&Refusal::NoConnection, None)));
+        return ResponseFuture::without_connection(admit_without_connection(request, call));
     };
+    #[cfg(feature = "axum")]
+    tell_address(layer, &connection, &mut request);
     // Only HTTP/1 has the `Connection` field (RFC 9113 §8.2.2); HTTP/2 is told by GOAWAY.
     let is_http1 = request.version() < Version::HTTP_2;
     let has_body = is_http1 && has_body(&request);
@@ -129,6 +146,9 @@ fn admit<B, F, R: Default>(layer: &EkmOtpLayer, mut request: Request<B>, call: i
             let mut response = Response::new(R::default());
             *response.status_mut() = StatusCode::NO_CONTENT;
             response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            if let Whose::Verified(verified, _) = passed.as_whose {
+                client = (!layer.is_outermost).then_some(verified);
+            }
             (Kind::answer(response), passed.proof)
         }
         Ok(passed) => {
@@ -203,6 +223,32 @@ where
     }
 }
 
+/// No connection is known: a layer outside may have verified the request, or something is set up wrongly.
+fn admit_without_connection<B, F, R: Default>(mut request: Request<B>, call: impl FnOnce(Request<B>) -> F) -> Kind<F, R> {
+    if request.extensions().get::<StartCheck>().is_some() {
+        return Kind::answer(start_check::answer());
+    }
+    // Nobody but a layer makes one.
+    if request.extensions().get::<VerifiedClient>().is_some() {
+        request.headers_mut().remove(AUTHORIZATION);
+        return Kind::Inner { future: call(request) };
+    }
+    tracing::error!("{}", Refusal::NoConnection);
+    Kind::answer(answer(&Refusal::NoConnection, None))
+}
+
+/// What `axum::serve` tells handlers of other listeners' connections: the peer's address.
+#[cfg(feature = "axum")]
+fn tell_address<B>(layer: &EkmOtpLayer, connection: &ConnectionAuthenticator, request: &mut Request<B>) {
+    use axum::extract::ConnectInfo;
+    if layer.connection.is_none()
+        && let Some(peer) = connection.peer()
+        && request.extensions().get::<ConnectInfo<std::net::SocketAddr>>().is_none()
+    {
+        request.extensions_mut().insert(ConnectInfo(peer));
+    }
+}
+
 /// Whether an HTTP/1.1 request says that it has a body (RFC 9112 §6).
 fn has_body<B>(request: &Request<B>) -> bool {
     let headers = request.headers();
@@ -215,7 +261,7 @@ fn connection_of<B>(request: &Request<B>) -> Option<&ConnectionAuthenticator> {
     if let Some(axum::extract::ConnectInfo(connection)) = extensions.get() {
         return Some(connection);
     }
-    extensions.get()
+    extensions.get().or_else(|| extensions.get().map(Unverified::connection))
 }
 
 pin_project! {
@@ -267,6 +313,10 @@ where
         };
         if let Some(client) = this.client.take() {
             response.extensions_mut().insert(client);
+        }
+        #[cfg(feature = "axum")]
+        if let Some((connection, _)) = this.connection {
+            challenge(&mut response, connection);
         }
         let headers = response.headers_mut();
         // What the application may have set under this name is no proof of ours.

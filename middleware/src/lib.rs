@@ -44,12 +44,19 @@ mod registered_key;
 #[cfg(feature = "registry-file")]
 pub mod registry_file;
 mod serve;
+#[cfg(feature = "server")]
+mod server;
+mod start_check;
 mod store;
 mod stream;
+#[cfg(feature = "test-util")]
+mod test_util;
 mod timer;
 mod unverified;
 mod verified;
 
+#[cfg(feature = "axum")]
+pub use self::axum::NotVerified;
 pub use accept_error::AcceptError;
 pub use acceptor::{EkmAcceptor, Handshaking};
 pub use authentication::Authentication;
@@ -66,6 +73,11 @@ pub use peer::{Peer, Source};
 pub use reason::Reason;
 pub use registered_key::RegisteredKey;
 pub use serve::{Connection, Http, serve_connection};
+#[cfg(all(feature = "axum", feature = "server"))]
+pub use server::{AxumApp, OfConnection};
+#[cfg(feature = "server")]
+pub use server::{BoundServer, EkmServer, Hyper, LoadError, Loaded, PerConnection, Reloader, Serve, StartError, Tower};
+pub use start_check::{LayerMissing, layer_stands_before};
 pub use store::{Changes, MemoryStore, RegisterError, SecretStore, StoreUnavailable};
 pub use stream::EkmStream;
 pub use unverified::Unverified;

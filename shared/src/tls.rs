@@ -131,6 +131,22 @@ impl Handshake {
         Self::take(connection, server_name, policy)
     }
 
+    /// Takes a finished TLS 1.3 handshake of another TLS stack than rustls. The closure exports (RFC 8446 §7.5): it gets the output buffer, the label and
+    /// the context, and is called once. Call this after both Finished messages, and never where early data was taken, on connections with an
+    /// external PSK, or where somebody else ends TLS: none of that can be seen here.
+    ///
+    /// # Errors
+    /// When the facts break `policy`, or what the closure answers.
+    pub fn of_other_stack<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+        facts: TlsFacts,
+        policy: &TlsPolicy,
+        exporter: impl FnOnce(&mut [u8; Ekm::LEN], &[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<Self, TlsError> {
+        policy.check(&facts)?;
+        let ekm = Ekm::export(exporter).map_err(|error| TlsError::OtherExport(error.into()))?;
+        Ok(Self { ekm, facts })
+    }
+
     fn take<Side>(connection: &ConnectionCommon<Side>, server_name: ServerName, policy: &TlsPolicy) -> Result<Self, TlsError> {
         let (Some(version), Some(suite), Some(kind), false) =
             (connection.protocol_version(), connection.negotiated_cipher_suite(), connection.handshake_kind(), connection.is_handshaking())
@@ -161,6 +177,24 @@ pub struct TlsFacts {
 }
 
 impl TlsFacts {
+    /// Of a connection of another TLS stack than rustls; of rustls', [`Handshake::of_server`] takes them. The numbers are IANA's: the cipher suite (such as
+    /// 0x1302), and the key exchange group (such as 0x11ec, X25519MLKEM768), `None` where the stack does not tell: then it counts as
+    /// classical. `server_name` is the ClientHello's, by [`ServerName::from_sni`].
+    ///
+    /// There is no such thing for TLS 1.2: whether extended master secret was negotiated and the session is a resumed one, rustls is trusted to
+    /// tell, and nobody else.
+    #[must_use]
+    pub fn tls13(cipher_suite: u16, group: Option<u16>, server_name: ServerName) -> Self {
+        let group = group.map(NamedGroup::from);
+        Self { version: ProtocolVersion::TLSv1_3, cipher_suite: cipher_suite.into(), group, resumed: false, server_name }
+    }
+
+    /// Sets that the session was resumed from an earlier connection.
+    #[must_use]
+    pub fn as_resumed(self) -> Self {
+        Self { resumed: true, ..self }
+    }
+
     /// The protocol version, such as `TLSv1.3`.
     #[must_use]
     pub fn version_name(&self) -> String {
@@ -223,4 +257,7 @@ pub enum TlsError {
     /// The TLS stack could not export.
     #[error("the TLS stack exported no keying material")]
     Export(#[from] rustls::Error),
+    /// Another TLS stack than rustls could not export.
+    #[error("the TLS stack exported no keying material: {0}")]
+    OtherExport(#[source] Box<dyn std::error::Error + Send + Sync>),
 }

@@ -49,6 +49,8 @@ pub fn secret_of(kid: &str) -> Secret {
 pub struct Pki {
     pub chain: Vec<CertificateDer<'static>>,
     pub key: PrivateKeyDer<'static>,
+    /// Both in PEM.
+    pem: [String; 2],
 }
 
 impl Pki {
@@ -58,7 +60,17 @@ impl Pki {
         Self {
             chain: vec![certified.cert.der().clone()],
             key: PrivateKeyDer::try_from(certified.signing_key.serialize_der()).expect("a private key"),
+            pem: [certified.cert.pem(), certified.signing_key.serialize_pem()],
         }
+    }
+
+    /// Writes certificate and key into a folder. Their paths.
+    pub fn write(&self, folder: &std::path::Path) -> [std::path::PathBuf; 2] {
+        let paths = ["chain.pem", "key.pem"].map(|name| folder.join(name));
+        for (path, pem) in paths.iter().zip(&self.pem) {
+            std::fs::write(path, pem).expect("writing");
+        }
+        paths
     }
 
     pub fn server_config(&self, policy: &TlsPolicy) -> ServerConfig {

@@ -1,4 +1,6 @@
-//! `axum::serve` on an [`EkmListener`]: trait implementations only.
+//! axum's traits: for handlers, and for `axum::serve` on an [`EkmListener`].
+
+mod extract;
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,6 +9,7 @@ use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use tokio::net::TcpStream;
 
+pub use self::extract::NotVerified;
 use crate::{ConnectionAuthenticator, EkmListener, EkmStream};
 
 impl Listener for EkmListener {
