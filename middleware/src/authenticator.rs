@@ -145,6 +145,9 @@ impl ConnectionAuthenticator {
     /// Checks one request. A failure that is answered 401 is counted, and the last one that is allowed closes the connection; so does one connection too many of a key or a source.
     pub(crate) fn authenticate<B>(&self, request: &Request<B>, demand: Demand) -> Result<Passed, Refusal> {
         let passed = self.0.authenticate(request, demand).inspect_err(|refusal| {
+            if let Some(member) = self.0.member.as_ref().filter(|_| refusal.reason().is_a_failure_of_its_source()) {
+                member.failed();
+            }
             if refusal.is_unauthorized() {
                 self.count_failure();
             } else if refusal.status() == StatusCode::TOO_MANY_REQUESTS {

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use slab::Slab;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -12,6 +13,7 @@ use crate::closed::Closed;
 use crate::lifeline::{Lifeline, Stage, State};
 use crate::log_budget::LogBudget;
 use crate::peer::{Peer, Source};
+use crate::source_failures::SourceFailures;
 
 /// How many connections a server has at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,12 +25,16 @@ pub struct Limits {
     pub handshakes: usize,
     /// Connections of one source (an IPv4 address, an IPv6 /64) on which somebody was verified. On further ones that is answered 429.
     pub per_source: usize,
+    /// How often one source may fail in a minute: show a credential that is wrong, malformed, or of another connection. When it has, connections of
+    /// it on which nobody is verified yet are answered 429 until its time has come; 0: any number.
+    pub failures: u32,
 }
 
-/// 10,000 connections, half of them of one source, and 1,024 handshakes.
+/// 10,000 connections, half of them of one source, 1,024 handshakes, and 120 failures of one source in a minute: one client that is set up wrong
+/// and tries each second shuts nobody out.
 impl Default for Limits {
     fn default() -> Self {
-        Self { connections: 10_000, handshakes: 1024, per_source: 5_000 }
+        Self { connections: 10_000, handshakes: 1024, per_source: 5_000, failures: 120 }
     }
 }
 
@@ -53,6 +59,7 @@ struct Shared {
     handshakes: Arc<Semaphore>,
     members: Mutex<Members>,
     all_left: Notify,
+    failures: SourceFailures,
     log_budget: LogBudget,
 }
 
@@ -134,6 +141,7 @@ impl Connections {
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
             members: Mutex::default(),
             all_left: Notify::new(),
+            failures: SourceFailures::new(limits.failures),
             log_budget: LogBudget::new(10),
         }))
     }
@@ -248,6 +256,16 @@ pub(crate) struct Member {
 }
 
 impl Member {
+    /// Whether its source may show a credential now; if not, after how long.
+    pub(crate) fn may_try(&self) -> Result<(), Duration> {
+        self.connections.0.failures.may_try(self.peer.source())
+    }
+
+    /// The credential was wrong.
+    pub(crate) fn failed(&self) {
+        self.connections.0.failures.failed(self.peer.source());
+    }
+
     /// Counts the connection as verified, unless as many of its source are.
     pub(crate) fn is_verified(&self) -> Result<(), TooManyOfSource> {
         let limit = self.connections.0.limits.per_source;

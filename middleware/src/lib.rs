@@ -46,6 +46,7 @@ pub mod registry_file;
 mod serve;
 #[cfg(feature = "server")]
 mod server;
+mod source_failures;
 mod start_check;
 mod store;
 mod stream;

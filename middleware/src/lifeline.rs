@@ -53,6 +53,10 @@ pub(crate) struct Lifeline {
     is_due: AtomicBool,
     head_by: AtomicU64,
     head_is_late: AtomicBool,
+    /// How long a header section may take from its first bytes on.
+    head_within: AtomicU64,
+    /// Whether bytes of the section that is awaited have come, and its time was not shortened yet.
+    head_began: AtomicBool,
     reader: AtomicWaker,
     writer: AtomicWaker,
     server: AtomicWaker,
@@ -83,6 +87,8 @@ impl Lifeline {
             is_due: AtomicBool::new(false),
             head_by: AtomicU64::new(u64::MAX),
             head_is_late: AtomicBool::new(false),
+            head_within: AtomicU64::new(u64::MAX),
+            head_began: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
             server: AtomicWaker::new(),
@@ -176,7 +182,28 @@ impl Lifeline {
 
     pub(crate) fn await_head_by(&self, nanoseconds: u64) {
         self.head_is_late.store(false, Ordering::Release);
+        self.head_began.store(false, Ordering::Relaxed);
         self.head_by.store(nanoseconds, Ordering::Release);
+    }
+
+    /// Sets how long a header section may take from its first bytes on.
+    pub(crate) fn set_head_within(&self, nanoseconds: u64) {
+        self.head_within.store(nanoseconds, Ordering::Relaxed);
+    }
+
+    /// Bytes have come. Whether they are all of a section, is not known yet: its time is shortened when more must be waited for.
+    pub(crate) fn bytes_came(&self) {
+        if self.head_by.load(Ordering::Relaxed) != u64::MAX {
+            self.head_began.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// More bytes are waited for. A section of which some have come has no more time than a section may take.
+    pub(crate) fn shorten_head(&self) {
+        if self.head_began.load(Ordering::Relaxed) && self.head_began.swap(false, Ordering::Relaxed) {
+            let by = self.nanoseconds(Instant::now()).saturating_add(self.head_within.load(Ordering::Relaxed));
+            self.head_by.fetch_min(by, Ordering::AcqRel);
+        }
     }
 
     pub(crate) fn head_is_late(&self) -> bool {

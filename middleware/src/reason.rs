@@ -105,4 +105,10 @@ impl Reason {
             Self::Setup => "setup",
         }
     }
+
+    /// Whether it says that somebody does not hold the key that they name, or names none that can be used: what counts against a source.
+    pub(crate) fn is_a_failure_of_its_source(self) -> bool {
+        use Reason::{Channel, Expired, KeyServerName, Malformed, NotYetValid, Revoked, UnknownKey, Wrong};
+        matches!(self, Malformed | Channel | Wrong | UnknownKey | Revoked | Expired | NotYetValid | KeyServerName)
+    }
 }

@@ -1,5 +1,7 @@
 //! Why a request is refused, and what its peer may learn of it: less than the log. How that looks on the wire is the layer's.
 
+use std::time::Duration;
+
 use ekm_otp::KeyId;
 use ekm_otp::field::{CredentialError, CredentialKind};
 use http::StatusCode;
@@ -39,6 +41,8 @@ pub(crate) enum Refusal {
     TooManyOfKey { kid: KeyId, limit: usize },
     #[error("the source has as many verified connections as it may, {limit}")]
     TooManyOfSource { limit: usize },
+    #[error("the source showed too many wrong credentials of late: it is to wait for {wait:?}")]
+    FailuresOfSource { wait: Duration },
     #[error("the connection belongs to another key id")]
     Pinned,
     #[error("the connection was ended")]
@@ -84,6 +88,7 @@ impl Refusal {
             Self::Unusable { why: Unusable::OtherServerName, .. } => Reason::KeyServerName,
             Self::TooManyOfKey { .. } => Reason::KeyConnections,
             Self::TooManyOfSource { .. } => Reason::SourceConnections,
+            Self::FailuresOfSource { .. } => Reason::SourceFailures,
             Self::Pinned => Reason::Pinned,
             Self::Ended => Reason::Ended,
             Self::TooManyFailures => Reason::Failures,
@@ -118,7 +123,7 @@ impl Refusal {
             | Self::TooManyFailures
             | Self::Ended => StatusCode::UNAUTHORIZED,
             // RFC 6585 §4
-            Self::TooManyOfKey { .. } | Self::TooManyOfSource { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::TooManyOfKey { .. } | Self::TooManyOfSource { .. } | Self::FailuresOfSource { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             // RFC 9112 §3.2
             Self::Host | Self::Target => StatusCode::BAD_REQUEST,

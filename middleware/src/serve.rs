@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http::{Request, Response};
 use http_body::Body;
@@ -28,20 +29,30 @@ type BoxError = Box<dyn Error + Send + Sync>;
 pub struct Http<E> {
     http1: http1::Builder,
     http2: http2::Builder<E>,
+    header_within: Duration,
 }
 
 impl<E: Clone> Http<E> {
+    /// How long a request's header section may take from its first byte on, unless set otherwise: 15 seconds.
+    pub const HEADER_WITHIN: Duration = Duration::from_secs(15);
+
     /// hyper's defaults, and a timer for HTTP/2. The executor runs the requests of HTTP/2 connections.
     pub fn new(executor: E) -> Self {
         let mut http2 = http2::Builder::new(executor);
         http2.timer(TokioTimer::new());
-        Self { http1: http1::Builder::new(), http2 }
+        Self { http1: http1::Builder::new(), http2, header_within: Self::HEADER_WITHIN }
     }
 
-    /// The settings of HTTP/1. Its timer is the connection's own, whatever is set here: by default a request's header section may take 30
-    /// seconds, an idle connection included.
+    /// The settings of HTTP/1. Its timer is the connection's own, whatever is set here: its `header_read_timeout` is how long a connection
+    /// may be idle before a request's header section is there, 30 seconds by default.
     pub fn http1(&mut self) -> &mut http1::Builder {
         &mut self.http1
+    }
+
+    /// Sets how long a request's header section may take from its first byte on (HTTP/1), however long a connection may be idle before that.
+    pub fn header_within(&mut self, deadline: Duration) -> &mut Self {
+        self.header_within = deadline;
+        self
     }
 
     /// The settings of HTTP/2.
@@ -152,6 +163,7 @@ where
         if stream.is_http2() {
             return Self::Http2(Box::pin(http.http2.serve_connection(TokioIo::new(stream), service)));
         }
+        stream.authenticator().lifeline().set_head_within(u64::try_from(http.header_within.as_nanos()).unwrap_or(u64::MAX));
         let timer = HeadTimer(Arc::clone(stream.authenticator().lifeline()));
         Self::Http1(http.http1.clone().timer(timer).serve_connection(TokioIo::new(stream), service).with_upgrades())
     }

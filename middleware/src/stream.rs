@@ -202,9 +202,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for EkmStream<IO> {
             Ok(()) => match self.io.with(|io| io.poll_read(cx, buf)) {
                 Poll::Pending => {
                     self.lifeline.register_reader(cx);
+                    self.lifeline.shorten_head();
                     ready!(self.poll_end())
                 }
-                ready => return ready,
+                ready => {
+                    self.lifeline.bytes_came();
+                    return ready;
+                }
             },
         };
         // Somebody may hold the other half of a stream that was split: the peer is told all the same.

@@ -32,7 +32,7 @@ use tokio_rustls::client::TlsStream;
 use tower_layer::Layer as _;
 
 pub const KID: &str = "client1";
-pub const LIMITS: Limits = Limits { connections: 1_000, handshakes: 64, per_source: 900 };
+pub const LIMITS: Limits = Limits { connections: 1_000, handshakes: 64, per_source: 900, failures: 0 };
 pub const HOST: &str = "localhost";
 /// The key id of what stands in for those that nobody registered.
 pub const UNKNOWN: &str = "unknown";
@@ -313,7 +313,7 @@ pub fn authentication_of(store: Arc<dyn SecretStore>) -> Authentication {
 }
 
 /// The application: says who came, and whether the credential reached it.
-async fn app(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+pub async fn app(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let shown = ["authorization", "apikey", "client"].iter().any(|name| request.headers().contains_key(*name));
     if let Some(unverified) = request.extensions().get::<Unverified>() {
         assert!(request.extensions().get::<VerifiedClient>().is_none());
