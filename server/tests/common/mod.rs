@@ -5,6 +5,7 @@ pub mod client;
 pub mod frames;
 pub mod honest;
 pub mod pki;
+pub mod postgres;
 pub mod server;
 pub mod upstream;
 
