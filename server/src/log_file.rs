@@ -12,7 +12,7 @@ use crate::log_queue::{LogQueue, Trouble};
 const MODE: u32 = 0o640;
 
 /// A queue whose lines end in a file. All clones are the same.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct LogFile {
     path: Arc<Path>,
     queue: LogQueue,
@@ -71,7 +71,7 @@ impl Write for Out {
         self.file.write(bytes)
     }
 
-    /// Called by the queue behind each batch.
+    /// Called by the queue before each batch.
     fn flush(&mut self) -> io::Result<()> {
         if let Some(next) = self.next.lock().unwrap_or_else(PoisonError::into_inner).take() {
             self.file = next;

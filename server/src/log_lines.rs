@@ -59,23 +59,39 @@ impl<S: Subscriber> Layer<S> for Lines {
 impl Lines {
     /// Queues one line, whatever the filter says. A line within another line's own making is passed over.
     pub(crate) fn write(&self, level: Level, target: &str, fields: impl FnOnce(&mut Fields<'_>)) {
+        self.queue_line(|line, buffers| match self.format {
+            LogFormat::Text => {
+                self.begin_text(line, buffers, level, target);
+                fields(&mut Fields { line, format: LogFormat::Text, is_first: true });
+            }
+            LogFormat::Json => {
+                begin_json(line, buffers, level);
+                fields(&mut Fields { line, format: LogFormat::Json, is_first: true });
+                line.extend_from_slice(b"},\"target\":");
+                json_value(line, target);
+                line.push(b'}');
+            }
+        });
+    }
+
+    /// Queues one line that is a JSON object of the time and these fields, and nothing else.
+    pub(crate) fn write_object(&self, fields: impl FnOnce(&mut Fields<'_>)) {
+        self.queue_line(|line, buffers| {
+            line.extend_from_slice(b"{\"time\":\"");
+            buffers.time(line);
+            line.push(b'"');
+            fields(&mut Fields { line, format: LogFormat::Json, is_first: false });
+            line.push(b'}');
+        });
+    }
+
+    /// Queues what `make` makes.
+    fn queue_line(&self, make: impl FnOnce(&mut Vec<u8>, &mut Buffers)) {
         BUFFERS.with(|buffers| {
             if let Ok(mut buffers) = buffers.try_borrow_mut() {
                 let mut line = std::mem::take(&mut buffers.line);
                 line.clear();
-                match self.format {
-                    LogFormat::Text => {
-                        self.begin_text(&mut line, &mut buffers, level, target);
-                        fields(&mut Fields { line: &mut line, format: LogFormat::Text, is_first: true });
-                    }
-                    LogFormat::Json => {
-                        begin_json(&mut line, &mut buffers, level);
-                        fields(&mut Fields { line: &mut line, format: LogFormat::Json, is_first: true });
-                        line.extend_from_slice(b"},\"target\":");
-                        json_value(&mut line, target);
-                        line.push(b'}');
-                    }
-                }
+                make(&mut line, &mut buffers);
                 line.push(b'\n');
                 self.queue.push(&line);
                 buffers.line = line;

@@ -7,13 +7,11 @@ mod certificates;
 mod config;
 mod error;
 mod limits;
-#[expect(dead_code, reason = "the program starts it once its settings are read")]
 mod log_file;
 mod log_lines;
 mod log_queue;
-#[expect(dead_code, reason = "the program starts it once its settings are read")]
 mod logging;
-#[expect(dead_code, unused_imports, reason = "the program starts it once its settings are read")]
+mod observed;
 mod operations;
 mod output;
 mod proxy;

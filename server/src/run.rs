@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ekm_otp::{Profile, ServerName};
-use ekm_otp_tower::{Authentication, Connections, EkmAcceptor, EkmListener, Handshaking, Http, Limits, SecretStore as _, serve_connection};
+use ekm_otp_tower::{Authentication, Connections, EkmAcceptor, EkmListener, Handshaking, Http, Limits, SecretStore, serve_connection};
 use futures_util::FutureExt as _;
 use hyper_util::rt::TokioExecutor;
 use rustls::ServerConfig;
@@ -15,11 +15,12 @@ use tokio::net::TcpStream;
 use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::error::ServerError;
+use crate::operations::{Access, Operations, Sources, Watch};
 use crate::proxy::{self, Proxy, Sites};
 use crate::registry::Registry;
 use crate::signals::Signals;
 use crate::workers::Worker;
-use crate::{certificates, limits, logging, workers};
+use crate::{certificates, limits, logging, observed, workers};
 
 /// How long a request's header section may take on HTTP/1, an idle connection included; and how long HTTP/2 may be silent.
 const IDLE: Duration = Duration::from_secs(60);
@@ -28,16 +29,17 @@ const MAX_STREAMS: u32 = 128;
 
 /// Serves until SIGTERM or SIGINT, then drains.
 pub(crate) fn run(config: Config) -> Result<(), ServerError> {
-    let _log = logging::start(&config.general.log, config.general.log_format)?;
+    let log = logging::start(&config.general.log, config.general.log_format)?;
+    let operations = Operations::open(&config.operations, log.lines())?;
     let runtime = workers::runtime().map_err(|e| ServerError::Other(format!("cannot start the runtime: {e}")))?;
-    let result = runtime.block_on(start(config));
+    let result = runtime.block_on(start(config, operations));
     // A registry that is still being read when a signal comes is not waited for.
     runtime.shutdown_background();
     result
 }
 
 /// Reads what there is to read, while signals are heard: a large registry takes seconds.
-async fn start(config: Config) -> Result<(), ServerError> {
+async fn start(config: Config, operations: Operations) -> Result<(), ServerError> {
     let mut signals = Signals::listen()?;
     let config = Arc::new(config);
     let reading = Arc::clone(&config);
@@ -49,7 +51,7 @@ async fn start(config: Config) -> Result<(), ServerError> {
     tokio::select! {
         read = reading => {
             let (store, tls) = read?;
-            serve(&config, store, tls, signals).await
+            serve(&config, Arc::new(store), tls, signals, operations).await
         }
         () = signals.stop() => {
             tracing::info!("stopped before it listened");
@@ -64,11 +66,17 @@ fn tls_of(config: &Config) -> Result<ServerConfig, ServerError> {
     certificates::server_config(config.general.tls, provider, certificates)
 }
 
-async fn serve(config: &Config, store: Registry, tls: ServerConfig, mut signals: Signals) -> Result<(), ServerError> {
+async fn serve(
+    config: &Config,
+    store: Arc<Registry>,
+    tls: ServerConfig,
+    mut signals: Signals,
+    mut operations: Operations,
+) -> Result<(), ServerError> {
     let keys = store.len();
     tell_of(config, &store)?;
     let [site] = config.sites.as_slice() else { return Err(ServerError::Config("several sites are not served yet".into())) };
-    let authentication = Authentication::new(Arc::new(store), site.names.clone(), &config.general.realm)
+    let authentication = Authentication::new(Arc::clone(&store) as Arc<dyn SecretStore>, site.names.clone(), &config.general.realm)
         .map_err(|e| ServerError::Config(format!("--realm: {e}")))?
         .kinds(site.kinds.iter().copied())
         .leeway(config.general.leeway)
@@ -77,9 +85,10 @@ async fn serve(config: &Config, store: Registry, tls: ServerConfig, mut signals:
     let behind = Arc::new(proxy::Site::open(site.server_names.first().map_or("", ServerName::as_str), &site.proxy)?);
     let sites = Sites::new(site.server_names.iter().map(|name| (name.clone(), Arc::clone(&behind))));
     let sites = Arc::new(ArcSwap::from_pointee(sites));
+    let for_upstreams = Arc::clone(&behind);
     let authentication = authentication.open_to(move |method, uri| behind.is_open(method, uri));
     let authentication = if config.general.go { authentication.profile_go(config.general.go_default_kid.clone()) } else { authentication };
-    let acceptor = EkmAcceptor::new(tls, config.general.tls, authentication);
+    let acceptor = EkmAcceptor::new(tls, config.general.tls, authentication).events(operations.watch());
 
     let wanted =
         Limits { connections: config.doors.max_connections, per_source: config.doors.max_connections_per_source, ..Limits::default() };
@@ -106,13 +115,22 @@ async fn serve(config: &Config, store: Registry, tls: ServerConfig, mut signals:
     let http = http();
     let start = |socket| {
         let (acceptor, connections, http, show_otp) = (acceptor.clone(), connections.clone(), http.clone(), config.general.show_otp);
-        let proxy = Proxy::new(Arc::clone(&sites));
-        Worker::start(socket, move |tcp| accept(EkmListener::new(tcp, acceptor).among(connections), proxy, http, show_otp))
+        let (proxy, watch) = (Proxy::new(Arc::clone(&sites)), operations.watch());
+        Worker::start(socket, move |tcp| accept(EkmListener::new(tcp, acceptor).among(connections), proxy, watch, http, show_otp))
     };
     let workers = sockets.into_iter().map(start).collect::<Result<Vec<_>, _>>();
     let workers = workers.map_err(|e| ServerError::Other(format!("cannot start a thread: {e}")))?;
 
-    signals.stop().await;
+    operations.certificates(vec![observed::certificate(site)?]);
+    operations.serve(Sources {
+        workers: workers.iter().map(|worker| worker.runtime().clone()).collect(),
+        connections: connections.clone(),
+        registry: Box::new(move || observed::registry(&store)),
+        upstreams: Box::new(move || observed::upstreams(&for_upstreams)),
+    })?;
+
+    signals.stop_or(|| operations.reopen_logs()).await;
+    operations.drains();
     workers.iter().for_each(Worker::stop_accepting);
     tracing::info!(connections = connections.len(), "draining");
     connections.drain();
@@ -158,23 +176,24 @@ fn tell_of(config: &Config, store: &Registry) -> Result<(), ServerError> {
 }
 
 /// Accepts connections for one worker, for ever.
-async fn accept(listener: EkmListener, proxy: Proxy, http: Http<TokioExecutor>, show_otp: bool) {
+async fn accept(listener: EkmListener, proxy: Proxy, watch: Arc<Watch>, http: Http<TokioExecutor>, show_otp: bool) {
     loop {
         let (handshaking, _) = listener.arrival().await;
+        let service = Access::new(proxy.clone(), Arc::clone(&watch));
         if show_otp {
-            tokio::spawn(serve_and_show(handshaking, proxy.clone(), http.clone()));
+            tokio::spawn(serve_and_show(handshaking, service, http.clone()));
         } else {
-            tokio::spawn(serve_connection(&http, handshaking, proxy.clone()).map(tell_broken));
+            tokio::spawn(serve_connection(&http, handshaking, service).map(tell_broken));
         }
     }
 }
 
 /// The same, with the credential in the log once it is worth nothing.
-async fn serve_and_show(handshaking: Handshaking<TcpStream>, proxy: Proxy, http: Http<TokioExecutor>) {
+async fn serve_and_show(handshaking: Handshaking<TcpStream>, service: Access<Proxy>, http: Http<TokioExecutor>) {
     // The handshake has logged why.
     let Ok(stream) = handshaking.await else { return };
     let authenticator = stream.authenticator().clone();
-    tell_broken(serve_connection(&http, stream, proxy).await);
+    tell_broken(serve_connection(&http, stream, service).await);
     if let Some(otp) = authenticator.retired_otp() {
         tracing::warn!(peer = authenticator.peer().map(tracing::field::display), authorization = otp.reveal(), "closed");
     }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::thread::{self, JoinHandle};
 
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
@@ -34,6 +34,7 @@ pub(crate) fn listen(address: SocketAddr) -> io::Result<(Vec<std::net::TcpListen
 /// A thread that accepts connections and serves them.
 pub(crate) struct Worker {
     thread: JoinHandle<()>,
+    runtime: Handle,
     accepting: AbortHandle,
     end: oneshot::Sender<()>,
 }
@@ -50,12 +51,18 @@ impl Worker {
             TcpListener::from_std(socket)?
         };
         let accepting = runtime.spawn(accept(socket)).abort_handle();
+        let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();
         let thread = thread::Builder::new().name("worker".into()).spawn(move || {
             // An error means that the sender is gone: the same.
             let _ = runtime.block_on(ended);
         })?;
-        Ok(Self { thread, accepting, end })
+        Ok(Self { thread, runtime: handle, accepting, end })
+    }
+
+    /// Its runtime, for who asks whether it lives.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
     }
 
     /// Closes the socket. What was accepted goes on.

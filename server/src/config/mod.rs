@@ -11,6 +11,7 @@ mod table;
 use std::path::{Path, PathBuf};
 
 use crate::error::ServerError;
+use crate::operations;
 use crate::proxy::SiteSettings;
 use crate::registry;
 use crate::settings::{Mistakes, Settings, keys_of};
@@ -29,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) doors: Doors,
     pub(crate) registry: registry::Config,
     pub(crate) general: General,
+    pub(crate) operations: operations::Config,
     /// At least one, where there is no fault.
     pub(crate) sites: Vec<Site>,
 }
@@ -88,9 +90,10 @@ fn of_text(args: &RunArgs, path: Option<&Path>, text: &str) -> Reading {
         general.log = general.log.take().filter(|log| !log.trim().is_empty()).or(log);
         general.resolve(mistakes)
     });
+    let operations = reader.resolved(&mut root, operations::Settings::resolve);
     let sites = if sites.is_empty() { reader.site(&mut root, true).into_iter().collect() } else { reader.sites(&mut root, &mut sites) };
     root.left_over(|_| None, &mut reader.faults);
-    Reading { config: Config { doors, registry, general, sites }, faults: reader.faults }
+    Reading { config: Config { doors, registry, general, operations, sites }, faults: reader.faults }
 }
 
 impl Reader<'_, '_> {

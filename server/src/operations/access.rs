@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
-use ekm_otp_tower::{Unverified, VerifiedClient};
+use ekm_otp_tower::{ConnectionAuthenticator, Unverified, VerifiedClient};
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
 use hyper::service::Service;
@@ -56,11 +56,10 @@ where
     fn call(&self, mut request: Request<B>) -> Self::Future {
         let started = Instant::now();
         let client = request.extensions().get::<VerifiedClient>().cloned();
-        let peer = match &client {
-            Some(client) => client.peer(),
-            None => request.extensions().get::<Unverified>().and_then(|open| open.connection().peer()),
-        };
-        let request_id = RequestId::new(0, 1 + self.requests.fetch_add(1, Ordering::Relaxed));
+        let open = request.extensions().get::<Unverified>().map(Unverified::connection);
+        let peer = client.as_ref().map_or_else(|| open.and_then(ConnectionAuthenticator::origin), VerifiedClient::origin);
+        let connection = client.as_ref().map_or_else(|| open.map_or(0, ConnectionAuthenticator::id), VerifiedClient::connection);
+        let request_id = RequestId::new(connection, 1 + self.requests.fetch_add(1, Ordering::Relaxed));
         request.extensions_mut().insert(request_id);
         let client_metrics = client.as_ref().map(|client| {
             let of_client = || self.watch.metrics().clients.of(client.client());

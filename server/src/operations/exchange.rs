@@ -1,11 +1,10 @@
 //! What is known of one request and its answer.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use ekm_otp_tower::VerifiedClient;
+use ekm_otp_tower::{Peer, VerifiedClient};
 use http::{Method, StatusCode, Uri};
 
 use super::metrics::{ClientMetrics, SiteLabel};
@@ -46,7 +45,7 @@ impl End {
 pub(crate) struct Exchange {
     pub(crate) started: Instant,
     pub(crate) request_id: RequestId,
-    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) peer: Option<Peer>,
     /// `None` on routes that are open to everybody.
     pub(crate) client: Option<VerifiedClient>,
     pub(crate) client_metrics: Option<Arc<ClientMetrics>>,

@@ -35,4 +35,4 @@ mod websocket;
 
 pub(crate) use service::Proxy;
 pub(crate) use settings::{SiteConfig, SiteSettings};
-pub(crate) use site::{Site, Sites};
+pub(crate) use site::{Site, Sites, UpstreamHealth};

@@ -60,8 +60,12 @@ impl Site {
         self.open.contain(method, uri)
     }
 
+    /// What it is called in logs and metrics.
+    pub(crate) fn label(&self) -> &SiteLabel {
+        &self.label
+    }
+
     /// How its upstreams do; none for the demo origin.
-    #[expect(dead_code, reason = "metrics ask for it once they are served")]
     pub(crate) fn upstreams(&self) -> impl Iterator<Item = UpstreamHealth> {
         self.upstreams.iter().flat_map(Balance::all).map(|upstream| {
             let (requests, failures) = upstream.health.counts();
@@ -72,7 +76,6 @@ impl Site {
 
 /// How one upstream does.
 #[derive(Clone, Debug)]
-#[expect(dead_code, reason = "metrics ask for it once they are served")]
 pub(crate) struct UpstreamHealth {
     /// As configured.
     pub(crate) address: Arc<str>,

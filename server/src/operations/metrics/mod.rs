@@ -32,9 +32,8 @@ pub(crate) struct Connections {
     /// Of those: on which a client was verified.
     pub(crate) verified: Count,
     pub(crate) handshakes: Shards<Histogram>,
-    /// By why they were closed, and whether somebody was verified on them.
+    /// By why they were closed.
     pub(crate) closed: ByLabel,
-    pub(crate) closed_verified: Count,
     /// Handshakes that failed, by why.
     pub(crate) failed: ByLabel,
 }
@@ -50,15 +49,5 @@ impl ByLabel {
 
     pub(crate) fn all(&self) -> BTreeMap<&'static str, u64> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-impl Connections {
-    /// How many are open without and with a verified client. What is counted meanwhile may make the two differ by it; never below 0.
-    pub(crate) fn open(&self) -> [u64; 2] {
-        let closed: u64 = self.closed.all().values().sum();
-        let (closed_verified, verified, opened) = (self.closed_verified.get(), self.verified.get(), self.opened.get());
-        let open_verified = verified.saturating_sub(closed_verified);
-        [opened.saturating_sub(closed).saturating_sub(open_verified), open_verified]
     }
 }

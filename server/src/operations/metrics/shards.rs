@@ -91,6 +91,24 @@ pub(crate) struct Distribution {
     pub(crate) sum: f64,
 }
 
+impl Distribution {
+    /// A bound, in seconds, that this part of them did not pass; `None` where there were none, or no bound is that large.
+    pub(crate) fn at_most(&self, part: f64) -> Option<f64> {
+        let wanted = part * precise(self.count);
+        let mut counted = 0;
+        let bucket = self.buckets.iter().find(|(_, count)| {
+            counted += count;
+            self.count > 0 && precise(counted) >= wanted
+        });
+        bucket.map(|(bound, _)| *bound).filter(|bound| bound.is_finite())
+    }
+
+    /// In seconds; `None` where there were none.
+    pub(crate) fn mean(&self) -> Option<f64> {
+        (self.count > 0).then(|| self.sum / precise(self.count))
+    }
+}
+
 impl<T> Shards<T> {
     /// The histograms that `of` finds, added up. The count is that of the buckets, so that they agree while all goes on.
     pub(crate) fn distribution(&self, of: impl Fn(&T) -> &Histogram) -> Distribution {
@@ -102,9 +120,13 @@ impl<T> Shards<T> {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "285 years in microseconds are still exact")]
 pub(crate) fn seconds(microseconds: u64) -> f64 {
-    microseconds as f64 / 1e6
+    precise(microseconds) / 1e6
+}
+
+#[expect(clippy::cast_precision_loss, reason = "285 years in microseconds are still exact")]
+fn precise(count: u64) -> f64 {
+    count as f64
 }
 
 #[cfg(test)]
@@ -132,5 +154,8 @@ mod tests {
         let filled: Vec<_> = distribution.buckets.iter().filter(|(_, count)| *count > 0).copied().collect();
         assert_eq!(filled, [(0.0001, 2), (0.000_25, 1), (60.0, 1), (f64::INFINITY, 1)]);
         assert_eq!((distribution.count, distribution.sum), (5, 120.000_202));
+        assert_eq!((distribution.at_most(0.4), distribution.at_most(0.5), distribution.at_most(1.0)), (Some(0.0001), Some(0.000_25), None));
+        let none: Shards<Histogram> = Shards::default();
+        assert_eq!(none.distribution(|histogram| histogram).at_most(0.5), None);
     }
 }

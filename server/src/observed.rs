@@ -1,0 +1,69 @@
+//! What the watching asks of the registry, the sites and their certificates, in its own words.
+
+use std::time::{Duration, SystemTime};
+
+use ekm_otp::ServerName;
+use ekm_otp_files::pem;
+use x509_cert::der::Decode as _;
+
+use crate::config;
+use crate::error::ServerError;
+use crate::operations::{Certificate, Health, OldKey, RegistryState, UpstreamState};
+use crate::proxy;
+use crate::registry::Registry;
+
+/// How many rotated keys are told of one by one.
+const OLD_KEYS: usize = 200;
+
+/// How the registry is.
+pub(crate) fn registry(registry: &Registry) -> RegistryState {
+    let health = registry.health();
+    let mut overlap = if health.in_overlap > 0 { registry.overlaps() } else { Vec::new() };
+    overlap.sort_by_key(|key| std::cmp::Reverse(key.last_use));
+    let old = |key: crate::registry::Overlap| OldKey {
+        kid: key.kid.to_string(),
+        client: key.client,
+        not_after: key.not_after,
+        last_used: key.last_use,
+    };
+    RegistryState {
+        engine: health.engine.as_str(),
+        // It is opened by reading it.
+        is_loaded: true,
+        is_reachable: health.is_reachable,
+        age: Some(health.age),
+        is_stale: health.is_stale,
+        keys: health.keys as u64,
+        in_overlap: health.in_overlap as u64,
+        overlap: overlap.into_iter().take(OLD_KEYS).map(old).collect(),
+    }
+}
+
+/// How a site's upstreams are.
+pub(crate) fn upstreams(site: &proxy::Site) -> Vec<UpstreamState> {
+    let state = |upstream: proxy::UpstreamHealth| UpstreamState {
+        site: site.label().as_str().to_owned(),
+        address: upstream.address.to_string(),
+        health: Health::of(upstream.is_out),
+        requests: upstream.requests,
+        failures: upstream.failures,
+    };
+    site.upstreams().map(state).collect()
+}
+
+/// When a site's certificate holds.
+pub(crate) fn certificate(site: &config::Site) -> Result<Certificate, ServerError> {
+    let file = site.certificate.display();
+    let pem = std::fs::read(&site.certificate).map_err(|e| ServerError::io(&format!("cannot read {file}"), &e))?;
+    let wrong = |e: &dyn std::fmt::Display| ServerError::Config(format!("{file}: {e}"));
+    let chain = pem::certificates(&pem).map_err(|e| wrong(&e))?;
+    let leaf = chain.first().ok_or_else(|| wrong(&"it holds no certificate"))?;
+    let leaf = x509_cert::Certificate::from_der(leaf).map_err(|e| wrong(&e))?;
+    let validity = leaf.tbs_certificate().validity();
+    let time = |since: Duration| SystemTime::UNIX_EPOCH + since;
+    Ok(Certificate {
+        site: site.server_names.first().map_or("", ServerName::as_str).to_owned(),
+        not_before: time(validity.not_before.to_unix_duration()),
+        not_after: time(validity.not_after.to_unix_duration()),
+    })
+}

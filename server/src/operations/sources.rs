@@ -1,0 +1,107 @@
+//! What is asked of the rest of the server when somebody looks. Asking is cheap, and waits for nothing.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use ekm_otp_tower::Connections;
+use tokio::runtime::Handle;
+
+/// Whom to ask. Made once all of them are there.
+pub(crate) struct Sources {
+    /// The runtimes of the threads that serve.
+    pub(crate) workers: Vec<Handle>,
+    pub(crate) connections: Connections,
+    pub(crate) registry: Box<dyn Fn() -> RegistryState + Send + Sync>,
+    pub(crate) upstreams: Box<dyn Fn() -> Vec<UpstreamState> + Send + Sync>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").field("workers", &self.workers.len()).finish_non_exhaustive()
+    }
+}
+
+/// How the registry is.
+#[derive(Clone, Debug)]
+pub(crate) struct RegistryState {
+    /// `file`, `sqlite` or `postgres`.
+    pub(crate) engine: &'static str,
+    /// Whether it has been read at all.
+    pub(crate) is_loaded: bool,
+    /// Whether the last try to reach it succeeded.
+    pub(crate) is_reachable: bool,
+    /// Since what is served was last known to be the registry's. `None`: not known.
+    pub(crate) age: Option<Duration>,
+    /// Whether that is longer than the settings allow.
+    pub(crate) is_stale: bool,
+    pub(crate) keys: u64,
+    /// How many keys were rotated and still hold.
+    pub(crate) in_overlap: u64,
+    /// Some of those: the ones that are used last first.
+    pub(crate) overlap: Vec<OldKey>,
+}
+
+/// A key that was rotated and still holds.
+#[derive(Clone, Debug)]
+pub(crate) struct OldKey {
+    pub(crate) kid: String,
+    pub(crate) client: String,
+    pub(crate) not_after: Option<SystemTime>,
+    /// Coarsely. `None`: not since it is recorded.
+    pub(crate) last_used: Option<SystemTime>,
+}
+
+/// Whether an upstream answers, as far as requests have shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Health {
+    Up,
+    Down,
+    /// It was not asked yet.
+    Unknown,
+}
+
+impl Health {
+    /// Of whether it is left out for now; nothing is known before its first request.
+    pub(crate) fn of(is_out: Option<bool>) -> Self {
+        match is_out {
+            None => Self::Unknown,
+            Some(true) => Self::Down,
+            Some(false) => Self::Up,
+        }
+    }
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Down => "down",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+/// How one site's upstream is.
+#[derive(Clone, Debug)]
+pub(crate) struct UpstreamState {
+    /// The site's first server name.
+    pub(crate) site: String,
+    /// As it is configured.
+    pub(crate) address: String,
+    pub(crate) health: Health,
+    pub(crate) requests: u64,
+    pub(crate) failures: u64,
+}
+
+/// A site's certificate.
+#[derive(Clone, Debug)]
+pub(crate) struct Certificate {
+    /// The site's first server name.
+    pub(crate) site: String,
+    pub(crate) not_before: SystemTime,
+    pub(crate) not_after: SystemTime,
+}
+
+impl Certificate {
+    pub(crate) fn is_valid_at(&self, now: SystemTime) -> bool {
+        self.not_before <= now && now <= self.not_after
+    }
+}
