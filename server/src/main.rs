@@ -6,6 +6,7 @@
 mod certificates;
 mod config;
 mod error;
+mod key;
 mod limits;
 mod log_file;
 mod log_lines;
@@ -50,6 +51,7 @@ enum Command {
         after_help = "Examples:\n  ekm-otp-server run --config server.toml\n  ekm-otp-server run --certificate server.pem --private-key server.key \\\n      --secrets secrets.toml --server-name localhost --upstream demo"
     )]
     Run(Box<RunArgs>),
+    Key(Box<key::Args>),
 }
 
 fn main() -> ExitCode {
@@ -57,8 +59,11 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(e) => return output::of_clap(&e),
     };
-    let Command::Run(args) = cli.command;
-    match Config::resolve(&args).and_then(run::run) {
+    let done = match cli.command {
+        Command::Run(args) => Config::resolve(&args).and_then(run::run),
+        Command::Key(args) => key::run(*args),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             output::complain(&e.to_string());

@@ -110,7 +110,7 @@ pub struct Entry {
     pub kid: KeyId,
     /// The name of the client that owns it.
     pub client: String,
-    /// The secret; `None` if and only if it was [removed](KeyState::Removed).
+    /// The secret; in a file, `None` if and only if it was [removed](KeyState::Removed).
     pub secret: Option<Secret>,
     /// The weakest kind of credential that it takes.
     pub minimum: CredentialKind,
@@ -135,13 +135,13 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// An active key, valid for ever, for any server name.
+    /// An active key, valid for ever, for any server name. Without a secret it is good for looking at, or [removed](KeyState::Removed).
     #[must_use]
-    pub fn new(kid: KeyId, client: impl Into<String>, secret: Secret) -> Self {
+    pub fn new(kid: KeyId, client: impl Into<String>, secret: impl Into<Option<Secret>>) -> Self {
         Self {
             kid,
             client: client.into(),
-            secret: Some(secret),
+            secret: secret.into(),
             minimum: CredentialKind::default(),
             profile: Profile::default(),
             state: KeyState::Active,

@@ -6,22 +6,73 @@ use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::config::{Config, Location};
 use super::file::FileSource;
 use super::health::Status;
 use super::snapshot::Snapshot;
+use super::source::DatabaseSource;
 use crate::error::ServerError;
 
 /// How often the source is looked at, and expired keys for: what changed is seen within a second.
 const TICK: Duration = Duration::from_millis(400);
+/// How long the time between tries grows while the source cannot be read.
+const BACK_OFF: Duration = Duration::from_secs(5);
+/// How often it is written down when keys were last used.
+const USES: Duration = Duration::from_secs(60);
+/// How long a database on another machine may be away at the start.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Reads the source now. Answers whether anything was read.
-pub(crate) type Demand = oneshot::Sender<Result<bool, ServerError>>;
+type Demand = oneshot::Sender<Result<bool, ServerError>>;
 
 pub(crate) struct Keeper {
     thread: Option<JoinHandle<()>>,
     demands: Option<mpsc::Sender<Demand>>,
+}
+
+enum Source {
+    File(FileSource),
+    Database(Box<DatabaseSource>),
+}
+
+impl Source {
+    async fn refresh(&mut self, snapshot: &Snapshot, status: &Status, always: bool) -> Result<bool, ServerError> {
+        match self {
+            Self::File(file) => file.refresh(snapshot, always),
+            Self::Database(database) => database.refresh(snapshot, status).await,
+        }
+    }
+
+    /// At the start: what may come yet is waited for.
+    async fn first(&mut self, snapshot: &Snapshot, status: &Status) -> Result<bool, ServerError> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            match (self.refresh(snapshot, status, true).await, &*self) {
+                (Err(why @ ServerError::Unavailable(_)), Self::Database(source)) if source.may_come() && Instant::now() < until => {
+                    tracing::warn!(%why, "waiting for the registry's database");
+                    sleep(Duration::from_secs(1)).await;
+                }
+                (read, _) => return read,
+            }
+        }
+    }
+
+    async fn notified(&mut self) {
+        match self {
+            Self::File(_) => std::future::pending().await,
+            Self::Database(database) => database.notified().await,
+        }
+    }
+
+    async fn write_uses(&mut self, snapshot: &Snapshot) {
+        if let Self::Database(database) = self
+            && let Err(why) = database.write_uses(snapshot).await
+        {
+            tracing::warn!(%why, "it was not written down when keys were last used: later");
+        }
+    }
 }
 
 impl Keeper {
@@ -31,14 +82,23 @@ impl Keeper {
         let (first, read) = oneshot::channel();
         let (snapshot, status) = (Arc::clone(snapshot), Arc::clone(status));
         let source = match &config.location {
-            Location::File(path) => FileSource::new(path.clone(), config.weak_secrets),
+            Location::File(path) => Source::File(FileSource::new(path.clone(), config.weak_secrets)),
+            Location::Database { address, registry_key } => {
+                Source::Database(Box::new(DatabaseSource::new(address.clone(), registry_key.clone())))
+            }
         };
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|e| ServerError::Other(format!("cannot start the registry's runtime: {e}")))?;
         let thread = std::thread::Builder::new().name("registry".into());
-        let thread = thread
-            .spawn(move || runtime.block_on(keep(source, &snapshot, &status, first, demanded)))
-            .map_err(|e| ServerError::Other(format!("cannot start the registry's thread: {e}")))?;
+        let thread = thread.spawn(move || {
+            runtime.block_on(async {
+                tokio::select! {
+                    () = keep(source, &snapshot, &status, first, demanded) => {}
+                    () = cut_expired(&snapshot) => {}
+                }
+            });
+        });
+        let thread = thread.map_err(|e| ServerError::Other(format!("cannot start the registry's thread: {e}")))?;
         let keeper = Self { thread: Some(thread), demands: Some(demands) };
         read.await.unwrap_or_else(|_| Err(gone()))?;
         Ok(keeper)
@@ -66,38 +126,58 @@ impl Drop for Keeper {
     }
 }
 
+/// Beside all else: a database that does not answer keeps no expired key alive.
+async fn cut_expired(snapshot: &Snapshot) {
+    loop {
+        sleep(TICK).await;
+        snapshot.cut_expired(SystemTime::now());
+    }
+}
+
 async fn keep(
-    mut source: FileSource,
+    mut source: Source,
     snapshot: &Snapshot,
     status: &Status,
     first: oneshot::Sender<Result<bool, ServerError>>,
     mut demanded: mpsc::Receiver<Demand>,
 ) {
-    let read = source.refresh(snapshot, true);
+    // Whoever opens the registry may give up before.
+    let mut first = first;
+    let read = tokio::select! {
+        read = source.first(snapshot, status) => read,
+        () = first.closed() => return,
+    };
     let has_failed = read.is_err();
     if read.is_ok() {
         status.is_fresh();
     }
-    // Whoever waited may be gone: then nobody demands anything, either.
     let _ = first.send(read);
     if has_failed {
         return;
     }
+    let (mut pause, mut uses_at) = (TICK, Instant::now() + USES);
     loop {
         let demand = tokio::select! {
             demand = demanded.recv() => match demand {
                 Some(demand) => Some(demand),
-                None => return,
+                None => break,
             },
-            () = tokio::time::sleep(TICK) => None,
+            () = source.notified() => None,
+            () = sleep(pause) => None,
+            () = sleep_until(uses_at) => {
+                uses_at = Instant::now() + USES;
+                source.write_uses(snapshot).await;
+                None
+            }
         };
-        snapshot.cut_expired(SystemTime::now());
-        let read = source.refresh(snapshot, demand.is_some());
+        let read = source.refresh(snapshot, status, demand.is_some()).await;
+        pause = if read.is_ok() { TICK } else { (pause * 2).min(BACK_OFF).mul_f64(jitter()) };
         match &read {
             Ok(is_new) => {
-                let was_away = status.is_fresh();
-                if *is_new || was_away {
-                    tracing::info!(keys = snapshot.len(), "the registry was read again");
+                if status.is_fresh() {
+                    tracing::info!(keys = snapshot.len(), "the registry can be read again");
+                } else if *is_new {
+                    tracing::debug!(keys = snapshot.len(), "the registry has changed");
                 }
             }
             Err(why) if status.fails(why.to_string()) => {
@@ -109,4 +189,19 @@ async fn keep(
             let _ = demand.send(read);
         }
     }
+    let last = async {
+        source.write_uses(snapshot).await;
+        if let Source::Database(database) = &mut source {
+            database.close().await;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(3), last).await;
+}
+
+/// Between 0.75 and 1.25, so that a fleet does not come back in step.
+fn jitter() -> f64 {
+    let mut byte = [128];
+    // Without randomness in step: no harm for one node.
+    let _ = getrandom::fill(&mut byte);
+    0.75 + f64::from(byte[0]) / 512.0
 }

@@ -84,12 +84,6 @@ impl Keys {
 }
 
 impl Snapshot {
-    /// An empty one with places for as many keys: a table that grows is held twice meanwhile.
-    pub(crate) fn with_capacity(keys: usize) -> Self {
-        let table = Keys { by_kid: HashTable::with_capacity(keys), hasher: RandomState::new() };
-        Self { keys: RwLock::new(table), ..Self::default() }
-    }
-
     pub(crate) fn get(&self, kid: &KeyId) -> Option<Arc<RegisteredKey>> {
         self.read().find(kid).cloned()
     }

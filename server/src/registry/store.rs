@@ -7,6 +7,7 @@ use ekm_otp::KeyId;
 use ekm_otp_tower::{Changes, RegisteredKey, SecretStore, StoreUnavailable};
 
 use super::config::{Config, Location};
+use super::database::Address;
 use super::file;
 use super::health::{Engine, Health, Overlap, Status};
 use super::keeper::Keeper;
@@ -31,6 +32,8 @@ impl Registry {
         let keeper = Keeper::start(config, &snapshot, &status).await?;
         let engine = match config.location {
             Location::File(_) => Engine::File,
+            Location::Database { address: Address::Sqlite(_), .. } => Engine::Sqlite,
+            Location::Database { address: Address::Postgres { .. }, .. } => Engine::Postgres,
         };
         Ok(Self {
             snapshot,
@@ -57,6 +60,7 @@ impl Registry {
                 let reading = tokio::task::spawn_blocking(move || file::read(&path, weak_secrets));
                 Some(reading.await.unwrap_or_else(|e| Err(ServerError::Other(format!("reading the registry failed: {e}"))))?.snapshot)
             }
+            Location::Database { .. } => None,
         };
         Ok(Prepared { live: Arc::clone(&self.snapshot), read })
     }
