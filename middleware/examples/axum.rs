@@ -1,54 +1,31 @@
-//! A whole server on axum: `cargo run -p ekm-otp-tower --features axum --example axum CERT_CHAIN.pem KEY.pem`
+//! A whole server on axum: `cargo run -p ekm-otp-tower --features axum,registry-file,server --example axum CERT_CHAIN.pem KEY.pem SECRETS.toml`
 //!
-//! It listens on 127.0.0.1:8443 for `localhost`. The one client is `client1`; its secret is test data.
+//! It listens on 127.0.0.1:8443 for `localhost`, until Ctrl-C. `axum_serve.rs` is the same on `axum::serve`, which knows less.
 
 use std::error::Error;
-use std::sync::Arc;
 
+use axum::Router;
 use axum::routing::get;
-use axum::{Extension, Router};
-use ekm_otp_tower::protocol::{KeyId, Secret, ServerNames, TlsPolicy};
-use ekm_otp_tower::{
-    Authentication, ConnectionAuthenticator, EkmAcceptor, EkmListener, EkmOtpLayer, MemoryStore, RegisteredKey, VerifiedClient,
-};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio::net::TcpListener;
+use ekm_otp_tower::{EkmServer, VerifiedClient};
 
-type AnyError = Box<dyn Error + Send + Sync>;
-
-async fn hello(Extension(client): Extension<VerifiedClient>) -> String {
+async fn hello(client: VerifiedClient) -> String {
     format!("hello {}\n", client.client())
 }
 
-/// Who may come: the keys, and the names that this server answers to.
-pub fn authentication() -> Result<Authentication, AnyError> {
-    let store = MemoryStore::new();
-    store.add(RegisteredKey::new(KeyId::new("client1")?, "Alice", Secret::new(b"test data, used nowhere else ...".to_vec())?))?;
-    let mut names = ServerNames::new();
-    names.allow_host("localhost")?;
-    Ok(Authentication::new(Arc::new(store), names, "example")?)
+/// The application. Nothing in it authenticates.
+pub fn app() -> Router {
+    Router::new().route("/", get(hello)).route("/healthz", get(async || "ok\n"))
 }
 
-/// Serves until the process ends.
-pub async fn serve(tcp: TcpListener, chain: Vec<CertificateDer<'static>>, key: PrivateKeyDer<'static>) -> Result<(), AnyError> {
-    let policy = TlsPolicy::default();
-    let tls = rustls::ServerConfig::builder_with_provider(policy.provider(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_protocol_versions(policy.versions())?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)?;
-    let listener = EkmListener::new(tcp, EkmAcceptor::new(tls, policy, authentication()?));
-
-    // `.layer` comes last, so that it stands before every route, the fallback included.
-    let app = Router::new().route("/", get(hello)).layer(EkmOtpLayer::new());
-    Ok(axum::serve(listener, app.into_make_service_with_connect_info::<ConnectionAuthenticator>()).await?)
+/// What stands before it.
+pub fn server(chain: &str, key: &str, secrets: &str) -> EkmServer {
+    EkmServer::new("localhost").certificate(chain, key).registry_file(secrets).open_to(|_, target| target.path() == "/healthz")
 }
 
 #[tokio::main]
-async fn main() -> Result<(), AnyError> {
-    let mut args = std::env::args().skip(1);
-    let (Some(chain), Some(key)) = (args.next(), args.next()) else { return Err("usage: axum CERT_CHAIN.pem KEY.pem".into()) };
-    let chain = CertificateDer::pem_file_iter(chain)?.collect::<Result<_, _>>()?;
-    let key = PrivateKeyDer::from_pem_file(key)?;
-    serve(TcpListener::bind("127.0.0.1:8443").await?, chain, key).await
+async fn main() -> Result<(), Box<dyn Error>> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [chain, key, secrets] = args.as_slice() else { return Err("usage: axum CERT_CHAIN.pem KEY.pem SECRETS.toml".into()) };
+    let ctrl_c = async { drop(tokio::signal::ctrl_c().await) };
+    Ok(server(chain, key, secrets).serve_axum("127.0.0.1:8443", app()).with_graceful_shutdown(ctrl_c).await?)
 }

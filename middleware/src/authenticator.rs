@@ -11,11 +11,12 @@ use http::{HeaderMap, Request, StatusCode};
 use zeroize::Zeroizing;
 
 use crate::Authentication;
-use crate::checks::{Connection, Demand, Passed, Whose};
+use crate::checks::Connection;
 use crate::closed::Closed;
 use crate::connections::Member;
 use crate::events::{Events, NoEvents, Refused};
 use crate::lifeline::{Lifeline, State};
+use crate::passed::{Demand, Passed, Whose};
 use crate::peer::Peer;
 use crate::profile::Exporter;
 use crate::refusal::Refusal;
@@ -25,7 +26,9 @@ use crate::refusal::Refusal;
 pub struct ConnectionAuthenticator(Arc<Connection>);
 
 impl ConnectionAuthenticator {
-    /// For one finished handshake. [`EkmAcceptor`](crate::EkmAcceptor) does this; call it for other TLS stacks.
+    /// For one finished handshake, without a stream: checks requests, and counts their failures. Whoever calls this ends the connection when
+    /// [`closing`](Self::closing) resolves, at once where [`is_closed`](Self::is_closed) says so, and minds its age and the time for a first verified
+    /// request: nothing here does. [`EkmStream::over`](crate::EkmStream::over) does all that for streams of other TLS stacks.
     #[must_use]
     pub fn new(handshake: Handshake, authentication: Arc<Authentication>) -> Self {
         Self::of(handshake, authentication, Arc::new(Lifeline::new()), None, None, Arc::new(NoEvents))

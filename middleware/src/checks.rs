@@ -16,22 +16,11 @@ use crate::connections::{Member, TooManyOfSource};
 use crate::events::{ConnectionFacts, Events};
 use crate::jose::{Tokens, VerifiedClaims, VerifiedPayload};
 use crate::lifeline::{Lifeline, Stage, State};
+use crate::passed::{Demand, Passed, Whose};
 use crate::profile::{Exporter, ForeignCredential, Registry};
 use crate::refusal::Refusal;
 use crate::registered_key::{NotAttached, RegisteredKey};
 use crate::{Authentication, VerifiedClient};
-
-/// What a layer wants of a request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Demand {
-    /// A credential, but where [`Authentication::open_to`] says that none is needed.
-    #[default]
-    AsConfigured,
-    /// A credential, whatever that says.
-    Credential,
-    /// None. One that is shown is checked all the same.
-    Nothing,
-}
 
 /// One TLS connection: what its requests are checked against, and what the first that passed left behind.
 pub(crate) struct Connection {
@@ -80,25 +69,6 @@ enum Payload {
     None,
     OfToken(CredentialKind, VerifiedPayload),
     OfOtherProfile(VerifiedClaims),
-}
-
-/// A request that may pass.
-pub(crate) struct Passed {
-    pub(crate) as_whose: Whose,
-    /// The server proof, where the response must carry it.
-    pub(crate) proof: Option<HeaderValue>,
-    /// The request asks for the proof only: it ends here.
-    pub(crate) is_probe: bool,
-}
-
-/// Whose a request is that may pass.
-pub(crate) enum Whose {
-    /// It passed every check. What its token says, where it came with one.
-    Verified(VerifiedClient, Option<VerifiedClaims>),
-    /// Another layer has verified it on this connection.
-    VerifiedBefore,
-    /// Nobody's: it shows no credential and needs none.
-    Nobody,
 }
 
 impl Connection {
@@ -374,6 +344,17 @@ impl Connection {
                 tokens: OnceLock::new(),
             }
         }))
+    }
+}
+
+/// Where no stream told that it is gone: on a connection of another TLS stack, whose embedder holds no [`EkmStream`](crate::EkmStream).
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.lifeline.state() < State::Closed
+            && let Some(pinned) = self.pinned.get()
+        {
+            pinned.key.detach(&self.lifeline);
+        }
     }
 }
 

@@ -14,10 +14,10 @@ use tower_layer::Layer;
 use tower_service::Service;
 use tracing::Instrument as _;
 
-use crate::checks::{Demand, Whose};
 #[cfg(feature = "axum")]
 use crate::diagnosis::Wanting;
 use crate::jose::VerifiedClaims;
+use crate::passed::{Demand, Whose};
 use crate::refusal::Refusal;
 use crate::start_check::{self, StartCheck};
 use crate::{Authentication, ConnectionAuthenticator, Unverified, VerifiedClient};

@@ -33,6 +33,7 @@ mod listen;
 mod listener;
 mod log_budget;
 mod opening;
+mod passed;
 mod peer;
 mod plain_http;
 #[cfg_attr(not(feature = "jose"), expect(dead_code, reason = "the only other profile is made of tokens, too"))]
@@ -53,6 +54,9 @@ mod stream;
 #[cfg(feature = "test-util")]
 mod test_util;
 mod timer;
+mod tls_io;
+#[cfg(feature = "tonic")]
+mod tonic;
 mod unverified;
 mod verified;
 
@@ -88,6 +92,19 @@ pub use verified::VerifiedClient;
 pub use ekm_otp as protocol;
 
 /// The README's snippets compile.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "axum", feature = "registry-file", feature = "server"))]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// So do the guide's.
+#[cfg(all(
+    doctest,
+    feature = "axum",
+    feature = "jose",
+    feature = "registry-file",
+    feature = "server",
+    feature = "test-util",
+    feature = "tonic"
+))]
+#[doc = include_str!("../../docs/embedding.md")]
+struct Guide;

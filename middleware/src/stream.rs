@@ -3,7 +3,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -14,10 +14,11 @@ use tokio_rustls::server::TlsStream;
 
 use crate::closed::Closed;
 use crate::connections::Place;
-use crate::events::Events;
+use crate::events::{Events, NoEvents};
 use crate::lifeline::{Lifeline, Stage, State};
 use crate::profile::Exporter;
 use crate::timer::ConnectionTimer;
+use crate::tls_io::TlsIo;
 use crate::{Authentication, ConnectionAuthenticator};
 
 /// How long a connection that is to be closed may go on with what is under way.
@@ -30,40 +31,18 @@ const LINGER: (usize, Duration) = (32 * 1024 * 1024, Duration::from_secs(10));
 /// An accepted connection. It yields bytes and nothing of TLS: the keying material was exported once, before it was made.
 #[derive(Debug)]
 pub struct EkmStream<IO> {
-    io: Io<IO>,
+    io: TlsIo<IO>,
     authenticator: ConnectionAuthenticator,
     lifeline: Arc<Lifeline>,
     timer: ConnectionTimer,
     phase: Phase,
     is_http2: bool,
     /// Tells the peer that the stream ends. A pointer, since `Drop` knows nothing of `IO`.
-    close: fn(&mut Io<IO>),
+    close: fn(&mut TlsIo<IO>),
     /// Whether it was told.
     is_closed: bool,
     /// Its place among a listener's connections, for as long as it is here.
     _place: Option<Place>,
-}
-
-/// Who can reach the TLS session.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "the large one is the usual one")]
-enum Io<IO> {
-    /// Nobody else: all that is exported of it was exported before.
-    Owned(TlsStream<IO>),
-    /// An exporter, too. Only where a profile needs one.
-    Shared(Arc<Mutex<TlsStream<IO>>>),
-}
-
-impl<IO> Io<IO> {
-    fn with<T>(&mut self, f: impl FnOnce(Pin<&mut TlsStream<IO>>) -> T) -> T
-    where
-        IO: Unpin,
-    {
-        match self {
-            Self::Owned(stream) => f(Pin::new(stream)),
-            Self::Shared(stream) => f(Pin::new(&mut *stream.lock().unwrap_or_else(PoisonError::into_inner))),
-        }
-    }
 }
 
 /// What the deadline ends.
@@ -80,8 +59,8 @@ enum Phase {
 }
 
 /// close_notify, as far as that goes without waiting: hyper drops connections on its time-outs.
-fn close<IO: AsyncRead + AsyncWrite + Unpin>(io: &mut Io<IO>) {
-    let _ = io.with(|io| io.poll_shutdown(&mut Context::from_waker(Waker::noop())));
+fn close<IO: AsyncRead + AsyncWrite + Unpin>(io: &mut TlsIo<IO>) {
+    let _ = Pin::new(io).poll_shutdown(&mut Context::from_waker(Waker::noop()));
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> EkmStream<IO> {
@@ -91,7 +70,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> EkmStream<IO> {
         authentication: Arc<Authentication>,
         events: Arc<dyn Events>,
         lifeline: Arc<Lifeline>,
-        mut timer: ConnectionTimer,
+        timer: ConnectionTimer,
         place: Option<Place>,
     ) -> Self {
         let is_http2 = io.get_ref().1.alpn_protocol() == Some(b"h2");
@@ -99,13 +78,36 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> EkmStream<IO> {
             let io = Arc::new(Mutex::new(io));
             // Weak: whoever holds the authenticator does not keep the connection open.
             let exporter = Exporter::new(Arc::downgrade(&io));
-            (Io::Shared(io), Some(exporter))
+            (TlsIo::Shared(io), Some(exporter))
         } else {
-            (Io::Owned(io), None)
+            (TlsIo::Owned(io), None)
         };
-        let ages = authentication.ages();
         let member = place.as_ref().map(|place| place.member().clone());
         let authenticator = ConnectionAuthenticator::of(handshake, authentication, Arc::clone(&lifeline), member, exporter, events);
+        Self::open(io, authenticator, lifeline, timer, is_http2, place)
+    }
+
+    /// A connection of another TLS stack than rustls: `io` is its stream, past the handshake that is told in `handshake`
+    /// ([`Handshake::of_other_stack`]). From here on it is like any other: it ends by age, after failures, with its key, or when nobody is verified on
+    /// it in time, and [`serve_connection`](crate::serve_connection) serves it. It counts among no listener's
+    /// [`Connections`](crate::Connections), has no peer's address, and takes no credential of the profile `go`.
+    #[must_use]
+    pub fn over(io: IO, handshake: Handshake, authentication: Arc<Authentication>, is_http2: bool) -> Self {
+        let lifeline = Arc::new(Lifeline::new());
+        let timer = ConnectionTimer::new(&lifeline, u64::MAX);
+        let authenticator = ConnectionAuthenticator::of(handshake, authentication, Arc::clone(&lifeline), None, None, Arc::new(NoEvents));
+        Self::open(TlsIo::Other(io), authenticator, lifeline, timer, is_http2, None)
+    }
+
+    fn open(
+        io: TlsIo<IO>,
+        authenticator: ConnectionAuthenticator,
+        lifeline: Arc<Lifeline>,
+        mut timer: ConnectionTimer,
+        is_http2: bool,
+        place: Option<Place>,
+    ) -> Self {
+        let ages = authenticator.authentication().ages();
         lifeline.advance_stage(Stage::Unverified);
         let now = lifeline.nanoseconds(Instant::now());
         let [unverified, verified] = ages.map(|age| now.saturating_add(nanoseconds(age)));
@@ -199,7 +201,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for EkmStream<IO> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let end = match self.check_time() {
             Err(end) => end,
-            Ok(()) => match self.io.with(|io| io.poll_read(cx, buf)) {
+            Ok(()) => match Pin::new(&mut self.io).poll_read(cx, buf) {
                 Poll::Pending => {
                     self.lifeline.register_reader(cx);
                     self.lifeline.shorten_head();
@@ -212,7 +214,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for EkmStream<IO> {
             },
         };
         // Somebody may hold the other half of a stream that was split: the peer is told all the same.
-        let _ = self.io.with(|io| io.poll_shutdown(cx));
+        let _ = Pin::new(&mut self.io).poll_shutdown(cx);
         Poll::Ready(Err(end))
     }
 }
@@ -221,10 +223,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> EkmStream<IO> {
     fn poll_writing<T>(
         &mut self,
         cx: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut TlsStream<IO>>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        write: impl FnOnce(Pin<&mut TlsIo<IO>>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         self.check_time()?;
-        match self.io.with(|io| write(io, cx)) {
+        match write(Pin::new(&mut self.io), cx) {
             Poll::Pending => {
                 self.lifeline.register_writer(cx);
                 self.poll_end().map(Err)
@@ -244,8 +246,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for EkmStream<IO> {
     }
 
     fn is_write_vectored(&self) -> bool {
-        // As the TLS stream itself: it gathers the pieces into its own records.
-        true
+        self.io.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -276,7 +277,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> EkmStream<IO> {
             if self.check().is_err() || self.timer.is_over(&self.lifeline) {
                 break;
             }
-            match ready!(self.io.with(|io| io.poll_read(cx, &mut buffer))) {
+            match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() => self.phase = Phase::Lingering { left: left.saturating_sub(buffer.filled().len()) },
                 _ => break,
             }
