@@ -4,8 +4,7 @@ use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::client::conn::{http1, http2};
@@ -35,8 +34,21 @@ pub(super) enum Sender {
 #[derive(Clone)]
 pub(super) struct Http2 {
     pub(super) sender: http2::SendRequest<RequestBody>,
+    /// Driven by a task of its own.
+    driver: Arc<Mutex<Driver>>,
+}
+
+type Driver = http2::Connection<TokioIo<Box<dyn Stream>>, RequestBody, TokioExecutor>;
+
+impl Http2 {
     /// Whether its other end has said that it takes extended CONNECT (RFC 8441 §3).
-    pub(super) takes_connect: Arc<AtomicBool>,
+    pub(super) fn takes_connect(&self) -> bool {
+        lock(&self.driver).is_extended_connect_protocol_enabled()
+    }
+}
+
+fn lock(driver: &Mutex<Driver>) -> MutexGuard<'_, Driver> {
+    driver.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What drives a connection of HTTP/1. Dropped, it closes the connection, whatever is under way.
@@ -149,25 +161,22 @@ async fn begin_http1(stream: Box<dyn Stream>) -> Result<Sender, ConnectError> {
 }
 
 async fn begin_http2(stream: Box<dyn Stream>) -> Result<Sender, ConnectError> {
-    let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE)
         .max_header_list_size(64 * 1024)
         .handshake(TokioIo::new(stream))
         .await
         .map_err(ConnectError::Http)?;
-    let takes_connect = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&takes_connect);
+    let driver = Arc::new(Mutex::new(connection));
+    let driven = Arc::clone(&driver);
     tokio::spawn(poll_fn(move |cx| {
-        let ended = Pin::new(&mut connection).poll(cx);
-        if connection.is_extended_connect_protocol_enabled() {
-            told.store(true, Ordering::Relaxed);
-        }
+        let ended = Pin::new(&mut *lock(&driven)).poll(cx);
         ended.map(|ended| {
             if let Err(error) = ended {
                 tracing::debug!(%error, "a connection to an upstream ended");
             }
         })
     }));
-    Ok(Sender::Http2(Http2 { sender, takes_connect }))
+    Ok(Sender::Http2(Http2 { sender, driver }))
 }

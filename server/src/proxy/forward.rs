@@ -26,6 +26,8 @@ use super::websocket::Offer;
 
 /// How often one request may meet connections that died unused, until that counts as a failure of the upstream.
 const STALE: u32 = 3;
+/// How many upstreams may break off one request that may be repeated.
+const BEGUN: u32 = 2;
 /// How long a fresh HTTP/2 upstream may take to say whether it takes websockets.
 const SETTINGS: Duration = Duration::from_secs(2);
 
@@ -59,6 +61,7 @@ pub(super) async fn forward(outgoing: Outgoing<'_>, balance: &Balance, pools: &P
     let is_repeatable = body.progress().is_none() && offer.is_none() && request.method().is_idempotent();
     let mut tried = super::balance::Tried::default();
     let mut last = Failure::Unreachable;
+    let mut begun = 0;
     while let Some(upstream) = balance.choose(&tried) {
         tried.mark(&upstream);
         let pool = pools.of(&upstream);
@@ -116,6 +119,13 @@ pub(super) async fn forward(outgoing: Outgoing<'_>, balance: &Balance, pools: &P
                 continue;
             }
             upstream.failed(false, error.error());
+            if was_begun {
+                begun += 1;
+                // What breaks two may be the request: it is not to break them all.
+                if begun == BEGUN {
+                    return Err(Failure::Broken);
+                }
+            }
             last = if was_begun { Failure::Broken } else { Failure::Unreachable };
             break;
         }
@@ -193,14 +203,15 @@ async fn within<T>(sending: impl Future<Output = T>, site: &Site, progress: Opti
     loop {
         let (last, waits_for_client) = progress.map_or((begun, false), Progress::last);
         let limit = if waits_for_client { site.idle_timeout } else { site.response_timeout };
+        if last.elapsed() >= limit {
+            return Err(if waits_for_client { Failure::ClientSlow } else { Failure::TimedOut });
+        }
+        // Whose time it is may change meanwhile, and theirs may be shorter.
+        let look_again = Instant::now() + site.idle_timeout.min(site.response_timeout);
         tokio::select! {
             biased;
             answer = &mut sending => return Ok(answer),
-            () = tokio::time::sleep_until(last + limit) => {
-                if progress.is_none_or(|progress| progress.last() == (last, waits_for_client)) {
-                    return Err(if waits_for_client { Failure::ClientSlow } else { Failure::TimedOut });
-                }
-            }
+            () = tokio::time::sleep_until(look_again.min(last + limit)) => {}
         }
     }
 }

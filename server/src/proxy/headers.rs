@@ -1,4 +1,4 @@
-//! Which fields pass, in both directions and in trailers (RFC 9110 §7.6.1, and the reverse proxy's rules of docs/protocol.md).
+//! Which fields pass, in both directions and in trailers (RFC 9110 §7.6.1; docs/operations.md, "What is dropped").
 
 use http::header::{
     ALT_SVC, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,

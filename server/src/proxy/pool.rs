@@ -86,7 +86,7 @@ impl Pool {
         }
     }
 
-    /// A connection for a request. `anew`: one that nobody has used, where HTTP/1 is spoken.
+    /// A connection for a request. `anew`: one that nobody has used.
     pub(super) async fn connection(
         self: &Arc<Self>,
         upstream: &Upstream,
@@ -106,6 +106,10 @@ impl Pool {
             return Ok(made(connect(upstream, for_upgrade).await?, false));
         }
         let mut shared = self.shared.lock().await;
+        if anew {
+            // It takes no more requests. Those that are under way hold it themselves.
+            *shared = None;
+        }
         if let Some(http2) = shared.as_ref().filter(|http2| !http2.sender.is_closed()) {
             return Ok(made(Sender::Http2(http2.clone()), true));
         }
@@ -163,7 +167,7 @@ impl Connection {
     pub(super) fn takes_upgrades(&self) -> bool {
         match &self.sender {
             Sender::Http1(..) => true,
-            Sender::Http2(http2) => http2.takes_connect.load(Ordering::Relaxed),
+            Sender::Http2(http2) => http2.takes_connect(),
         }
     }
 

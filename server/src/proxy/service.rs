@@ -182,7 +182,7 @@ fn target(parts: &Parts) -> PathAndQuery {
         return target;
     }
     // Of an absolute target without a path: only the query is there.
-    PathAndQuery::try_from(format!("/{target}")).unwrap_or(target)
+    PathAndQuery::try_from(format!("/{}", target.as_str())).unwrap_or(target)
 }
 
 /// `Content-Length` is said once, from what the body is known to be; else the body goes in chunks.
