@@ -225,3 +225,18 @@ fn the_metrics_are_what_prometheus_reads() {
     assert!(families.len() > 50, "{text}");
     assert!(text.ends_with("# EOF\n"));
 }
+
+#[test]
+fn alerts_and_documentation_name_metrics_that_are_there() {
+    let source = include_str!("../src/operations/exposition.rs");
+    for text in [include_str!("../../examples/alerts.yml"), include_str!("../../docs/operations.md")] {
+        let words = text.split(|c: char| !(c.is_ascii_lowercase() || c == '_')).filter(|word| word.starts_with("ekm_otp_"));
+        let mut checked = 0;
+        for word in words {
+            let name = ["_total", "_seconds", "_info"].iter().fold(word, |name, suffix| name.strip_suffix(suffix).unwrap_or(name));
+            assert!(word == "ekm_otp_tower" || source.contains(&format!("\"{name}\"")), "there is no {word}");
+            checked += 1;
+        }
+        assert!(checked > 10);
+    }
+}

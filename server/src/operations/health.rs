@@ -42,7 +42,7 @@ impl Facts<'_> {
             check(
                 "draining",
                 !self.is_draining,
-                if self.is_draining { "it stops, and takes no new connections" } else { "it is to go on" },
+                if self.is_draining { "it stops, and takes no new connections" } else { "it takes new connections" },
             ),
             self.registry(),
             self.certificates(),

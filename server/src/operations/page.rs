@@ -42,17 +42,19 @@ fn write(page: &mut String, it: &Snapshot) -> fmt::Result {
     let ready = if it.is_ready() { r#"<span class="good">ready</span>"# } else { r#"<span class="bad">not ready</span>"# };
     write!(
         page,
-        "<header><h1>EKM-OTP server {ready}</h1><p>Version {}, up for {}, as of <time>{}</time>. ",
+        "<header><h1>EKM-OTP server {ready}</h1><p>Version {}, up for {}, as of <time>{} UTC</time>. ",
         env!("CARGO_PKG_VERSION"),
         ago(it.at, it.started),
-        timestamp(it.at)
+        moment(it.at)
     )?;
     page.push_str(r#"The same as <a href="/status.json">JSON</a>; <a href="/metrics">metrics</a>.</p></header><main>"#);
     tiles(page, it)?;
     checks(page, it)?;
+    reasons(page, it)?;
     refusals(page, it)?;
     sites(page, it)?;
     clients(page, it)?;
+    certificates(page, it)?;
     keys(page, it)?;
     upstreams(page, it)?;
     connections(page, it)?;
@@ -98,7 +100,21 @@ fn table<const N: usize>(
     none: &str,
     rows: impl IntoIterator<Item = [Cell; N]>,
 ) -> fmt::Result {
-    write!(page, "<section><h2>{heading}</h2>")?;
+    write!(page, "{SECTION}<h2>{heading}</h2>")?;
+    rows_of(page, heading, columns, none, rows)?;
+    page.push_str("</section>");
+    Ok(())
+}
+
+/// The same over the whole width.
+fn wide_table<const N: usize>(
+    page: &mut String,
+    heading: &str,
+    columns: [&str; N],
+    none: &str,
+    rows: impl IntoIterator<Item = [Cell; N]>,
+) -> fmt::Result {
+    write!(page, "{WIDE}<h2>{heading}</h2>")?;
     rows_of(page, heading, columns, none, rows)?;
     page.push_str("</section>");
     Ok(())
@@ -136,6 +152,10 @@ fn rows_of<const N: usize>(
     Ok(())
 }
 
+/// Beside another one, where there is room, and over the whole width.
+const SECTION: &str = "<section>";
+const WIDE: &str = r#"<section class="full">"#;
+
 /// What stands in a table.
 enum Cell {
     Text(String),
@@ -165,18 +185,22 @@ fn refusals(page: &mut String, it: &Snapshot) -> fmt::Result {
     let description =
         format!("{total} requests were refused in the last 60 minutes, {most} in the busiest one. The table below holds the same numbers.");
     let chart = Bars { title: "Requests refused per minute", description: &description, values: hour, ends: ["60 minutes ago", "now"] };
-    write!(page, "<section><h2>Refused in the last hour</h2>{chart}<details><summary>By the minute</summary>")?;
+    write!(page, "{WIDE}<h2>Refused in the last hour</h2>{chart}<details><summary>By the minute</summary>")?;
     let last = hour.len().saturating_sub(1);
     let rows = hour.iter().enumerate().rev().filter(|(_, count)| **count > 0).map(|(at, count)| {
         [text(if at == last { "this minute".to_owned() } else { format!("{} minutes ago", last - at) }), number(*count)]
     });
     rows_of(page, "Requests refused per minute", ["Minute", "Refused"], "None.", rows)?;
     page.push_str("</details>");
-    let by_reason = it.refusals.iter().map(|(reason, count)| [text(*reason), number(*count)]);
-    page.push_str("<h3>By reason, since the start</h3>");
-    rows_of(page, "Refused by reason", ["Reason", "Refused"], "None.", by_reason)?;
     page.push_str("</section>");
     Ok(())
+}
+
+fn reasons(page: &mut String, it: &Snapshot) -> fmt::Result {
+    let mut by_reason: Vec<_> = it.refusals.iter().collect();
+    by_reason.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    let rows = by_reason.into_iter().map(|(reason, count)| [text(*reason), number(*count)]);
+    table(page, "Refused since the start", ["Reason", "Requests"], "None.", rows)
 }
 
 fn sites(page: &mut String, it: &Snapshot) -> fmt::Result {
@@ -195,7 +219,7 @@ fn sites(page: &mut String, it: &Snapshot) -> fmt::Result {
             Cell::Number(bytes(site.bytes_out)),
         ]
     });
-    table(
+    wide_table(
         page,
         "Sites",
         ["Site", "Answered", "4xx", "5xx", "No answer", "To the head, mean", "99 % at most", "In", "Out"],
@@ -216,18 +240,22 @@ fn keys(page: &mut String, it: &Snapshot) -> fmt::Result {
     let registry = &it.registry;
     let age = registry.age.map(|age| format!(", as it was {} s ago", age.as_secs())).unwrap_or_default();
     let reached = if registry.is_reachable { "" } else { " It cannot be reached now." };
-    write!(page, "<section><h2>Keys in overlap</h2><p>Registry: {}, {} keys{age}.{reached}</p>", registry.engine, grouped(registry.keys))?;
+    write!(page, "{WIDE}<h2>Keys in overlap</h2><p>Registry: {}, {} keys{age}.{reached}</p>", registry.engine, grouped(registry.keys))?;
     let rows = registry.overlap.iter().map(|key| {
-        let when = |time: Option<SystemTime>, never: &str| Cell::Number(time.map_or_else(|| never.to_owned(), timestamp));
+        let when = |time: Option<SystemTime>, never: &str| Cell::Number(time.map_or_else(|| never.to_owned(), moment));
         [text(&key.kid), text(&key.client), when(key.not_after, "for ever"), when(key.last_used, "never seen")]
     });
     rows_of(page, "Keys in overlap", ["Old key id", "Client", "Holds until", "Last used"], "No key that was rotated still holds.", rows)?;
+    page.push_str("</section>");
+    Ok(())
+}
+
+fn certificates(page: &mut String, it: &Snapshot) -> fmt::Result {
     let certificates = it.certificates.iter().map(|certificate| {
         let is_valid = certificate.is_valid_at(it.at);
         let left = if is_valid { format!("{} left", ago(certificate.not_after, it.at)) } else { "not valid".to_owned() };
-        [text(&certificate.site), Cell::Number(timestamp(certificate.not_after)), Cell::State(is_valid, left)]
+        [text(&certificate.site), Cell::Number(moment(certificate.not_after)), Cell::State(is_valid, left)]
     });
-    page.push_str("</section>");
     table(page, "Certificates", ["Site", "Expires", "State"], "There is none.", certificates)
 }
 
@@ -236,7 +264,7 @@ fn upstreams(page: &mut String, it: &Snapshot) -> fmt::Result {
         let state = Cell::State(upstream.health != Health::Down, upstream.health.as_str().to_owned());
         [text(&upstream.address), text(&upstream.site), state, number(upstream.requests), number(upstream.failures)]
     });
-    table(page, "Upstreams", ["Upstream", "Site", "State", "Requests", "Failures"], "There is none: the demo origin answers.", rows)
+    wide_table(page, "Upstreams", ["Upstream", "Site", "State", "Requests", "Failures"], "There is none: the demo origin answers.", rows)
 }
 
 fn connections(page: &mut String, it: &Snapshot) -> fmt::Result {
@@ -263,6 +291,11 @@ fn duration(seconds: f64) -> String {
         s if s < 1.0 => format!("{:.1} ms", s * 1e3),
         s => format!("{s:.1} s"),
     }
+}
+
+/// `2026-11-26 23:59`, in UTC.
+fn moment(time: SystemTime) -> String {
+    timestamp(time).replacen('T', " ", 1).chars().take("2026-11-26 23:59".len()).collect()
 }
 
 /// From one time to a later one, in the largest units.

@@ -3,6 +3,8 @@
 
 mod answer;
 mod guard;
+#[cfg(test)]
+mod in_a_browser;
 pub(crate) mod socket;
 
 use std::convert::Infallible;
