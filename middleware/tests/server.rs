@@ -187,6 +187,40 @@ async fn files_that_are_wrong_are_told_and_what_was_there_before_is_kept() {
     server.stop().await;
 }
 
+#[tokio::test]
+async fn events_tell_of_refused_requests_and_load_balancers_of_their_clients() {
+    use std::sync::Mutex;
+    use tokio::io::AsyncWriteExt as _;
+
+    #[derive(Default)]
+    struct Seen(Mutex<Vec<String>>);
+    impl ekm_otp_tower::Events for Seen {
+        fn refused(&self, facts: &ekm_otp_tower::ConnectionFacts<'_>, refused: &ekm_otp_tower::Refused<'_>) {
+            let peer = facts.peer.map(|peer| peer.to_string());
+            self.0.lock().expect("no panic").push(format!("{} {}", peer.unwrap_or_default(), refused.status.as_u16()));
+        }
+    }
+    let (pki, seen) = (Pki::new(), Arc::new(Seen::default()));
+    let server = settings(&pki).events(Arc::clone(&seen) as Arc<_>).proxy_protocol_from(|_| true);
+    let server = run(bind(server).await, |bound| bound.serve(service_fn(hello)));
+
+    let mut tcp = tokio::net::TcpStream::connect(server.address).await.expect("a connection");
+    tcp.write_all(b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 443\r\n").await.expect("writing");
+    let config = Arc::new(pki.client_config(&TlsPolicy::default(), b"http/1.1"));
+    let name = rustls::pki_types::ServerName::try_from(HOST).expect("a name");
+    let mut tls = tokio_rustls::TlsConnector::from(config).connect(name, tcp).await.expect("TLS");
+    let (head, _) = common::ask(&mut tls, "GET / HTTP/1.1", &[]).await;
+    assert!(head.starts_with("HTTP/1.1 401"), "{head}");
+    let since = std::time::Instant::now();
+    while seen.0.lock().expect("no panic").is_empty() {
+        assert!(since.elapsed() < PATIENCE, "nothing was told");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(*seen.0.lock().expect("no panic"), ["192.0.2.7:4711 401"]);
+    drop(tls);
+    server.stop().await;
+}
+
 async fn fault(server: EkmServer) -> String {
     server.bind("127.0.0.1:0").await.expect_err("it does not start").to_string()
 }

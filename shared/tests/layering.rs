@@ -133,6 +133,21 @@ fn who_embeds_passwords_alone_links_no_openssl() {
     }
 }
 
+/// What only tests may make, nobody else can: the feature is off in what is built to run.
+#[test]
+fn no_program_is_built_with_what_is_for_tests() {
+    for member in ["ekm-otp-server", "ekm-otp-client"] {
+        let output = Command::new(env!("CARGO"))
+            .args(["tree", "--locked", "--edges=normal,build,features", "--prefix=none", "--package", member, "--manifest-path"])
+            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+            .output()
+            .expect("cargo tree");
+        let tree = String::from_utf8(output.stdout).expect("UTF-8");
+        assert!(tree.contains("ekm-otp feature \""), "{member}: this test looks for the wrong name");
+        assert!(!tree.contains("ekm-otp-tower feature \"test-util\""), "{member}");
+    }
+}
+
 /// The Go original's wire is one module per crate: the crate's root names it, and nothing else.
 #[test]
 fn nothing_imports_the_profile_go() {

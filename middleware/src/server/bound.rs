@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioExecutor;
+use tokio::time::{Instant, MissedTickBehavior};
 
 #[cfg(feature = "axum")]
 use super::axum_app::AxumApp;
@@ -128,30 +129,33 @@ impl<F: Future<Output = Result<(), E>>, E: fmt::Display> Future for Logged<F> {
 async fn keep_fresh(files: &Arc<Files>, look_every: Option<Duration>) {
     let mut watch = Watch { taken: files.look(), last: files.look() };
     let mut tick = tokio::time::interval(look_every.unwrap_or(TICK).min(TICK));
-    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut looked = tokio::time::Instant::now();
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut looked = Instant::now();
     loop {
         let now = tick.tick().await;
-        files.cut_expired();
-        let Some(interval) = look_every else { continue };
-        if now.duration_since(looked) < interval {
-            continue;
+        let is_due = look_every.is_some_and(|interval| now.duration_since(looked) >= interval);
+        if is_due {
+            looked = now;
         }
-        looked = now;
         let of_task = Arc::clone(files);
-        match tokio::task::spawn_blocking(move || watch.look(&of_task)).await {
+        let looking = tokio::task::spawn_blocking(move || {
+            of_task.cut_expired();
+            if is_due { watch.look(&of_task) } else { (watch, None) }
+        });
+        let outcome = match looking.await {
             Ok((next, outcome)) => {
                 watch = next;
-                match outcome {
-                    None | Some(Err(LoadError::Changing)) => {}
-                    Some(Ok(loaded)) => tracing::info!(%loaded, "the files changed and were read again"),
-                    Some(Err(error)) => tracing::error!(%error, "the files changed and are not taken: what was there before is kept"),
-                }
+                outcome
             }
             Err(error) => {
                 tracing::error!(%error, "the files cannot be looked at any more");
                 return std::future::pending().await;
             }
+        };
+        match outcome {
+            None | Some(Err(LoadError::Changing)) => {}
+            Some(Ok(loaded)) => tracing::info!(%loaded, "the files changed and were read again"),
+            Some(Err(error)) => tracing::error!(%error, "the files changed and are not taken: what was there before is kept"),
         }
     }
 }

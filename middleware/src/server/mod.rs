@@ -29,8 +29,9 @@ pub use self::per_connection::{Hyper, PerConnection, Tower};
 
 use self::certificate::Identity;
 use self::files::{Files, RegistrySource};
-use crate::{Authentication, Connections, EkmAcceptor, EkmListener, Http, Limits, SecretStore};
+use crate::{Authentication, Connections, EkmAcceptor, EkmListener, Events, Http, Limits, Peer, SecretStore};
 
+type SpeaksForOthers = Box<dyn Fn(&Peer) -> bool + Send + Sync>;
 type Adjust<T> = Box<dyn FnOnce(T) -> T + Send>;
 
 /// A server that authenticates its clients: set up here, then [served](Self::serve) or [bound](Self::bind) first.
@@ -49,6 +50,8 @@ pub struct EkmServer {
     limits: Limits,
     authentication: Vec<Adjust<Authentication>>,
     http: Http<TokioExecutor>,
+    events: Option<Arc<dyn Events>>,
+    speaks_for_others: Option<SpeaksForOthers>,
     drain_within: Duration,
     look_every: Option<Duration>,
 }
@@ -76,6 +79,8 @@ impl EkmServer {
             limits: Limits::default(),
             authentication: Vec::new(),
             http,
+            events: None,
+            speaks_for_others: None,
             drain_within: Self::DRAIN_WITHIN,
             look_every: Some(Self::LOOK_EVERY),
         }
@@ -145,6 +150,18 @@ impl EkmServer {
     /// Sets how HTTP is spoken.
     pub fn http(mut self, set: impl FnOnce(&mut Http<TokioExecutor>)) -> Self {
         set(&mut self.http);
+        self
+    }
+
+    /// Tells `events` of connections and requests, refused ones included: nothing else stands outside of the layer.
+    pub fn events(mut self, events: Arc<dyn Events>) -> Self {
+        self.events = Some(events);
+        self
+    }
+
+    /// Takes the PROXY protocol from load balancers: [`EkmListener::proxy_protocol_from`].
+    pub fn proxy_protocol_from(mut self, trusted: impl Fn(&Peer) -> bool + Send + Sync + 'static) -> Self {
+        self.speaks_for_others = Some(Box::new(trusted));
         self
     }
 
@@ -218,8 +235,13 @@ impl EkmServer {
             .with_cert_resolver(files.resolver());
         // One session ticket, not two: rustls keeps 256 sessions, so that twice as many clients can resume theirs.
         tls.send_tls13_tickets = 1;
+        let acceptor = EkmAcceptor::new(tls, self.policy, authentication);
         Ok(Prepared {
-            acceptor: EkmAcceptor::new(tls, self.policy, authentication),
+            acceptor: match self.events {
+                Some(events) => acceptor.events(events),
+                None => acceptor,
+            },
+            speaks_for_others: self.speaks_for_others,
             connections: Connections::new(self.limits),
             http: self.http,
             files: Arc::new(files),
@@ -231,6 +253,7 @@ impl EkmServer {
 
 struct Prepared {
     acceptor: EkmAcceptor,
+    speaks_for_others: Option<SpeaksForOthers>,
     connections: Connections,
     http: Http<TokioExecutor>,
     files: Arc<Files>,
@@ -241,6 +264,10 @@ struct Prepared {
 impl Prepared {
     fn listen(self, tcp: TcpListener) -> Result<BoundServer, StartError> {
         let listener = EkmListener::new(tcp, self.acceptor).among(self.connections);
+        let listener = match self.speaks_for_others {
+            Some(trusted) => listener.proxy_protocol_from(trusted),
+            None => listener,
+        };
         let address = listener.local_addr().map_err(StartError::Listen)?;
         Ok(BoundServer::new(listener, address, self.http, self.files, self.drain_within, self.look_every))
     }
