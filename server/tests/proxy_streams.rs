@@ -496,3 +496,38 @@ async fn many_requests_share_one_connection_to_an_http_2_upstream() {
     soon("the answers", futures_util::future::join_all(requests)).await;
     until("all", || count.load(Ordering::SeqCst) == 50).await;
 }
+
+/// Two streams at a time on each connection, and none ends before all have begun.
+#[tokio::test]
+async fn a_full_connection_to_an_http_2_upstream_stalls_nobody() {
+    let (listener, url) = listen().await;
+    let begun = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&begun);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let seen = Arc::clone(&seen);
+            let service = service_fn(move |_: Request<Incoming>| {
+                let seen = Arc::clone(&seen);
+                async move {
+                    seen.fetch_add(1, Ordering::SeqCst);
+                    until("all have begun", || seen.load(Ordering::SeqCst) >= 12).await;
+                    Ok::<_, Infallible>(Response::new(empty()))
+                }
+            });
+            let mut http2 = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            tokio::spawn(http2.max_concurrent_streams(2).serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    let server = Server::start(&[&url], &["--upstream-protocol", "h2"]);
+    let (sender, otp, authority) = server.connect(ALICE, true).await.http2().await;
+    let requests = (0..12).map(|n| {
+        let (mut sender, otp, authority) = (sender.clone(), otp.clone(), authority.clone());
+        async move {
+            // The first connection's settings are known before the second request.
+            tokio::time::sleep(Duration::from_millis(30 * n)).await;
+            let request = Request::get(format!("https://{authority}/")).header("authorization", otp).body(empty()).expect("a request");
+            assert_eq!(sender.send_request(request).await.expect("an answer").status(), 200);
+        }
+    });
+    soon("the answers", futures_util::future::join_all(requests)).await;
+}

@@ -401,3 +401,18 @@ async fn an_upstreams_connection_is_used_again() {
     }
     assert_eq!((upstream.requests().len(), upstream.connections.load(Ordering::SeqCst)), (20, 1));
 }
+
+/// It accepts, and never begins TLS.
+#[tokio::test]
+async fn who_waits_for_a_connection_that_fails_fails_with_it() {
+    let silent = listen().await;
+    let server = Server::start(
+        &[&silent.1.replace("http://127.0.0.1", "https://localhost")],
+        &["--connect-timeout", "1", "--upstream-ca", "server.pem"],
+    );
+    let server = &server;
+    let ask = async || server.ask(ALICE, "GET / HTTP/1.1\r\n", b"").await.status;
+    // One after the other they would take longer than the helper waits.
+    let statuses = futures_util::future::join_all((0..60).map(|_| ask())).await;
+    assert!(statuses.iter().all(|status| *status == 504), "{statuses:?}");
+}

@@ -4,6 +4,7 @@ use std::future::{Future as _, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -36,11 +37,35 @@ pub(super) struct Http2 {
     pub(super) sender: http2::SendRequest<RequestBody>,
     /// Driven by a task of its own.
     driver: Arc<Mutex<Driver>>,
+    /// Each exchange has a clone.
+    streams: Arc<()>,
+    /// It has given a request back.
+    is_spent: Arc<AtomicBool>,
 }
 
 type Driver = http2::Connection<TokioIo<Box<dyn Stream>>, RequestBody, TokioExecutor>;
 
 impl Http2 {
+    /// Whether it takes requests.
+    pub(super) fn is_open(&self) -> bool {
+        !self.sender.is_closed() && !self.is_spent.load(Ordering::Relaxed)
+    }
+
+    /// It takes none any more. Those that are under way go on.
+    pub(super) fn give_up(&self) {
+        self.is_spent.store(true, Ordering::Relaxed);
+    }
+
+    /// How many exchanges are on it, websockets included.
+    pub(super) fn streams(&self) -> usize {
+        Arc::strong_count(&self.streams) - 1
+    }
+
+    /// Whether its other end lets in one more (RFC 9113 §5.1.2).
+    pub(super) fn has_room(&self) -> bool {
+        self.streams() < lock(&self.driver).current_max_send_streams()
+    }
+
     /// Whether its other end has said that it takes extended CONNECT (RFC 8441 §3).
     pub(super) fn takes_connect(&self) -> bool {
         lock(&self.driver).is_extended_connect_protocol_enabled()
@@ -85,10 +110,33 @@ pub(super) enum ConnectError {
     Tls(io::Error),
     #[error("HTTP did not begin: {0}")]
     Http(hyper::Error),
+    /// Of another request, that this one has waited for.
+    #[error("{1}")]
+    Shared(Fault, String),
     #[error("it takes no websockets")]
     NoWebsockets,
     #[error("it speaks no HTTP/2, which upstream_protocol = \"h2\" asks for")]
     NotHttp2,
+}
+
+/// What kind of failure it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    TimedOut,
+    Unreachable,
+    /// It is there, and not what it should be.
+    Wrong,
+}
+
+impl ConnectError {
+    pub(super) fn fault(&self) -> Fault {
+        match self {
+            Self::TimedOut => Fault::TimedOut,
+            Self::Name(_) | Self::Unreachable(_) => Fault::Unreachable,
+            Self::Shared(fault, _) => *fault,
+            _ => Fault::Wrong,
+        }
+    }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -178,5 +226,5 @@ async fn begin_http2(stream: Box<dyn Stream>) -> Result<Sender, ConnectError> {
             }
         })
     }));
-    Ok(Sender::Http2(Http2 { sender, driver }))
+    Ok(Sender::Http2(Http2 { sender, driver, streams: Arc::new(()), is_spent: Arc::default() }))
 }

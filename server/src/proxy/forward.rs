@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::balance::Balance;
-use super::connect::ConnectError;
+use super::connect::{ConnectError, Fault};
 use super::failure::Failure;
 use super::headers::Hop;
 use super::pool::{Connection, Lease, Pools};
@@ -98,6 +98,7 @@ pub(super) async fn forward(outgoing: Outgoing<'_>, balance: &Balance, pools: &P
             let mut error = error;
             let was_begun = match error.take_message() {
                 Some(back) => {
+                    connection.give_up();
                     request = back;
                     false
                 }
@@ -143,10 +144,10 @@ async fn connection(pool: &Arc<super::pool::Pool>, upstream: &Upstream, for_upgr
 }
 
 fn failure_of(error: &ConnectError) -> Failure {
-    match error {
-        ConnectError::TimedOut => Failure::TimedOut,
-        ConnectError::Name(_) | ConnectError::Unreachable(_) => Failure::Unreachable,
-        _ => Failure::Broken,
+    match error.fault() {
+        Fault::TimedOut => Failure::TimedOut,
+        Fault::Unreachable => Failure::Unreachable,
+        Fault::Wrong => Failure::Broken,
     }
 }
 

@@ -26,6 +26,7 @@ mod progress;
 mod request_body;
 mod service;
 mod settings;
+mod shared;
 mod site;
 mod target;
 mod tls;

@@ -1,4 +1,4 @@
-//! One thread's connections to upstreams: idle ones of HTTP/1, one of HTTP/2 that all share.
+//! One thread's connections to upstreams: idle ones of HTTP/1, shared ones of HTTP/2.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout};
 use super::connect::{ConnectError, Http2, Sender, Task, connect};
 use super::progress::{CancelledOnDrop, Progress};
 use super::request_body::RequestBody;
+use super::shared::Shared;
 use super::target::Protocol;
 use super::upstream::Upstream;
 
@@ -49,8 +50,7 @@ pub(super) struct Pool {
     /// The one that was used last is at the end, and is used first.
     idle: Mutex<Vec<Idle>>,
     is_swept: AtomicBool,
-    /// Held while one is made: one is enough.
-    shared: tokio::sync::Mutex<Option<Http2>>,
+    shared: Shared,
     /// Over TLS, it chose HTTP/1.
     chose_http1: AtomicBool,
 }
@@ -81,7 +81,7 @@ impl Pool {
             upstream: Arc::downgrade(upstream),
             idle: Mutex::default(),
             is_swept: AtomicBool::new(false),
-            shared: tokio::sync::Mutex::default(),
+            shared: Shared::default(),
             chose_http1: AtomicBool::new(false),
         }
     }
@@ -105,20 +105,11 @@ impl Pool {
             }
             return Ok(made(connect(upstream, for_upgrade).await?, false));
         }
-        let mut shared = self.shared.lock().await;
-        if anew {
-            // It takes no more requests. Those that are under way hold it themselves.
-            *shared = None;
+        let (sender, is_reused) = self.shared.connection(upstream, for_upgrade).await?;
+        if matches!(sender, Sender::Http1(..)) {
+            self.chose_http1.store(true, Ordering::Relaxed);
         }
-        if let Some(http2) = shared.as_ref().filter(|http2| !http2.sender.is_closed()) {
-            return Ok(made(Sender::Http2(http2.clone()), true));
-        }
-        let sender = connect(upstream, for_upgrade).await?;
-        match &sender {
-            Sender::Http2(http2) => *shared = Some(http2.clone()),
-            Sender::Http1(..) => self.chose_http1.store(true, Ordering::Relaxed),
-        }
-        Ok(made(sender, false))
+        Ok(made(sender, is_reused))
     }
 
     async fn take(&self) -> Option<Idle> {
@@ -171,6 +162,13 @@ impl Connection {
         }
     }
 
+    /// It takes no more requests.
+    pub(super) fn give_up(&self) {
+        if let Sender::Http2(http2) = &self.sender {
+            http2.give_up();
+        }
+    }
+
     /// Sends; resolves with the answer's head. A request that was not even begun comes back with the error.
     pub(super) fn send(
         &mut self,
@@ -191,17 +189,19 @@ impl Connection {
 
     /// The connection is this exchange's until that is over.
     pub(super) fn lease(self, upstream: Arc<Upstream>, body: CancelledOnDrop) -> Lease {
-        let http1 = match self.sender {
-            Sender::Http1(sender, task) => Some((sender, task, self.pool)),
-            Sender::Http2(_) => None,
+        let (http1, http2) = match self.sender {
+            Sender::Http1(sender, task) => (Some((sender, task, self.pool)), None),
+            Sender::Http2(http2) => (None, Some(http2)),
         };
-        Lease { http1, body, upstream }
+        Lease { http1, http2, body, upstream }
     }
 }
 
 /// A connection under an exchange. Dropped before that is over, it cuts what is under way: nobody wants it any more.
 pub(super) struct Lease {
     http1: Option<(http1::SendRequest<RequestBody>, Task, Weak<Pool>)>,
+    /// Takes its place among the connection's streams.
+    http2: Option<Http2>,
     body: CancelledOnDrop,
     upstream: Arc<Upstream>,
 }
@@ -218,12 +218,13 @@ impl Lease {
         }
     }
 
-    /// The connection is the websocket's.
-    pub(super) fn hand_over(self) {
+    /// The connection is the websocket's, or one of its streams is: as long as what is returned is held.
+    pub(super) fn hand_over(self) -> Option<Http2> {
         self.body.let_go();
         if let Some((_, task, _)) = self.http1 {
             task.let_go();
         }
+        self.http2
     }
 
     /// The response ended before it was whole.

@@ -155,8 +155,7 @@ fn answer(site: &Site, incoming: Incomings) -> Result<Response<Body>, Failure> {
     if let Some(offer) = accepted {
         offer.accept(&mut response);
         let upstream = hyper::upgrade::on(&mut response);
-        lease.hand_over();
-        tunnel::join(offer.client, upstream, site.idle_timeout);
+        tunnel::join(offer.client, upstream, site.idle_timeout, lease.hand_over());
         response.extensions_mut().insert(answered);
         return Ok(response.map(|_| Body::Empty));
     }

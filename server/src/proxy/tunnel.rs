@@ -11,9 +11,10 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::time::Instant;
 
-/// Joins them in a task of their own, once both are there. `idle`: how long both may be silent.
-pub(super) fn join(client: OnUpgrade, upstream: OnUpgrade, idle: Duration) {
+/// Joins them in a task of their own, once both are there. `idle`: how long both may be silent; `held` is dropped when they have ended.
+pub(super) fn join(client: OnUpgrade, upstream: OnUpgrade, idle: Duration, held: impl Send + 'static) {
     tokio::spawn(async move {
+        let _held = held;
         let (client, upstream) = match futures_util::future::try_join(client, upstream).await {
             Ok(both) => both,
             Err(error) => return tracing::debug!(%error, "a websocket did not begin"),
