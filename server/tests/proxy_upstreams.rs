@@ -416,3 +416,18 @@ async fn who_waits_for_a_connection_that_fails_fails_with_it() {
     let statuses = futures_util::future::join_all((0..60).map(|_| ask())).await;
     assert!(statuses.iter().all(|status| *status == 504), "{statuses:?}");
 }
+
+#[test]
+fn an_empty_list_of_allowed_clients_is_a_mistake_and_allows_nobody() {
+    let folder = folder();
+    let text = "server_names = [\"proxy.test\"]\ncertificate = \"server.pem\"\nprivate_key = \"server.key\"\nsecrets = \"secrets.toml\"\nupstream = \"demo\"\nallow = []\n";
+    fs::write(folder.path().join("server.toml"), text).expect("writing");
+    let refused = Command::new(env!("CARGO_BIN_EXE_ekm-otp-server"))
+        .args(["run", "--listen", "127.0.0.1:0", "--config", "server.toml"])
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .output()
+        .expect("the server");
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(64) && told.contains("names nobody"), "{told}");
+}

@@ -29,6 +29,8 @@ struct State {
     /// When a request may try it again.
     trial: Option<Instant>,
     out: Duration,
+    /// The last failure was at connecting.
+    is_unreachable: bool,
 }
 
 /// What became of it by one request.
@@ -82,12 +84,18 @@ impl Health {
         }
         state.out = if state.out.is_zero() { OUT } else { (state.out * 2).min(OUT_AT_MOST) };
         state.trial = Some(Instant::now() + state.out);
+        state.is_unreachable = at_connecting;
         if self.is_out.swap(true, Ordering::AcqRel) { Change::None } else { Change::Out }
     }
 
-    /// Whether it is out, if anything is known of it.
+    /// Whether nobody can reach it just now, if anything is known of it. Not once a request may try it again: who is kept from sending any by this
+    /// would never learn that it is back. And not for bad answers: a client could bring them about.
     pub(crate) fn is_out(&self) -> Option<bool> {
-        self.is_known.load(Ordering::Relaxed).then(|| self.is_out.load(Ordering::Acquire))
+        let is_out = || {
+            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.is_unreachable && state.trial.is_some_and(|trial| Instant::now() < trial)
+        };
+        self.is_known.load(Ordering::Relaxed).then(|| self.is_out.load(Ordering::Acquire) && is_out())
     }
 
     /// How many requests it was tried for, and how many of them failed.
@@ -105,8 +113,9 @@ mod tests {
         let health = Health::default();
         assert_eq!((health.admits(), health.is_out()), (true, None));
         assert_eq!(health.failed(true), Change::Out);
-        assert!(!health.admits());
+        assert_eq!((health.admits(), health.is_out()), (false, Some(true)));
         health.state.lock().expect("its state").trial = Some(Instant::now());
+        assert_eq!(health.is_out(), Some(false), "it may be tried");
         assert!(health.admits() && !health.admits(), "one trial");
         assert_eq!(health.failed(true), Change::None);
         assert_eq!(health.state.lock().expect("its state").out, OUT * 2);
@@ -120,5 +129,6 @@ mod tests {
         let health = Health::default();
         assert_eq!([health.failed(false), health.failed(false), health.answered()], [Change::None; 3]);
         assert_eq!([health.failed(false), health.failed(false), health.failed(false)], [Change::None, Change::None, Change::Out]);
+        assert_eq!((health.admits(), health.is_out()), (false, Some(false)), "a client may have brought that about");
     }
 }

@@ -53,7 +53,7 @@ pub(crate) struct SiteSettings {
     #[serde(skip)]
     pub(crate) unsafe_upstream: bool,
     #[arg(skip)]
-    pub(crate) allow: Vec<AllowSettings>,
+    pub(crate) allow: Option<Vec<AllowSettings>>,
     /// Route that needs no credential, such as GET=^/healthz$: a pattern for the whole path, without the query. Repeat for more
     #[arg(long, value_name = "METHOD=PATTERN", help_heading = "Upstream")]
     #[serde(deserialize_with = "one_or_many")]
@@ -129,7 +129,11 @@ impl SiteSettings {
             }
         }
         let mut allow = AllowList::default();
-        for (index, entry) in self.allow.iter().enumerate() {
+        if self.allow.as_ref().is_some_and(Vec::is_empty) {
+            // Without any, everyone would be let in, and whoever wrote this hardly meant that.
+            mistakes.add("allow", "names nobody: take it out to allow every verified client, or name someone");
+        }
+        for (index, entry) in self.allow.iter().flatten().enumerate() {
             if let Err(e) = allow.add(entry) {
                 mistakes.add_at("allow", index, e.to_string());
             }
