@@ -235,9 +235,13 @@ impl Fleet {
     }
 
     fn server(&self, name: &str) -> Server {
+        self.server_with(name, "")
+    }
+
+    fn server_with(&self, name: &str, more: &str) -> Server {
         let config = format!(
             "listen = \"127.0.0.1:0\"\nregistry = \"{}\"\nregistry_key = \"registry.key\"\nserver_names = [\"{HOST}\"]\n\
-             certificate = \"server.pem\"\nprivate_key = \"server.key\"\nupstream = \"{}\"\n",
+             certificate = \"server.pem\"\nprivate_key = \"server.key\"\nupstream = \"{}\"\n{more}",
             self.registry,
             self.upstream.url()
         );
@@ -316,6 +320,7 @@ async fn a_database_that_is_away_takes_nobody_down_and_what_changes_after_it_is_
     let [alice, bob] = [1, 2].map(Key::numbered);
     add(fleet.at(), &fleet.registry, &alice, &[]);
     let servers = [fleet.server("one"), fleet.server("two")];
+    let strict = fleet.server_with("strict", "max_staleness = 1\n");
     let mut open = Vec::new();
     for server in &servers {
         open.push(fleet.connection(server, Http::Two, &alice).await);
@@ -330,6 +335,7 @@ async fn a_database_that_is_away_takes_nobody_down_and_what_changes_after_it_is_
         for connection in &mut open {
             assert_eq!(connection.get("/n/word").await.expect("an answer").0, 200);
         }
+        fleet.becomes(&strict, if round == 0 { &alice } else { &bob }, 503).await;
         postgres.start_again();
         if round == 0 {
             add(fleet.at(), &fleet.registry, &bob, &[]);
@@ -339,8 +345,10 @@ async fn a_database_that_is_away_takes_nobody_down_and_what_changes_after_it_is_
         for server in &servers {
             fleet.becomes(server, if round == 0 { &bob } else { &alice }, if round == 0 { 200 } else { 401 }).await;
         }
+        fleet.becomes(&strict, &bob, 200).await;
     }
     // The end writes down who came.
+    drop(strict);
     let [mut one, two] = servers;
     one.signal("TERM");
     assert_eq!(tokio::task::spawn_blocking(move || one.ended()).await.expect("its end").code(), Some(0));

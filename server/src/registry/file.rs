@@ -28,25 +28,35 @@ pub(crate) struct FileSource {
     weak_secrets: bool,
     /// Of what was read last.
     mark: Option<Mark>,
+    /// Of what was there when it was looked at last.
+    seen: Option<Mark>,
 }
 
 impl FileSource {
     pub(crate) fn new(path: PathBuf, weak_secrets: bool) -> Self {
-        Self { path, weak_secrets, mark: None }
+        Self { path, weak_secrets, mark: None, seen: None }
     }
 
     /// Reads the file if it is not what was read last, or in any case. Whether it was read.
     pub(crate) fn refresh(&mut self, snapshot: &Snapshot, always: bool) -> Result<bool, ServerError> {
-        let found = std::fs::metadata(&self.path).map_err(|e| ServerError::io(&format!("cannot open {}", self.path.display()), &e))?;
-        let found = mark(&found);
-        if !always && self.mark == Some(found) {
+        let found = self.look()?;
+        // Who writes it in place takes a while, and half a registry may be one, too: it is read once it has come to rest.
+        let rests = self.seen.replace(found) == Some(found);
+        if !always && (self.mark == Some(found) || !rests) {
             return Ok(false);
         }
-        // The mark was taken before: what changes while it is read is read again.
-        let filling = read(&self.path, self.weak_secrets)?;
-        snapshot.become_as(filling.snapshot);
+        let filling = read(&self.path, self.weak_secrets);
+        if !always && self.look()? != found {
+            return Ok(false);
+        }
+        snapshot.become_as(filling?.snapshot);
         self.mark = Some(found);
         Ok(true)
+    }
+
+    fn look(&self) -> Result<Mark, ServerError> {
+        let found = std::fs::metadata(&self.path).map_err(|e| ServerError::io(&format!("cannot open {}", self.path.display()), &e))?;
+        Ok(mark(&found))
     }
 }
 

@@ -1,5 +1,7 @@
 //! The registry as the key commands see it: records that are listed, and changed together or not at all. The same over all engines.
 
+use std::time::Duration;
+
 use ekm_otp::KeyId;
 use ekm_otp_tower::registry_file::{Entry, KeyState, read};
 
@@ -10,6 +12,9 @@ use super::file::of_file;
 use super::registry_key::{RegistryKey, RegistryKeys};
 use super::rewrite;
 use crate::error::ServerError;
+
+/// How long a database may take to answer.
+const OPEN: Duration = Duration::from_secs(20);
 
 /// An open registry, for looking at and for changing.
 pub(crate) enum Records {
@@ -25,7 +30,14 @@ impl Records {
             Location::Database { address, registry_key } => {
                 let keys = RegistryKeys::read(registry_key)?;
                 let newest = keys.newest().map(|key| key.id().to_owned());
-                let mut database = Address::open(address, newest.as_deref()).await?;
+                let late =
+                    || ServerError::Unavailable(format!("the registry's database does not answer within {} seconds", OPEN.as_secs()));
+                let opening = tokio::time::timeout(OPEN, Address::open(address, newest.as_deref()));
+                let mut database = opening.await.unwrap_or_else(|_| Err(late()))?;
+                if matches!(database, Database::Sqlite(_)) {
+                    // KiB: a fingerprint lies anywhere in its index, and thousands of new ones would read and write each page again and again.
+                    database.execute("PRAGMA cache_size = -131072", &[]).await?;
+                }
                 let head = database.head().await?;
                 keys.get(&head.registry_key).ok_or_else(|| unknown_registry_key(&head.registry_key, &keys))?;
                 Ok(Self::Database { database: Box::new(database), keys })
