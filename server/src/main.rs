@@ -5,6 +5,7 @@
 
 mod certificates;
 mod config;
+mod doors;
 mod error;
 mod key;
 mod limits;

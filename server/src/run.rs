@@ -2,30 +2,24 @@
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use ekm_otp::{Profile, ServerName};
-use ekm_otp_tower::{Authentication, Connections, EkmAcceptor, EkmListener, Handshaking, Http, Limits, SecretStore, serve_connection};
+use ekm_otp_tower::{Authentication, Connections, EkmAcceptor, EkmListener, Handshaking, Http, SecretStore, serve_connection};
 use futures_util::FutureExt as _;
 use hyper_util::rt::TokioExecutor;
 use rustls::ServerConfig;
-use tokio::net::TcpStream;
 
 use crate::certificates::Certificates;
 use crate::config::Config;
+use crate::doors::{Sockets, Stream};
 use crate::error::ServerError;
 use crate::operations::{Access, Operations, Sources, Watch};
 use crate::proxy::{self, Proxy, Sites};
 use crate::registry::Registry;
 use crate::signals::Signals;
 use crate::workers::Worker;
-use crate::{certificates, limits, logging, observed, workers};
-
-/// How long a request's header section may take on HTTP/1, an idle connection included; and how long HTTP/2 may be silent.
-const IDLE: Duration = Duration::from_secs(60);
-/// How many requests one HTTP/2 connection may have under way.
-const MAX_STREAMS: u32 = 128;
+use crate::{certificates, doors, limits, logging, observed, workers};
 
 /// Serves until SIGTERM or SIGINT, then drains.
 pub(crate) fn run(config: Config) -> Result<(), ServerError> {
@@ -81,6 +75,8 @@ async fn serve(
         .kinds(site.kinds.iter().copied())
         .leeway(config.general.leeway)
         .max_age(config.general.max_age)
+        .verified_within(config.doors.verified_within)
+        .max_failures(config.doors.max_failures)
         .max_connections_per_key(config.doors.max_connections_per_key);
     let behind = Arc::new(proxy::Site::open(site.server_names.first().map_or("", ServerName::as_str), &site.proxy)?);
     let sites = Sites::new(site.server_names.iter().map(|name| (name.clone(), Arc::clone(&behind))));
@@ -88,18 +84,25 @@ async fn serve(
     let for_upstreams = Arc::clone(&behind);
     let authentication = authentication.open_to(move |method, uri| behind.is_open(method, uri));
     let authentication = if config.general.go { authentication.profile_go(config.general.go_default_kid.clone()) } else { authentication };
-    let acceptor = EkmAcceptor::new(tls, config.general.tls, authentication).events(operations.watch());
+    let acceptor = EkmAcceptor::new(tls, config.general.tls, authentication).handshake_within(config.doors.handshake_within);
+    let acceptor = acceptor.events(operations.watch());
 
-    let wanted =
-        Limits { connections: config.doors.max_connections, per_source: config.doors.max_connections_per_source, ..Limits::default() };
     let descriptors = usize::try_from(rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024)).unwrap_or(usize::MAX);
-    let limits = limits::fitting(descriptors, wanted);
+    let limits = limits::fitting(descriptors, config.doors.limits());
     let connections = Connections::new(limits);
-    let (sockets, address) =
-        workers::listen(config.doors.listen).map_err(|e| ServerError::io(&format!("cannot listen on {}", config.doors.listen), &e))?;
+    // The files of Unix sockets are there for as long as this is.
+    let mut listening = doors::listen(&config.doors, Vec::new(), workers::count())?;
+    let sockets = std::mem::take(&mut listening.workers);
     tracing::info!(
-        %address, keys, threads = sockets.len(), tls12 = config.general.tls.tls12, require_post_quantum = config.general.tls.require_post_quantum,
-        max_connections = limits.connections, per_key = config.doors.max_connections_per_key, per_source = limits.per_source, "listening",
+        address = %listening.addresses.join(","),
+        keys,
+        threads = sockets.len(),
+        tls12 = config.general.tls.tls12,
+        require_post_quantum = config.general.tls.require_post_quantum,
+        max_connections = limits.connections,
+        per_key = config.doors.max_connections_per_key,
+        per_source = limits.per_source,
+        "listening",
     );
     if limits.connections < config.doors.max_connections {
         tracing::warn!(
@@ -112,11 +115,15 @@ async fn serve(
         tracing::warn!("--unsafe-show-otp: the credential of each closed connection is logged");
     }
 
-    let http = http();
-    let start = |socket| {
+    let http = config.doors.http();
+    let start = |sockets| {
         let (acceptor, connections, http, show_otp) = (acceptor.clone(), connections.clone(), http.clone(), config.general.show_otp);
         let (proxy, watch) = (Proxy::new(Arc::clone(&sites)), operations.watch());
-        Worker::start(socket, move |tcp| accept(EkmListener::new(tcp, acceptor).among(connections), proxy, watch, http, show_otp))
+        let speaks_for_others = config.doors.speaks_for_others();
+        Worker::start(sockets, move |sockets| {
+            let listener = EkmListener::new(sockets, acceptor).among(connections).proxy_protocol_from(speaks_for_others);
+            accept(listener, proxy, watch, http, show_otp)
+        })
     };
     let workers = sockets.into_iter().map(start).collect::<Result<Vec<_>, _>>();
     let workers = workers.map_err(|e| ServerError::Other(format!("cannot start a thread: {e}")))?;
@@ -176,7 +183,7 @@ fn tell_of(config: &Config, store: &Registry) -> Result<(), ServerError> {
 }
 
 /// Accepts connections for one worker, for ever.
-async fn accept(listener: EkmListener, proxy: Proxy, watch: Arc<Watch>, http: Http<TokioExecutor>, show_otp: bool) {
+async fn accept(listener: EkmListener<Sockets>, proxy: Proxy, watch: Arc<Watch>, http: Http<TokioExecutor>, show_otp: bool) {
     loop {
         let (handshaking, _) = listener.arrival().await;
         let service = Access::new(proxy.clone(), Arc::clone(&watch));
@@ -189,13 +196,13 @@ async fn accept(listener: EkmListener, proxy: Proxy, watch: Arc<Watch>, http: Ht
 }
 
 /// The same, with the credential in the log once it is worth nothing.
-async fn serve_and_show(handshaking: Handshaking<TcpStream>, service: Access<Proxy>, http: Http<TokioExecutor>) {
+async fn serve_and_show(handshaking: Handshaking<Stream>, service: Access<Proxy>, http: Http<TokioExecutor>) {
     // The handshake has logged why.
     let Ok(stream) = handshaking.await else { return };
     let authenticator = stream.authenticator().clone();
     tell_broken(serve_connection(&http, stream, service).await);
     if let Some(otp) = authenticator.retired_otp() {
-        tracing::warn!(peer = authenticator.peer().map(tracing::field::display), authorization = otp.reveal(), "closed");
+        tracing::warn!(peer = authenticator.origin().map(tracing::field::display), authorization = otp.reveal(), "closed");
     }
 }
 
@@ -203,11 +210,4 @@ fn tell_broken(ended: Result<(), Box<dyn Error + Send + Sync>>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection broke");
     }
-}
-
-fn http() -> Http<TokioExecutor> {
-    let mut http = Http::new(TokioExecutor::new());
-    http.http1().header_read_timeout(IDLE).max_buf_size(64 * 1024);
-    http.http2().enable_connect_protocol().keep_alive_interval(IDLE).max_concurrent_streams(MAX_STREAMS).max_header_list_size(16 * 1024);
-    http
 }

@@ -1,34 +1,18 @@
-//! One thread for each processor, with a runtime and a listening socket of its own: a connection stays on the thread that accepted it, and no
+//! One thread for each processor, with a runtime and listening sockets of its own: a connection stays on the thread that accepted it, and no
 //! request passes from one to another.
 
 use std::io;
-use std::net::SocketAddr;
 use std::thread::{self, JoinHandle};
 
-use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::oneshot;
 use tokio::task::AbortHandle;
 
-/// As many connections wait to be accepted, per socket; the kernel may allow fewer.
-const BACKLOG: u32 = 1024;
+use crate::doors::{Socket, Sockets};
 
-/// A listening socket per processor, all on one address (SO_REUSEPORT): the kernel shares new connections out among them.
-pub(crate) fn listen(address: SocketAddr) -> io::Result<(Vec<std::net::TcpListener>, SocketAddr)> {
-    let bound = |address: SocketAddr, is_shared: bool| {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        socket.set_reuseaddr(true)?;
-        socket.set_reuseport(is_shared)?;
-        socket.bind(address)?;
-        Ok::<_, io::Error>(socket)
-    };
-    // Not shared, and it never listens: so who listens there already is found, with SO_REUSEPORT or without; a port is chosen where that was left
-    // open, and is held until all have it.
-    let first = bound(address, false)?;
-    let address = first.local_addr()?;
-    let processors = thread::available_parallelism().map_or(1, usize::from);
-    let sockets = (0..processors).map(|_| bound(address, true)?.listen(BACKLOG)?.into_std()).collect::<io::Result<_>>()?;
-    Ok((sockets, address))
+/// How many there are: one for each processor.
+pub(crate) fn count() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// A thread that accepts connections and serves them.
@@ -40,17 +24,17 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// `accept` gets the socket, and runs until it is told to stop.
+    /// `accept` gets the sockets, and runs until it is told to stop.
     pub(crate) fn start<F: Future<Output = ()> + Send + 'static>(
-        socket: std::net::TcpListener,
-        accept: impl FnOnce(TcpListener) -> F,
+        sockets: Vec<Socket>,
+        accept: impl FnOnce(Sockets) -> F,
     ) -> io::Result<Self> {
         let runtime = runtime()?;
-        let socket = {
+        let sockets = {
             let _runtime = runtime.enter();
-            TcpListener::from_std(socket)?
+            Sockets::new(sockets)?
         };
-        let accepting = runtime.spawn(accept(socket)).abort_handle();
+        let accepting = runtime.spawn(accept(sockets)).abort_handle();
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();
         let thread = thread::Builder::new().name("worker".into()).spawn(move || {
@@ -65,7 +49,7 @@ impl Worker {
         &self.runtime
     }
 
-    /// Closes the socket. What was accepted goes on.
+    /// Closes the sockets. What was accepted goes on.
     pub(crate) fn stop_accepting(&self) {
         self.accepting.abort();
     }

@@ -6,8 +6,8 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use super::general::GeneralSettings;
-use super::pending::DoorSettings;
 use super::site::SiteKeys;
+use crate::doors;
 use crate::operations;
 use crate::proxy::SiteSettings;
 use crate::registry;
@@ -60,7 +60,7 @@ pub(super) fn flag(key: &str) -> String {
 
 impl Args for RunArgs {
     fn augment_args(command: Command) -> Command {
-        let command = DoorSettings::augment_args(ConfigFile::augment_args(command));
+        let command = doors::Settings::augment_args(ConfigFile::augment_args(command));
         let command = operations::Settings::augment_args(command);
         GeneralSettings::augment_args(registry::Settings::augment_args(SiteSettings::augment_args(SiteKeys::augment_args(command))))
     }

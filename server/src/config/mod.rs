@@ -4,12 +4,12 @@ mod faults;
 mod flags;
 mod general;
 mod nearest;
-mod pending;
 mod site;
 mod table;
 
 use std::path::{Path, PathBuf};
 
+use crate::doors::{self, Doors};
 use crate::error::ServerError;
 use crate::operations;
 use crate::proxy::SiteSettings;
@@ -19,7 +19,6 @@ use crate::settings::{Mistakes, Settings, keys_of};
 pub(crate) use self::faults::Faults;
 pub(crate) use self::flags::RunArgs;
 use self::general::{General, GeneralSettings};
-use self::pending::{DoorSettings, Doors};
 pub(crate) use self::site::Site;
 use self::site::SiteKeys;
 use self::table::{Table, Tables};
@@ -82,7 +81,7 @@ fn of_text(args: &RunArgs, path: Option<&Path>, text: &str) -> Reading {
     let mut sites = std::mem::take(&mut tables.sites);
     let mut reader = Reader { args, folder, tables, faults };
 
-    let doors = reader.part::<DoorSettings>(&mut root, true).resolve();
+    let doors = reader.resolved(&mut root, doors::Settings::resolve);
     let registry = reader.resolved(&mut root, registry::Settings::resolve);
     // An empty variable of the environment says nothing, and does not win over the file.
     let log = root.text("log");
