@@ -97,8 +97,10 @@ impl ConnectionAuthenticator {
         self.0.has_body.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn notice_body(&self, has_body: bool) {
+    /// A request has come, with a body or not.
+    pub(crate) fn asked(&self, has_body: bool) {
         self.0.has_body.store(has_body, Ordering::Relaxed);
+        self.0.lifeline.asked();
     }
 
     /// A response with the proof is on its way: the next one needs none.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use slab::Slab;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout_at};
 
 use crate::accept_error::AcceptError;
 use crate::closed::Closed;
@@ -14,6 +15,9 @@ use crate::lifeline::{Lifeline, Stage, State};
 use crate::log_budget::LogBudget;
 use crate::peer::{Peer, Source};
 use crate::source_failures::SourceFailures;
+
+/// While a server drains, as long is waited for the first request of a connection.
+const ASKED_WITHIN: Duration = Duration::from_secs(2);
 
 /// How many connections a server has at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +62,8 @@ struct Shared {
     limits: Limits,
     handshakes: Arc<Semaphore>,
     members: Mutex<Members>,
-    all_left: Notify,
+    /// The last one has left, or they drain.
+    changed: Notify,
     failures: SourceFailures,
     log_budget: LogBudget,
 }
@@ -74,7 +79,8 @@ struct Members {
     /// Those whose handshake was not finished, and those on which nobody was verified, when last looked at: the oldest first.
     handshaking: Queue,
     unverified: Queue,
-    is_draining: bool,
+    /// Since when none is let in.
+    draining: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -140,7 +146,7 @@ impl Connections {
             limits,
             handshakes: Arc::new(Semaphore::new(limits.handshakes)),
             members: Mutex::default(),
-            all_left: Notify::new(),
+            changed: Notify::new(),
             failures: SourceFailures::new(limits.failures),
             log_budget: LogBudget::new(10),
         }))
@@ -166,35 +172,50 @@ impl Connections {
         self.len() == 0
     }
 
-    /// Ends them all gracefully: what is under way may finish, and those on which nobody was verified are cut. New ones are closed at once.
+    /// Ends them all gracefully: what is under way may finish, and who has just connected may ask once. New ones are closed at once.
     pub fn drain(&self) {
         let mut members = self.lock();
-        members.is_draining = true;
-        for (_, connection) in &members.all {
-            connection.end(if connection.stage() == Stage::Verified { State::Draining } else { State::Cut }, Closed::Drained);
-        }
+        members.draining.get_or_insert_with(Instant::now);
+        members.all.iter().for_each(|(_, connection)| connection.drain());
+        drop(members);
+        self.0.changed.notify_waiters();
     }
 
     /// Cuts them all at once. New ones are closed.
     pub fn cut(&self) {
         let mut members = self.lock();
-        members.is_draining = true;
-        for (_, connection) in &members.all {
-            connection.advance(State::Cut);
-        }
+        members.draining.get_or_insert_with(Instant::now);
+        members.all.iter().for_each(|(_, connection)| connection.advance(State::Cut));
     }
 
-    /// Resolves once none is open.
+    /// Resolves once none is open. While they [drain](Self::drain), it also cuts those on which nothing was asked within two seconds: await it then.
     pub async fn all_left(&self) {
         loop {
-            let left = self.0.all_left.notified();
-            tokio::pin!(left);
+            let changed = self.0.changed.notified();
+            tokio::pin!(changed);
             // From here on no notice is missed.
-            left.as_mut().enable();
+            changed.as_mut().enable();
             if self.is_empty() {
                 return;
             }
-            left.await;
+            let draining = self.lock().draining;
+            match draining.map(|since| since + ASKED_WITHIN).filter(|by| *by > Instant::now()) {
+                Some(by) => drop(timeout_at(by, changed).await),
+                None => {
+                    self.cut_silent();
+                    changed.await;
+                }
+            }
+        }
+    }
+
+    /// While they drain: those on which nothing was asked.
+    fn cut_silent(&self) {
+        let members = self.lock();
+        if members.draining.is_some() {
+            members.all.iter().filter(|(_, connection)| !connection.is_asked()).for_each(|(_, connection)| {
+                connection.end(State::Cut, Closed::Drained);
+            });
         }
     }
 
@@ -218,7 +239,7 @@ impl Connections {
         is_proxied: bool,
     ) -> Result<(Arc<Lifeline>, Place), AcceptError> {
         let mut members = self.lock();
-        if members.is_draining {
+        if members.draining.is_some() {
             return Err(AcceptError::Ended);
         }
         if !is_proxied && let Err(full) = members.count_to(peer.source(), self.0.limits.handshakes / 4) {
@@ -313,9 +334,6 @@ impl Place {
     pub(crate) fn handshake_is_done(&mut self) -> Result<(), AcceptError> {
         let limits = &self.member.connections.0.limits;
         let mut members = self.member.connections.lock();
-        if members.is_draining {
-            return Err(AcceptError::Ended);
-        }
         // Full: room is made by whoever has shown nothing for the longest time.
         if members.finished >= limits.connections && !members.unverified.cut_oldest(Stage::Unverified) {
             return Err(AcceptError::Full(limits.connections));
@@ -355,9 +373,9 @@ impl Drop for Place {
         members.verified -= usize::from(lifeline.stage() == Stage::Verified);
         if members.all.is_empty() {
             // What many connections needed is given back when they have left.
-            *members = Members { is_draining: members.is_draining, ..Members::default() };
+            *members = Members { draining: members.draining, ..Members::default() };
             drop(members);
-            self.member.connections.0.all_left.notify_waiters();
+            self.member.connections.0.changed.notify_waiters();
         }
     }
 }

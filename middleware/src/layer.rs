@@ -140,7 +140,7 @@ fn admit<B, F, R: Default>(layer: &EkmOtpLayer, mut request: Request<B>, call: i
     // Only HTTP/1 has the `Connection` field (RFC 9113 §8.2.2); HTTP/2 is told by GOAWAY.
     let is_http1 = request.version() < Version::HTTP_2;
     let has_body = is_http1 && has_body(&request);
-    connection.notice_body(has_body);
+    connection.asked(has_body);
     let mut client = None;
     let (kind, proof) = match connection.authenticate(&request, layer.demand) {
         Ok(passed) if passed.is_probe => {

@@ -47,6 +47,10 @@ pub(crate) struct Lifeline {
     /// A [`Closed`]: what began the end. [`Closed::Peer`] while nothing else did.
     why: AtomicU8,
     stage: AtomicU8,
+    /// Whether a request has come.
+    is_asked: AtomicBool,
+    /// Whether it drains from its first request on.
+    drains_when_asked: AtomicBool,
     /// Where its key keeps it, plus one; 0 while no key does.
     place_at_key: AtomicUsize,
     /// Whether the connection's timer has fired since it was last looked at.
@@ -83,6 +87,8 @@ impl Lifeline {
             state: AtomicU8::new(State::Open as u8),
             why: AtomicU8::new(Closed::Peer as u8),
             stage: AtomicU8::new(Stage::Handshaking as u8),
+            is_asked: AtomicBool::new(false),
+            drains_when_asked: AtomicBool::new(false),
             place_at_key: AtomicUsize::new(0),
             is_due: AtomicBool::new(false),
             head_by: AtomicU64::new(u64::MAX),
@@ -118,6 +124,29 @@ impl Lifeline {
     pub(crate) fn end(&self, to: State, why: Closed) {
         let _ = self.why.compare_exchange(Closed::Peer as u8, why as u8, Ordering::Relaxed, Ordering::Relaxed);
         self.advance(to);
+    }
+
+    /// Lets what is under way end, or the first request where none has come yet: whoever has just connected expects an answer.
+    pub(crate) fn drain(&self) {
+        self.drains_when_asked.store(true, Ordering::SeqCst);
+        if self.is_asked() {
+            self.end(State::Draining, Closed::Drained);
+        }
+    }
+
+    /// A request has come. It and [`Self::drain`] both look after they have told: one of them sees the other.
+    pub(crate) fn asked(&self) {
+        if !self.is_asked.load(Ordering::Relaxed) {
+            self.is_asked.store(true, Ordering::SeqCst);
+            if self.drains_when_asked.load(Ordering::SeqCst) {
+                self.end(State::Draining, Closed::Drained);
+            }
+        }
+    }
+
+    /// Whether a request has come.
+    pub(crate) fn is_asked(&self) -> bool {
+        self.is_asked.load(Ordering::SeqCst)
     }
 
     pub(crate) fn state(&self) -> State {

@@ -146,3 +146,26 @@ async fn draining_ends_idle_connections_at_once_and_tells_when_all_have_left() {
     let read = tokio::time::timeout(SOON, tokio::io::AsyncReadExt::read(&mut { late }, &mut byte)).await.expect("it is let in");
     assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
 }
+
+#[tokio::test]
+async fn who_has_just_connected_may_ask_once_while_the_server_drains() {
+    for alpn in [b"http/1.1".as_slice(), b"h2"] {
+        let server = TestServer::start().await;
+        let mut fresh = server.connect_as(HOST, alpn).await;
+        let tcp = TcpStream::connect(server.addr).await.expect("TCP");
+        until("both are accepted", || server.connections.len() == 2).await;
+        server.connections.drain();
+        let left = tokio::spawn({
+            let connections = server.connections.clone();
+            async move { connections.all_left().await }
+        });
+        let credential = fresh.credential(KID);
+        assert_eq!(fresh.get(&credential).await.status, StatusCode::OK, "a connection that was open");
+        let _ = tokio::time::timeout(SOON, &mut fresh.connection).await.expect("it goes on");
+        // A handshake that had not begun.
+        let (mut stream, handshake) = server.tls_over(tcp, b"http/1.1").await;
+        let (head, _) = common::exchange(&mut stream, &[("Authorization", common::credential(&handshake, KID, KID).as_bytes())]).await;
+        assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("connection: close"), "{head}");
+        tokio::time::timeout(SOON, left).await.expect("some stay").expect("the task");
+    }
+}

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod frames;
+pub mod held;
 pub mod honest;
 pub mod pki;
 pub mod postgres;
