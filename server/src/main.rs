@@ -4,11 +4,14 @@
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
 mod certificates;
+mod check;
 mod config;
 mod doors;
 mod error;
+mod file_watch;
 mod key;
 mod limits;
+mod live;
 mod log_file;
 mod log_lines;
 mod log_queue;
@@ -19,7 +22,10 @@ mod output;
 mod proxy;
 #[expect(dead_code, unused_imports, reason = "the configuration, operations and key commands that use the rest are on their way")]
 mod registry;
+mod reload;
 mod run;
+mod service_manager;
+mod serving;
 mod settings;
 mod signals;
 mod workers;
@@ -28,7 +34,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::config::{Config, RunArgs};
+use crate::check::CheckArgs;
+use crate::config::RunArgs;
 
 /// Of this program and, since it has malloc's own names, of the C code in it. An idle connection takes a fifth less than with glibc's, which
 /// gives nothing back when many have left.
@@ -53,6 +60,11 @@ enum Command {
     )]
     Run(Box<RunArgs>),
     Key(Box<key::Args>),
+    /// Look at a configuration and at what it names (certificates, registry, addresses), and tell all that is wrong; 0 if a server would start
+    #[command(
+        after_help = "Examples:\n  ekm-otp-server check --config server.toml\n  ekm-otp-server check --config server.toml --json | jq .errors"
+    )]
+    Check(Box<CheckArgs>),
 }
 
 fn main() -> ExitCode {
@@ -61,7 +73,8 @@ fn main() -> ExitCode {
         Err(e) => return output::of_clap(&e),
     };
     let done = match cli.command {
-        Command::Run(args) => Config::resolve(&args).and_then(run::run),
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => return check::check(&args),
         Command::Key(args) => key::run(*args),
     };
     match done {

@@ -1,14 +1,6 @@
-//! What the watching asks of the registry, the sites and their certificates, in its own words.
+//! What the watching asks of the registry, and the sites, in its own words.
 
-use std::time::{Duration, SystemTime};
-
-use ekm_otp::ServerName;
-use ekm_otp_files::pem;
-use x509_cert::der::Decode as _;
-
-use crate::config;
-use crate::error::ServerError;
-use crate::operations::{Certificate, Health, OldKey, RegistryState, UpstreamState};
+use crate::operations::{Health, OldKey, RegistryState, UpstreamState};
 use crate::proxy;
 use crate::registry::Registry;
 
@@ -49,21 +41,4 @@ pub(crate) fn upstreams(site: &proxy::Site) -> Vec<UpstreamState> {
         failures: upstream.failures,
     };
     site.upstreams().map(state).collect()
-}
-
-/// When a site's certificate holds.
-pub(crate) fn certificate(site: &config::Site) -> Result<Certificate, ServerError> {
-    let file = site.certificate.display();
-    let pem = std::fs::read(&site.certificate).map_err(|e| ServerError::io(&format!("cannot read {file}"), &e))?;
-    let wrong = |e: &dyn std::fmt::Display| ServerError::Config(format!("{file}: {e}"));
-    let chain = pem::certificates(&pem).map_err(|e| wrong(&e))?;
-    let leaf = chain.first().ok_or_else(|| wrong(&"it holds no certificate"))?;
-    let leaf = x509_cert::Certificate::from_der(leaf).map_err(|e| wrong(&e))?;
-    let validity = leaf.tbs_certificate().validity();
-    let time = |since: Duration| SystemTime::UNIX_EPOCH + since;
-    Ok(Certificate {
-        site: site.server_names.first().map_or("", ServerName::as_str).to_owned(),
-        not_before: time(validity.not_before.to_unix_duration()),
-        not_after: time(validity.not_after.to_unix_duration()),
-    })
 }

@@ -29,3 +29,15 @@ pub(crate) fn of_clap(error: &clap::Error) -> ExitCode {
         _ => ExitCode::SUCCESS,
     }
 }
+
+/// A command's result on standard output, and its exit code. Who closed the pipe wants no more of it.
+pub(crate) fn show(text: &str, code: u8) -> ExitCode {
+    let mut out = io::stdout();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            complain(&format!("cannot write to standard output: {e}"));
+            ExitCode::FAILURE
+        }
+        _ => ExitCode::from(code),
+    }
+}

@@ -1,51 +1,49 @@
-//! From a [`Config`] to a serving process, and back down: accept, serve, drain.
+//! From a [`Config`] to a serving process, and back down: open, serve, reload, drain.
 
-use std::error::Error;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
-use ekm_otp::{Profile, ServerName};
-use ekm_otp_tower::{Authentication, Connections, EkmAcceptor, EkmListener, Handshaking, Http, SecretStore, serve_connection};
-use futures_util::FutureExt as _;
-use hyper_util::rt::TokioExecutor;
-use rustls::ServerConfig;
+use ekm_otp::Profile;
+use ekm_otp_tower::{Connections, EkmListener};
 
-use crate::certificates::Certificates;
-use crate::config::Config;
-use crate::doors::{Sockets, Stream};
+use crate::config::{Config, RunArgs};
 use crate::error::ServerError;
-use crate::operations::{Access, Operations, Sources, Watch};
-use crate::proxy::{self, Proxy, Sites};
+use crate::file_watch::FileWatch;
+use crate::live::Live;
+use crate::operations::{Operations, Sources};
+use crate::proxy::Proxy;
 use crate::registry::Registry;
-use crate::signals::Signals;
+use crate::reload::{Reason, blocking, reload};
+use crate::serving::accept;
+use crate::signals::{Asked, Signals};
 use crate::workers::Worker;
-use crate::{certificates, doors, limits, logging, observed, workers};
+use crate::{doors, limits, logging, observed, service_manager, workers};
 
 /// Serves until SIGTERM or SIGINT, then drains.
-pub(crate) fn run(config: Config) -> Result<(), ServerError> {
+pub(crate) fn run(args: &RunArgs) -> Result<(), ServerError> {
+    let config = Config::resolve(args)?;
     let log = logging::start(&config.general.log, config.general.log_format)?;
     let operations = Operations::open(&config.operations, log.lines())?;
     let runtime = workers::runtime().map_err(|e| ServerError::Other(format!("cannot start the runtime: {e}")))?;
-    let result = runtime.block_on(start(config, operations));
+    let result = runtime.block_on(start(args, config, operations));
     // A registry that is still being read when a signal comes is not waited for.
     runtime.shutdown_background();
     result
 }
 
 /// Reads what there is to read, while signals are heard: a large registry takes seconds.
-async fn start(config: Config, operations: Operations) -> Result<(), ServerError> {
+async fn start(args: &RunArgs, config: Config, operations: Operations) -> Result<(), ServerError> {
     let mut signals = Signals::listen()?;
-    let config = Arc::new(config);
-    let reading = Arc::clone(&config);
-    let reading = tokio::task::spawn_blocking(move || tls_of(&reading));
-    let reading = async {
-        let tls = reading.await.unwrap_or_else(|e| Err(ServerError::Other(format!("reading the files failed: {e}"))))?;
-        Ok((Registry::open(&config.registry).await?, tls))
+    let watch = FileWatch::new(config.files());
+    let opening = async {
+        let store = Arc::new(Registry::open(&config.registry).await?);
+        let of_live = Arc::clone(&store);
+        let live = blocking(move || Live::open(config, &of_live)).await?;
+        Ok::<_, ServerError>((store, live))
     };
     tokio::select! {
-        read = reading => {
-            let (store, tls) = read?;
-            serve(&config, Arc::new(store), tls, signals, operations).await
+        opened = opening => {
+            let (store, live) = opened?;
+            serve(Server { args, live, store, watch, operations }, signals).await
         }
         () = signals.stop() => {
             tracing::info!("stopped before it listened");
@@ -54,48 +52,31 @@ async fn start(config: Config, operations: Operations) -> Result<(), ServerError
     }
 }
 
-fn tls_of(config: &Config) -> Result<ServerConfig, ServerError> {
-    let provider = config.general.tls.provider(rustls::crypto::aws_lc_rs::default_provider());
-    let certificates = Arc::new(ArcSwap::from_pointee(Certificates::load(&config.sites, &provider)?));
-    certificates::server_config(config.general.tls, provider, certificates)
+/// What serves, but for its threads.
+struct Server<'a> {
+    args: &'a RunArgs,
+    live: Live,
+    store: Arc<Registry>,
+    watch: FileWatch,
+    operations: Operations,
 }
 
-async fn serve(
-    config: &Config,
-    store: Arc<Registry>,
-    tls: ServerConfig,
-    mut signals: Signals,
-    mut operations: Operations,
-) -> Result<(), ServerError> {
-    let keys = store.len();
-    tell_of(config, &store)?;
-    let [site] = config.sites.as_slice() else { return Err(ServerError::Config("several sites are not served yet".into())) };
-    let authentication = Authentication::new(Arc::clone(&store) as Arc<dyn SecretStore>, site.names.clone(), &config.general.realm)
-        .map_err(|e| ServerError::Config(format!("--realm: {e}")))?
-        .kinds(site.kinds.iter().copied())
-        .leeway(config.general.leeway)
-        .max_age(config.general.max_age)
-        .verified_within(config.doors.verified_within)
-        .max_failures(config.doors.max_failures)
-        .max_connections_per_key(config.doors.max_connections_per_key);
-    let behind = Arc::new(proxy::Site::open(site.server_names.first().map_or("", ServerName::as_str), &site.proxy)?);
-    let sites = Sites::new(site.server_names.iter().map(|name| (name.clone(), Arc::clone(&behind))));
-    let sites = Arc::new(ArcSwap::from_pointee(sites));
-    let for_upstreams = Arc::clone(&behind);
-    let authentication = authentication.open_to(move |method, uri| behind.is_open(method, uri));
-    let authentication = if config.general.go { authentication.profile_go(config.general.go_default_kid.clone()) } else { authentication };
-    let acceptor = EkmAcceptor::new(tls, config.general.tls, authentication).handshake_within(config.doors.handshake_within);
-    let acceptor = acceptor.events(operations.watch());
+async fn serve(server: Server<'_>, mut signals: Signals) -> Result<(), ServerError> {
+    let Server { args, mut live, store, mut watch, mut operations } = server;
+    let config = Arc::clone(live.config());
+    tell_of(&config, &store);
+    let acceptor = live.acceptor()?.events(operations.watch());
 
     let descriptors = usize::try_from(rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024)).unwrap_or(usize::MAX);
     let limits = limits::fitting(descriptors, config.doors.limits());
     let connections = Connections::new(limits);
     // The files of Unix sockets are there for as long as this is.
-    let mut listening = doors::listen(&config.doors, Vec::new(), workers::count())?;
+    let mut listening = doors::listen(&config.doors, service_manager::sockets()?, workers::count())?;
     let sockets = std::mem::take(&mut listening.workers);
     tracing::info!(
         address = %listening.addresses.join(","),
-        keys,
+        keys = store.len(),
+        sites = config.sites.len(),
         threads = sockets.len(),
         tls12 = config.general.tls.tls12,
         require_post_quantum = config.general.tls.require_post_quantum,
@@ -118,7 +99,7 @@ async fn serve(
     let http = config.doors.http();
     let start = |sockets| {
         let (acceptor, connections, http, show_otp) = (acceptor.clone(), connections.clone(), http.clone(), config.general.show_otp);
-        let (proxy, watch) = (Proxy::new(Arc::clone(&sites)), operations.watch());
+        let (proxy, watch) = (Proxy::new(Arc::clone(live.sites())), operations.watch());
         let speaks_for_others = config.doors.speaks_for_others();
         Worker::start(sockets, move |sockets| {
             let listener = EkmListener::new(sockets, acceptor).among(connections).proxy_protocol_from(speaks_for_others);
@@ -128,22 +109,56 @@ async fn serve(
     let workers = sockets.into_iter().map(start).collect::<Result<Vec<_>, _>>();
     let workers = workers.map_err(|e| ServerError::Other(format!("cannot start a thread: {e}")))?;
 
-    operations.certificates(vec![observed::certificate(site)?]);
+    operations.certificates(live.certificates());
+    let (registry, sites) = (Arc::clone(&store), Arc::clone(live.sites()));
     operations.serve(Sources {
         workers: workers.iter().map(|worker| worker.runtime().clone()).collect(),
         connections: connections.clone(),
-        registry: Box::new(move || observed::registry(&store)),
-        upstreams: Box::new(move || observed::upstreams(&for_upstreams)),
+        registry: Box::new(move || observed::registry(&registry)),
+        upstreams: Box::new(move || sites.load().all().flat_map(|site| observed::upstreams(site)).collect()),
     })?;
 
-    signals.stop_or(|| operations.reopen_logs()).await;
+    service_manager::ready(&live.summary(store.len()));
+    // Ends with the runtime: while it drains, too, the workers must answer.
+    tokio::spawn(service_manager::watchdog(workers.iter().map(|worker| worker.runtime().clone()).collect()));
+    loop {
+        let reason = tokio::select! {
+            asked = signals.next() => match asked {
+                Asked::Stop => break,
+                Asked::OpenLogs => {
+                    operations.reopen_logs();
+                    continue;
+                }
+                Asked::Reload => {
+                    operations.reopen_logs();
+                    Reason::Signal
+                }
+            },
+            changed = watch.changed() => Reason::Files(changed),
+        };
+        service_manager::reloading();
+        tokio::select! {
+            is_new = reload(&reason, args, &mut live, &store, &mut watch) => if is_new {
+                operations.certificates(live.certificates());
+            },
+            () = signals.stop() => break,
+        }
+        service_manager::ready(&live.summary(store.len()));
+    }
+    service_manager::stopping();
     operations.drains();
+    drain(&live, workers, &connections, &mut signals).await;
+    Ok(())
+}
+
+/// Lets connections finish, for a time.
+async fn drain(live: &Live, workers: Vec<Worker>, connections: &Connections, signals: &mut Signals) {
     workers.iter().for_each(Worker::stop_accepting);
     tracing::info!(connections = connections.len(), "draining");
     connections.drain();
     let all_left = tokio::select! {
         () = connections.all_left() => true,
-        () = tokio::time::sleep(config.general.drain) => false,
+        () = tokio::time::sleep(live.config().general.drain) => false,
         () = signals.stop() => false,
     };
     if !all_left {
@@ -151,20 +166,12 @@ async fn serve(
     }
     workers.into_iter().for_each(Worker::end);
     tracing::info!("stopped");
-    Ok(())
 }
 
 /// What of the configuration and the registry does not fit together, or is weaker than it might be.
-fn tell_of(config: &Config, store: &Registry) -> Result<(), ServerError> {
+fn tell_of(config: &Config, store: &Registry) {
     if store.len() == 0 {
         tracing::warn!("the registry holds no key: every request will be refused");
-    }
-    if let Some(kid) = &config.general.go_default_kid
-        && !store.get(kid).is_ok_and(|key| key.is_some_and(|key| key.profile() == Profile::Go))
-    {
-        return Err(ServerError::Config(format!(
-            "--go-default-kid {kid}: the registry holds no key with this key id and profile = \"go\""
-        )));
     }
     let never = store.count(|key| config.sites.iter().flat_map(|site| &site.kinds).all(|kind| *kind < key.minimum()));
     if never > 0 {
@@ -178,36 +185,5 @@ fn tell_of(config: &Config, store: &Registry) -> Result<(), ServerError> {
         );
     } else if go_keys > 0 {
         tracing::warn!(keys = go_keys, "the registry has keys with profile = \"go\", which is not switched on: they are unknown here");
-    }
-    Ok(())
-}
-
-/// Accepts connections for one worker, for ever.
-async fn accept(listener: EkmListener<Sockets>, proxy: Proxy, watch: Arc<Watch>, http: Http<TokioExecutor>, show_otp: bool) {
-    loop {
-        let (handshaking, _) = listener.arrival().await;
-        let service = Access::new(proxy.clone(), Arc::clone(&watch));
-        if show_otp {
-            tokio::spawn(serve_and_show(handshaking, service, http.clone()));
-        } else {
-            tokio::spawn(serve_connection(&http, handshaking, service).map(tell_broken));
-        }
-    }
-}
-
-/// The same, with the credential in the log once it is worth nothing.
-async fn serve_and_show(handshaking: Handshaking<Stream>, service: Access<Proxy>, http: Http<TokioExecutor>) {
-    // The handshake has logged why.
-    let Ok(stream) = handshaking.await else { return };
-    let authenticator = stream.authenticator().clone();
-    tell_broken(serve_connection(&http, stream, service).await);
-    if let Some(otp) = authenticator.retired_otp() {
-        tracing::warn!(peer = authenticator.origin().map(tracing::field::display), authorization = otp.reveal(), "closed");
-    }
-}
-
-fn tell_broken(ended: Result<(), Box<dyn Error + Send + Sync>>) {
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection broke");
     }
 }

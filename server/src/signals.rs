@@ -1,4 +1,4 @@
-//! Signals: SIGTERM and SIGINT stop the server, also while it still starts; SIGHUP does not.
+//! Signals: SIGTERM and SIGINT stop the server, also while it still starts; SIGHUP lets it read its files again, SIGUSR1 open its logs again.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -12,6 +12,15 @@ pub(crate) struct Signals {
     user1: Signal,
 }
 
+/// What was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Stop,
+    Reload,
+    /// Only the files that are written on are to be opened again.
+    OpenLogs,
+}
+
 impl Signals {
     pub(crate) fn listen() -> Result<Self, ServerError> {
         let listen = |kind| signal(kind).map_err(|e| ServerError::io("cannot wait for signals", &e));
@@ -23,24 +32,19 @@ impl Signals {
         })
     }
 
-    /// Waits until the server is to stop.
-    pub(crate) async fn stop(&mut self) {
-        self.stop_or(|| ()).await;
+    /// The next one. Cancel-safe.
+    pub(crate) async fn next(&mut self) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Stop,
+            _ = self.interrupt.recv() => Asked::Stop,
+            // Its default would end the process.
+            _ = self.hangup.recv() => Asked::Reload,
+            _ = self.user1.recv() => Asked::OpenLogs,
+        }
     }
 
-    /// The same; `again` is called when files that are written on are to be opened again.
-    pub(crate) async fn stop_or(&mut self, again: impl Fn()) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                // Its default would end the process: a closed terminal must not.
-                _ = self.hangup.recv() => {
-                    tracing::warn!("SIGHUP opens the logs again and nothing else: registry and certificate are read at the start only");
-                    again();
-                }
-                _ = self.user1.recv() => again(),
-            }
-        }
+    /// Waits until the server is to stop. What else is asked for meanwhile is passed over.
+    pub(crate) async fn stop(&mut self) {
+        while self.next().await != Asked::Stop {}
     }
 }

@@ -41,6 +41,11 @@ impl Faults {
         }
     }
 
+    /// The file, and all that is wrong with it or, without a line, with flags.
+    pub(crate) fn into_parts(self) -> (Option<PathBuf>, Vec<Fault>) {
+        (self.file, self.all)
+    }
+
     /// As they are told, a line each.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut all: Vec<&Fault> = self.all.iter().collect();

@@ -1,10 +1,11 @@
 //! The flags of `run`, put together from every part's. They are kept as clap read them, since they win key by key over a file that is read again.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
+use super::credentials::{CONFIG, credential};
 use super::general::GeneralSettings;
 use super::site::SiteKeys;
 use crate::doors;
@@ -25,8 +26,8 @@ struct ConfigFile {
 }
 
 impl RunArgs {
-    pub(super) fn file(&self) -> Option<&Path> {
-        self.0.get_one::<PathBuf>("config").map(PathBuf::as_path)
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        self.0.get_one::<PathBuf>("config").cloned().or_else(|| credential(CONFIG))
     }
 
     /// The flag by which this key was given, if it was.

@@ -1,5 +1,6 @@
 //! Flags and configuration file, resolved into one [`Config`] before anything is opened. Flags win. All that is wrong is told at once.
 
+mod credentials;
 mod faults;
 mod flags;
 mod general;
@@ -20,12 +21,15 @@ pub(crate) use self::faults::Faults;
 pub(crate) use self::flags::RunArgs;
 use self::general::{General, GeneralSettings};
 pub(crate) use self::site::Site;
-use self::site::SiteKeys;
+use self::site::{Lines, SiteKeys};
 use self::table::{Table, Tables};
 
 /// What the server runs with. Complete and checked.
 #[derive(Debug)]
 pub(crate) struct Config {
+    /// The file that it was read from.
+    file: Option<PathBuf>,
+    is_whole: bool,
     pub(crate) doors: Doors,
     pub(crate) registry: registry::Config,
     pub(crate) general: General,
@@ -39,19 +43,60 @@ pub(crate) struct Config {
 pub(crate) struct Reading {
     pub(crate) config: Config,
     pub(crate) faults: Faults,
+    /// Whether the file is TOML. Else nothing that was read of it counts, nor is it to be shown: half of it may be something else.
+    pub(crate) is_toml: bool,
 }
 
 /// Allows something for all sites: it is a flag only.
 const UNSAFE_UPSTREAM: &str = "unsafe_upstream";
 /// Keys that sites take from the top level where they have none of their own.
-const SHARED: [&str; 3] = ["certificate", "private_key", "credentials"];
+const SHARED: [&str; 12] = [
+    "certificate",
+    "private_key",
+    "credentials",
+    "upstream_ca",
+    "upstream_certificate",
+    "upstream_private_key",
+    "identity_client",
+    "identity_kid",
+    "identity_claims",
+    "connect_timeout",
+    "response_timeout",
+    "idle_timeout",
+];
 
 impl Config {
     /// # Errors
     /// All that is wrong, a line each.
     pub(crate) fn resolve(args: &RunArgs) -> Result<Self, ServerError> {
-        let Reading { config, faults } = Self::read(args)?;
+        let Reading { config, faults, .. } = Self::read(args)?;
         faults.into_result().map(|()| config)
+    }
+
+    /// The files that it names, its own among them. The registry looks after its own.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let sites = self.sites.iter().flat_map(|site| [&site.certificate, &site.private_key].into_iter().chain(site.proxy.files()));
+        self.file.iter().chain(sites).cloned().collect()
+    }
+
+    /// Whether the file's last line has an end, as that of a file that was cut off seldom has.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// Which settings differ from those `before`, and are looked at when the server starts only.
+    pub(crate) fn only_at_start(&self, before: &Self) -> Vec<&'static str> {
+        let (a, b) = (&self.general, &before.general);
+        let doors = self.doors.only_at_start(&before.doors);
+        let rest = [
+            ("registry", format!("{:?}", self.registry) != format!("{:?}", before.registry)),
+            ("tls12", a.tls.tls12 != b.tls.tls12),
+            ("require_post_quantum", a.tls.require_post_quantum != b.tls.require_post_quantum),
+            ("admin, access_log or audit_log", format!("{:?}", self.operations) != format!("{:?}", before.operations)),
+            ("log", a.log != b.log),
+            ("log_format", a.log_format as u8 != b.log_format as u8),
+        ];
+        doors.into_iter().chain(rest).filter_map(|(key, is_different)| is_different.then_some(key)).collect()
     }
 
     /// # Errors
@@ -59,8 +104,8 @@ impl Config {
     pub(crate) fn read(args: &RunArgs) -> Result<Reading, ServerError> {
         let Some(path) = args.file() else { return Ok(of_text(args, None, "")) };
         let shown = path.display();
-        let text = std::fs::read_to_string(path).map_err(|e| ServerError::io(&format!("cannot read {shown}"), &e))?;
-        Ok(of_text(args, Some(path), text.strip_prefix('\u{feff}').unwrap_or(&text)))
+        let text = std::fs::read_to_string(&path).map_err(|e| ServerError::io(&format!("cannot read {shown}"), &e))?;
+        Ok(of_text(args, Some(&path), text.strip_prefix('\u{feff}').unwrap_or(&text)))
     }
 }
 
@@ -75,6 +120,8 @@ struct Reader<'a, 't> {
 fn of_text(args: &RunArgs, path: Option<&Path>, text: &str) -> Reading {
     let mut tables = Tables::parse(text);
     let mut faults = Faults::of(path);
+    let mut no_toml = Faults::of(path);
+    no_toml.extend(tables.faults.iter().cloned());
     faults.extend(std::mem::take(&mut tables.faults));
     let folder = path.and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
     let mut root = std::mem::replace(&mut tables.root, Table::empty());
@@ -92,7 +139,13 @@ fn of_text(args: &RunArgs, path: Option<&Path>, text: &str) -> Reading {
     let operations = reader.resolved(&mut root, operations::Settings::resolve);
     let sites = if sites.is_empty() { reader.site(&mut root, true).into_iter().collect() } else { reader.sites(&mut root, &mut sites) };
     root.left_over(|_| None, &mut reader.faults);
-    Reading { config: Config { doors, registry, general, operations, sites }, faults: reader.faults }
+    let is_toml = reader.tables.is_toml;
+    let faults = if is_toml { reader.faults } else { no_toml };
+    Reading {
+        config: Config { file: path.map(Path::to_owned), is_whole: text.ends_with('\n'), doors, registry, general, operations, sites },
+        faults,
+        is_toml,
+    }
 }
 
 impl Reader<'_, '_> {
@@ -124,7 +177,10 @@ impl Reader<'_, '_> {
         let keys = self.part::<SiteKeys>(table, with_flags);
         let mut proxy = self.part::<SiteSettings>(table, with_flags);
         proxy.unsafe_upstream = self.args.is_set(UNSAFE_UPSTREAM);
-        self.place(table, with_flags, |mistakes| keys.resolve(proxy, mistakes))
+        let mut site = self.place(table, with_flags, |mistakes| keys.resolve(proxy, mistakes))?;
+        let line = |key| if self.args.given(key).is_some() && with_flags { 0 } else { table.line_of(key, None) };
+        site.lines = Lines { server_names: line("server_names"), certificate: line("certificate"), upstream: line("upstream") };
+        Some(site)
     }
 
     fn sites<'t>(&mut self, root: &mut Table<'t>, tables: &mut [Table<'t>]) -> Vec<Site> {

@@ -9,6 +9,7 @@ use ekm_otp::field::CredentialKind;
 use ekm_otp::{Authority, ServerName, ServerNames};
 use serde::Deserialize;
 
+use super::credentials::{CERTIFICATE, PRIVATE_KEY, credential};
 use crate::proxy::{SiteConfig, SiteSettings};
 use crate::settings::{Mistakes, Settings, one_or_many, rebase};
 
@@ -58,6 +59,18 @@ pub(crate) struct Site {
     pub(crate) kinds: Vec<CredentialKind>,
     /// What requests meet behind the authentication.
     pub(crate) proxy: SiteConfig,
+    /// The names as they are written: an IP address is no server name, but stands in certificates.
+    pub(crate) hosts: Vec<String>,
+    /// Where its keys stand in the file; all 0 where they are flags.
+    pub(crate) lines: Lines,
+}
+
+/// For what is found out once files are opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Lines {
+    pub(crate) server_names: usize,
+    pub(crate) certificate: usize,
+    pub(crate) upstream: usize,
 }
 
 impl SiteKeys {
@@ -106,12 +119,23 @@ impl SiteKeys {
         if kinds.is_empty() {
             kinds = CredentialKind::ALL.to_vec();
         }
-        for (key, path) in [("certificate", &self.certificate), ("private_key", &self.private_key)] {
+        let certificate = self.certificate.or_else(|| credential(CERTIFICATE));
+        let private_key = self.private_key.or_else(|| credential(PRIVATE_KEY));
+        for (key, path) in [("certificate", &certificate), ("private_key", &private_key)] {
             if path.is_none() {
                 mistakes.add(key, "is missing");
             }
         }
-        let (certificate, private_key) = self.certificate.zip(self.private_key)?;
-        (!server_names.is_empty()).then_some(Site { server_names, names, certificate, private_key, kinds, proxy })
+        let (certificate, private_key) = certificate.zip(private_key)?;
+        (!server_names.is_empty()).then_some(Site {
+            server_names,
+            names,
+            certificate,
+            private_key,
+            kinds,
+            proxy,
+            hosts: self.server_names,
+            lines: Lines::default(),
+        })
     }
 }

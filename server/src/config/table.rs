@@ -44,6 +44,8 @@ pub(super) struct Tables<'t> {
     pub(super) root: Table<'t>,
     pub(super) sites: Vec<Table<'t>>,
     pub(super) faults: Vec<Fault>,
+    /// Where it is not, what was read is guessed in part.
+    pub(super) is_toml: bool,
     pub(super) lines: Lines,
 }
 
@@ -54,6 +56,7 @@ impl<'t> Tables<'t> {
         let (root, errors) = DeTable::parse_recoverable(text);
         let mut faults: Vec<Fault> =
             errors.iter().map(|e| Fault { line: Some(lines.line(e.span().map_or(0, |s| s.start))), what: syntax(e) }).collect();
+        let is_toml = errors.is_empty();
         let mut root = Table::new(root, &lines);
         let mut sites = Vec::new();
         if let Some((line, value)) = root.values.remove("site") {
@@ -75,7 +78,7 @@ impl<'t> Tables<'t> {
                 }),
             }
         }
-        Self { root, sites, faults, lines }
+        Self { root, sites, faults, is_toml, lines }
     }
 }
 

@@ -40,10 +40,12 @@ pub(crate) struct Listening {
 /// (`SO_REUSEPORT`): the kernel shares new connections out among them. Others are shared.
 pub(crate) fn listen(doors: &Doors, adopted: Vec<OwnedFd>, workers: usize) -> Result<Listening, ServerError> {
     let mut listening = Listening { workers: (0..workers).map(|_| Vec::new()).collect(), addresses: Vec::new(), files: Vec::new() };
+    // Those are the operator's choice, made elsewhere: `listen`, which has a default, is passed over.
+    let own: &[Address] = if adopted.is_empty() { &doors.listen } else { &[] };
     for fd in adopted {
         listening.adopt(fd).map_err(|e| ServerError::io("cannot take a socket of the service manager", &e))?;
     }
-    for address in &doors.listen {
+    for address in own {
         listening.open(address, doors.socket_mode).map_err(|e| ServerError::io(&format!("cannot listen on {address}"), &e))?;
     }
     Ok(listening)

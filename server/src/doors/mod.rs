@@ -7,6 +7,7 @@ mod sockets;
 mod stream;
 mod trusted;
 
+pub(crate) use self::address::Address;
 pub(crate) use self::bind::{Socket, listen};
 pub(crate) use self::settings::{Doors, Settings};
 pub(crate) use self::sockets::Sockets;

@@ -158,6 +158,29 @@ impl Doors {
         }
     }
 
+    /// Of the settings that are looked at when the server starts only: whether they differ.
+    pub(crate) fn only_at_start(&self, before: &Self) -> Vec<(&'static str, bool)> {
+        vec![
+            ("listen", self.listen != before.listen || self.socket_mode != before.socket_mode),
+            ("proxy_protocol_from", format!("{:?}", self.trusted) != format!("{:?}", before.trusted)),
+            ("max_connections", self.max_connections != before.max_connections),
+            ("max_connections_per_source", self.max_connections_per_source != before.max_connections_per_source),
+            ("max_failures_per_source", self.max_failures_per_source != before.max_failures_per_source),
+            (
+                "times and sizes of handshakes and header sections",
+                (self.handshake_within, self.header_within, self.keep_alive, self.max_header_bytes, self.max_headers, self.max_streams)
+                    != (
+                        before.handshake_within,
+                        before.header_within,
+                        before.keep_alive,
+                        before.max_header_bytes,
+                        before.max_headers,
+                        before.max_streams,
+                    ),
+            ),
+        ]
+    }
+
     /// Whether a peer is a load balancer that says whom it connects.
     pub(crate) fn speaks_for_others(&self) -> impl Fn(&Peer) -> bool + Send + Sync + 'static {
         let trusted = self.trusted.clone();

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as HttpBody;
 
 use super::admission::Caller;
@@ -71,7 +71,14 @@ impl Proxy {
             *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
             return Ok(response);
         };
-        let site = self.sites.load().get(caller.server_name()).cloned().ok_or(Failure::NoSite)?;
+        let Some(site) = self.sites.load().get(caller.server_name()).cloned() else {
+            let mut response = Failure::NoSite.answer();
+            // A connection of a site that is gone has nothing to come. (On HTTP/2 it is the client's to leave: 421 says so.)
+            if parts.version < Version::HTTP_2 {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            return Ok(response);
+        };
         let answer = match (caller.admit(&site, &parts), &site.upstreams) {
             (Err(failure), _) => Err(failure),
             (Ok(()), Some(balance)) => self.hand_on(&site, balance, &caller, parts, body).await,

@@ -98,6 +98,11 @@ pub(crate) struct SiteConfig {
 }
 
 impl SiteConfig {
+    /// The files that are read when the site is opened.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        self.tls.ca.iter().chain(self.tls.identity.iter().flat_map(|(chain, key)| [chain, key]))
+    }
+
     pub(super) fn is_demo(&self) -> bool {
         self.targets.contains(&Target::Demo)
     }

@@ -1,6 +1,6 @@
 //! A site: what stands behind one or several server names.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -95,6 +95,12 @@ impl Sites {
     /// Each server name belongs to one site; the last wins.
     pub(crate) fn new(sites: impl IntoIterator<Item = (ServerName, Arc<Site>)>) -> Self {
         Self(sites.into_iter().collect())
+    }
+
+    /// Each of them once, in any order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Site>> {
+        let mut seen = HashSet::new();
+        self.0.values().filter(move |site| seen.insert(Arc::as_ptr(site)))
     }
 
     /// The site that a connection for this name leads to.

@@ -94,10 +94,10 @@ impl Settings {
                 })
             }
             (None, Some(secrets)) => Location::File(secrets),
-            (None, None) => {
+            (None, None) => Location::File(credential("ekm-otp.secrets").unwrap_or_else(|| {
                 mistakes.add("registry", "is missing");
-                Location::File(PathBuf::new())
-            }
+                PathBuf::new()
+            })),
         };
         let max_staleness = self.max_staleness.map(|seconds| Duration::from_secs(seconds.get()));
         Config { location, weak_secrets: self.unsafe_weak_secret, max_staleness }

@@ -4,6 +4,7 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use ekm_otp_tower::Changes;
 use ekm_otp_tower::registry_file::{self, Entry, Intake};
 
 use super::snapshot::{Filling, Snapshot};
@@ -49,7 +50,10 @@ impl FileSource {
         if !always && self.look()? != found {
             return Ok(false);
         }
-        snapshot.become_as(filling?.snapshot);
+        let Changes { added, removed, changed, .. } = snapshot.become_as(filling?.snapshot);
+        if self.mark.is_some() && added + removed + changed > 0 {
+            tracing::info!(added, removed, changed, "keys of the registry's file");
+        }
         self.mark = Some(found);
         Ok(true)
     }

@@ -99,8 +99,10 @@ impl Keeper {
             });
         });
         let thread = thread.map_err(|e| ServerError::Other(format!("cannot start the registry's thread: {e}")))?;
-        let keeper = Self { thread: Some(thread), demands: Some(demands) };
+        // Not waited for until it has read: who gives up before that (a signal came) must not wait for a source that never answers.
+        let mut keeper = Self { thread: None, demands: Some(demands) };
         read.await.unwrap_or_else(|_| Err(gone()))?;
+        keeper.thread = Some(thread);
         Ok(keeper)
     }
 

@@ -13,11 +13,11 @@ mod snapshot;
 mod source;
 mod store;
 
-pub(crate) use self::config::{Config, Settings};
+pub(crate) use self::config::{Config, Location, Settings};
 pub(crate) use self::edit::{Edit, Entries, as_toml, instant, json};
 pub(crate) use self::file::of_file;
 pub(crate) use self::health::{Engine, Health, Overlap};
 pub(crate) use self::records::Records;
 pub(crate) use self::registry_key::{RegistryKey, RegistryKeys};
 pub(crate) use self::rewrite::{replace, write_new};
-pub(crate) use self::store::{Prepared, Registry};
+pub(crate) use self::store::Registry;

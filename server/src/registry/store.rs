@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ekm_otp::KeyId;
-use ekm_otp_tower::{Changes, RegisteredKey, SecretStore, StoreUnavailable};
+use ekm_otp_tower::{RegisteredKey, SecretStore, StoreUnavailable};
 
 use super::config::{Config, Location};
 use super::database::Address;
@@ -52,17 +52,15 @@ impl Registry {
         self.keeper.refresh().await
     }
 
-    /// Reads it anew, for [`Prepared::commit`]: for whoever replaces several things at once, or none. A database needs no reload: it is not read here.
-    pub(crate) async fn prepare_reload(&self) -> Result<Prepared, ServerError> {
-        let read = match self.location.clone() {
-            Location::File(path) => {
-                let weak_secrets = self.weak_secrets;
-                let reading = tokio::task::spawn_blocking(move || file::read(&path, weak_secrets));
-                Some(reading.await.unwrap_or_else(|e| Err(ServerError::Other(format!("reading the registry failed: {e}"))))?.snapshot)
-            }
-            Location::Database { .. } => None,
-        };
-        Ok(Prepared { live: Arc::clone(&self.snapshot), read })
+    /// Whether it could be read now: for whoever replaces several things at once, or none, before [`refresh`](Self::refresh). Nothing of what is
+    /// read is kept: it would be older than what the keeper may have read meanwhile, and could bring a revoked key back.
+    pub(crate) async fn validate(&self) -> Result<(), ServerError> {
+        if let Location::File(path) = self.location.clone() {
+            let weak_secrets = self.weak_secrets;
+            let reading = tokio::task::spawn_blocking(move || file::read(&path, weak_secrets));
+            reading.await.unwrap_or_else(|e| Err(ServerError::Other(format!("reading the registry failed: {e}"))))?;
+        }
+        Ok(())
     }
 
     /// How it is.
@@ -97,19 +95,6 @@ impl Registry {
 
     fn is_stale(&self) -> bool {
         self.max_staleness.is_some_and(|most| self.status.age() > most)
-    }
-}
-
-/// A registry that was read anew.
-pub(crate) struct Prepared {
-    live: Arc<Snapshot>,
-    read: Option<Snapshot>,
-}
-
-impl Prepared {
-    /// From here on it is the registry. What is gone or revoked loses its connections.
-    pub(crate) fn commit(self) -> Changes {
-        self.read.map_or_else(Changes::default, |read| self.live.become_as(read))
     }
 }
 

@@ -3,6 +3,8 @@
 //! Who asks for a name of no site, or for none, is shown the first site's, so that the handshake ends in an answer that says what is wrong: each of
 //! its requests is answered 401 (docs/protocol.md, rule N).
 
+pub(crate) mod facts;
+
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,6 +20,7 @@ use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use zeroize::Zeroizing;
 
+use self::facts::Dates;
 use crate::config::Site;
 use crate::error::ServerError;
 
@@ -48,6 +51,19 @@ impl Certificates {
         }
         let first = first.ok_or_else(|| ServerError::Config("there is no site".into()))?;
         Ok(Self { by_name, first })
+    }
+
+    /// When each site's certificate stops being good: (the site's first name, its dates).
+    pub(crate) fn dates<'a>(&'a self, sites: &'a [Site]) -> impl Iterator<Item = (&'a ServerName, Dates)> {
+        sites.iter().filter_map(|site| {
+            let name = site.server_names.first()?;
+            Some((name, facts::dates(self.by_name.get(name)?.cert.first()?)?))
+        })
+    }
+
+    /// The one of a site, by one of its names.
+    pub(crate) fn of(&self, name: &ServerName) -> Option<&CertifiedKey> {
+        self.by_name.get(name).map(AsRef::as_ref)
     }
 
     /// The one that is shown to who asks for `name`.

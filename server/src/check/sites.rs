@@ -1,0 +1,68 @@
+//! The sites' certificates, as clients will look at them.
+
+use std::time::SystemTime;
+
+use ekm_otp::ServerName;
+
+use super::report::{Finding, Report, SiteReport};
+use crate::certificates::certified_key;
+use crate::certificates::facts::{SOON, dates, first_gap, is_a_cas, is_for, shown};
+use crate::config::{Config, Site};
+use crate::proxy;
+
+pub(super) fn look(config: &Config, report: &mut Report) {
+    for site in &config.sites {
+        let expires = certificate(config, site, report);
+        let label = site.server_names.first().map_or("", ServerName::as_str);
+        if let Err(e) = proxy::Site::open(label, &site.proxy) {
+            report.add_error(site.lines.upstream, e);
+        }
+        report.sites.push(SiteReport { server_names: site.hosts.clone(), certificate: site.certificate.display().to_string(), expires });
+    }
+}
+
+/// When it expires, where it can be read.
+fn certificate(config: &Config, site: &Site, report: &mut Report) -> Option<String> {
+    let provider = config.general.tls.provider(rustls::crypto::aws_lc_rs::default_provider());
+    let line = site.lines.certificate;
+    let file = site.certificate.display();
+    let certified = match certified_key(&site.certificate, &site.private_key, &provider) {
+        Ok(certified) => certified,
+        Err(e) => {
+            report.add_error(line, e);
+            return None;
+        }
+    };
+    let chain = &certified.cert;
+    let own = chain.first()?;
+    for host in site.hosts.iter().filter(|host| !is_for(own, host.trim_end_matches('.'))) {
+        let what = format!("server_names: the certificate in {file} is not for {host}: get one whose subjectAltName has it");
+        report.add(Finding::error(site.lines.server_names, what));
+    }
+    if let Some(at) = first_gap(chain) {
+        let what = format!(
+            "certificate: {file}: certificate {at} was not issued by the one behind it: put the server's own first, then its issuer's, and so on"
+        );
+        report.add(Finding::error(line, what));
+    }
+    if is_a_cas(own) {
+        let what = format!(
+            "certificate: {file} begins with a CA's certificate (basicConstraints CA:TRUE), which most clients refuse as a server's"
+        );
+        report.add(Finding::warning(line, what));
+    }
+    let Some(dates) = dates(own) else {
+        report.add(Finding::warning(line, format!("certificate: {file}: its dates cannot be read")));
+        return None;
+    };
+    let (now, expires) = (SystemTime::now(), shown(dates.not_after));
+    if dates.not_after <= now {
+        report.add(Finding::error(line, format!("certificate: {file} expired at {expires}: renew it")));
+    } else if dates.not_before > now {
+        let from = shown(dates.not_before);
+        report.add(Finding::error(line, format!("certificate: {file} is good from {from} on only: is this machine's clock right?")));
+    } else if dates.not_after.duration_since(now).is_ok_and(|left| left < SOON) {
+        report.add(Finding::warning(line, format!("certificate: {file} expires soon, at {expires}: renew it")));
+    }
+    Some(expires)
+}
