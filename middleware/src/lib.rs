@@ -81,7 +81,7 @@ pub use serve::{Connection, Http, serve_connection};
 #[cfg(all(feature = "axum", feature = "server"))]
 pub use server::{AxumApp, OfConnection};
 #[cfg(feature = "server")]
-pub use server::{BoundServer, EkmServer, Hyper, LoadError, Loaded, PerConnection, Reloader, Serve, StartError, Tower};
+pub use server::{BoundServer, EkmServer, Hyper, LoadError, PerConnection, Reloaded, Reloader, Serve, StartError, Tower};
 pub use start_check::{LayerMissing, layer_stands_before};
 pub use store::{Changes, MemoryStore, RegisterError, SecretStore, StoreUnavailable};
 pub use stream::EkmStream;

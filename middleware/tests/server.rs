@@ -1,69 +1,22 @@
 //! `EkmServer`: a whole server in three lines, on loopback.
 
 mod common;
+mod whole;
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Client, HOST, KID, Pki, request, secret_of};
-use ekm_otp_tower::protocol::{KeyId, TlsPolicy};
-use ekm_otp_tower::{BoundServer, EkmServer, LoadError, MemoryStore, RegisteredKey, Reloader, Serve, StartError, VerifiedClient};
+use common::{Client, HOST, KID, Pki, request};
+use ekm_otp_tower::protocol::TlsPolicy;
+use ekm_otp_tower::{EkmServer, StartError};
 use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Bytes;
 use hyper::service::service_fn;
-use hyper::{Request, Response, StatusCode};
-use tokio::sync::{Notify, oneshot};
-use tokio::task::JoinHandle;
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-fn store() -> Arc<MemoryStore> {
-    let store = MemoryStore::new();
-    store.add(RegisteredKey::new(KeyId::new(KID).expect("a key id"), "Alice", secret_of(KID))).expect("a key");
-    Arc::new(store)
-}
-
-fn settings(pki: &Pki) -> EkmServer {
-    EkmServer::new(HOST).certificate_der(pki.chain.clone(), pki.key.clone_key()).store(store())
-}
-
-async fn bind(server: EkmServer) -> BoundServer {
-    server.bind("127.0.0.1:0").await.expect("a server")
-}
-
-async fn connect(address: SocketAddr, pki: &Pki, alpn: &[u8]) -> Client {
-    let policy = TlsPolicy::default();
-    Client::connect(address, pki.client_config(&policy, alpn), HOST, policy).await.expect("a TLS connection")
-}
-
-async fn hello(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let client = request.extensions().get::<VerifiedClient>().map_or("nobody", VerifiedClient::client);
-    Ok(Response::new(Full::from(format!("hello {client}"))))
-}
-
-struct Running {
-    address: SocketAddr,
-    reloader: Reloader,
-    stop: oneshot::Sender<()>,
-    ended: JoinHandle<Result<(), StartError>>,
-}
-
-impl Running {
-    async fn stop(self) {
-        self.stop.send(()).expect("it serves");
-        tokio::time::timeout(PATIENCE, self.ended).await.expect("it ends").expect("no panic").expect("no error");
-    }
-}
-
-fn run<P: ekm_otp_tower::PerConnection + Sync>(bound: BoundServer, serve: impl FnOnce(BoundServer) -> Serve<P>) -> Running {
-    let (address, reloader) = (bound.local_addr(), bound.reloader());
-    let (stop, stopped) = oneshot::channel();
-    let serving = serve(bound).with_graceful_shutdown(async move { drop(stopped.await) }).into_future();
-    Running { address, reloader, stop, ended: tokio::spawn(serving) }
-}
+use hyper::{Response, StatusCode};
+use tokio::sync::Notify;
+use whole::{PATIENCE, bind, connect, hello, run, settings, store};
 
 #[tokio::test]
 async fn a_server_of_three_lines_lets_clients_in_and_nobody_else_and_ends_on_a_signal() {
@@ -135,55 +88,6 @@ async fn after_too_many_failures_the_connection_is_closed() {
         assert_eq!(client.send(request("/", None)).await.expect("an answer").status, StatusCode::UNAUTHORIZED);
     }
     tokio::time::timeout(PATIENCE, client.connection).await.expect("it ends").expect("no panic").expect("gracefully");
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn a_new_certificate_is_taken_and_open_connections_go_on() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (first, second) = (Pki::new(), Pki::new());
-    let [chain, key] = first.write(folder.path());
-    let server = EkmServer::new(HOST).certificate(&chain, &key).store(store()).look_every(Duration::from_millis(20));
-    let server = run(bind(server).await, |bound| bound.serve(service_fn(hello)));
-    let mut open = connect(server.address, &first, b"http/1.1").await;
-    let credential = open.credential(KID);
-    assert_eq!(open.get(&credential).await.status, StatusCode::OK);
-
-    second.write(folder.path());
-    let policy = TlsPolicy::default();
-    let since = std::time::Instant::now();
-    while Client::connect(server.address, second.client_config(&policy, b"h2"), HOST, policy).await.is_err() {
-        assert!(since.elapsed() < PATIENCE, "the new certificate was not taken");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    assert_eq!(open.get(&credential).await.status, StatusCode::OK);
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn files_that_are_wrong_are_told_and_what_was_there_before_is_kept() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let (first, second) = (Pki::new(), Pki::new());
-    let [chain, key] = first.write(folder.path());
-    let server = EkmServer::new(HOST).certificate(&chain, &key).store(store()).look_every(None);
-    let server = run(bind(server).await, |bound| bound.serve(service_fn(hello)));
-
-    let other = folder.path().join("other");
-    std::fs::create_dir(&other).expect("a folder");
-    let [other_chain, other_key] = second.write(&other);
-    std::fs::copy(other_chain, &chain).expect("copying");
-    assert!(matches!(server.reloader.reload().await, Err(LoadError::Certificate(_))), "the key of another certificate");
-    connect(server.address, &first, b"h2").await;
-    std::fs::write(&key, "-----BEGIN PRIVATE KEY-----\nAAAA").expect("writing");
-    assert!(matches!(server.reloader.reload().await, Err(LoadError::Pem { .. })), "half a key");
-    connect(server.address, &first, b"h2").await;
-    std::fs::remove_file(&key).expect("removing");
-    assert!(matches!(server.reloader.reload().await, Err(LoadError::Read { .. })), "no key");
-    connect(server.address, &first, b"h2").await;
-    std::fs::copy(other_key, &key).expect("copying");
-    assert!(server.reloader.reload().await.expect("both are there").certificate);
-    connect(server.address, &second, b"h2").await;
-    assert!(!server.reloader.reload().await.expect("both are there").certificate, "it is the same");
     server.stop().await;
 }
 
@@ -261,100 +165,4 @@ async fn a_server_is_found_by_its_address_where_that_is_its_name() {
     request.headers_mut().insert(hyper::header::HOST, server.address.to_string().parse().expect("a value"));
     assert_eq!(client.send(request).await.expect("an answer").body, "hello Alice");
     server.stop().await;
-}
-
-#[cfg(feature = "registry-file")]
-mod registry_file {
-    use super::*;
-
-    use std::os::unix::fs::OpenOptionsExt as _;
-    use std::path::PathBuf;
-
-    // Test data, used nowhere else: 32 times the letter that is the client's, in base64.
-    const SECRETS: [&str; 2] = ["YWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWFhYWE=", "YmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmJiYmI="];
-
-    fn write(folder: &Path, kids: &[(&str, usize)]) -> PathBuf {
-        let path = folder.join("secrets.toml");
-        let text: String =
-            kids.iter().map(|(kid, n)| format!("[{kid}]\nsecret = \"{}\"\nclient = \"owner of {kid}\"\n", SECRETS[*n])).collect();
-        let new = folder.join("new");
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).expect("a file");
-        std::io::Write::write_all(&mut file, text.as_bytes()).expect("writing");
-        std::fs::rename(new, &path).expect("renaming");
-        path
-    }
-
-    fn credential(client: &Client, kid: &str, n: usize) -> String {
-        use ekm_otp_tower::protocol::{Derivation, Secret, field::Credential};
-        let kid = KeyId::new(kid).expect("a key id");
-        let derivation = Derivation::new(&client.ekm, &kid, client.facts.server_name());
-        let tag = Secret::new(vec![b"ab"[n]; 32]).expect("a secret").mac(derivation.mac_input());
-        Credential::write(&kid, &client.ekm.channel(), &derivation.finish(tag).otp()).to_string()
-    }
-
-    async fn status(address: SocketAddr, pki: &Pki, kid: &str, n: usize) -> StatusCode {
-        let mut client = connect(address, pki, b"h2").await;
-        let credential = credential(&client, kid, n);
-        client.get(&credential).await.status
-    }
-
-    #[tokio::test]
-    async fn new_keys_are_taken_and_connections_of_keys_that_are_gone_are_cut_while_others_go_on() {
-        let (folder, pki) = (tempfile::tempdir().expect("a folder"), Pki::new());
-        let path = write(folder.path(), &[("a", 0)]);
-        let server = EkmServer::new(HOST).certificate_der(pki.chain.clone(), pki.key.clone_key()).registry_file(&path);
-        let server = run(bind(server.look_every(Duration::from_millis(20))).await, |bound| bound.serve(service_fn(hello)));
-        assert_eq!(status(server.address, &pki, "b", 1).await, StatusCode::UNAUTHORIZED);
-        let mut stays = connect(server.address, &pki, b"http/1.1").await;
-        let of_a = credential(&stays, "a", 0);
-        assert_eq!(stays.get(&of_a).await.body, "hello owner of a");
-
-        write(folder.path(), &[("a", 0), ("b", 1)]);
-        let since = std::time::Instant::now();
-        while status(server.address, &pki, "b", 1).await != StatusCode::OK {
-            assert!(since.elapsed() < PATIENCE, "the new key was not taken");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        let mut goes = connect(server.address, &pki, b"http/1.1").await;
-        let of_b = credential(&goes, "b", 1);
-        assert_eq!(goes.get(&of_b).await.status, StatusCode::OK);
-
-        write(folder.path(), &[("a", 0)]);
-        // Cut, with or without a word.
-        let _ = tokio::time::timeout(PATIENCE, goes.connection).await.expect("it is cut").expect("no panic");
-        assert_eq!(status(server.address, &pki, "b", 1).await, StatusCode::UNAUTHORIZED);
-        assert_eq!(stays.get(&of_a).await.status, StatusCode::OK);
-        server.stop().await;
-    }
-
-    #[tokio::test]
-    async fn a_registry_file_that_is_wrong_is_told_and_keeps_the_old_certificate_too() {
-        let (folder, pki, other) = (tempfile::tempdir().expect("a folder"), Pki::new(), Pki::new());
-        let path = write(folder.path(), &[("a", 0)]);
-        let [chain, key] = pki.write(folder.path());
-        let server = EkmServer::new(HOST).certificate(chain, key).registry_file(&path).look_every(None);
-        let server = run(bind(server).await, |bound| bound.serve(service_fn(hello)));
-        other.write(folder.path());
-        // The same secret for two key ids.
-        write(folder.path(), &[("a", 0), ("c", 0)]);
-        let error = server.reloader.reload().await.expect_err("it is wrong");
-        assert!(matches!(error, LoadError::Registry(_)) && error.to_string().contains("secrets.toml"), "{error}");
-        assert_eq!(status(server.address, &pki, "a", 0).await, StatusCode::OK);
-
-        write(folder.path(), &[("a", 0), ("b", 1)]);
-        let loaded = server.reloader.reload().await.expect("it is right");
-        assert_eq!((loaded.certificate, loaded.keys_added, loaded.keys_removed, loaded.keys_changed), (true, 1, 0, 0));
-        assert_eq!(status(server.address, &other, "b", 1).await, StatusCode::OK);
-        server.stop().await;
-    }
-
-    #[tokio::test]
-    async fn a_registry_that_others_can_read_is_refused() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let (folder, pki) = (tempfile::tempdir().expect("a folder"), Pki::new());
-        let path = write(folder.path(), &[("a", 0)]);
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).expect("a mode");
-        let server = EkmServer::new(HOST).certificate_der(pki.chain.clone(), pki.key.clone_key()).registry_file(&path);
-        assert!(fault(server).await.contains("secrets.toml"));
-    }
 }

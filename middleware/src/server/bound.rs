@@ -3,24 +3,21 @@
 use std::fmt;
 use std::future::{Future, IntoFuture};
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::rt::TokioExecutor;
-use tokio::time::{Instant, MissedTickBehavior};
-
 #[cfg(feature = "axum")]
 use super::axum_app::AxumApp;
-use super::error::{LoadError, StartError};
-use super::files::{Files, Loaded, Reloader, Seen};
+use super::error::StartError;
+use super::files::{Files, Reloader};
+use super::fresh::keep_fresh;
 use super::per_connection::{Hyper, PerConnection, Tower};
 use crate::{Connections, EkmListener, Http, serve_connection};
+use hyper_util::rt::TokioExecutor;
 
 /// How long connections that were cut may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(5);
-/// How often keys are looked at that end by themselves.
-const TICK: Duration = Duration::from_secs(1);
 
 /// A server that listens and has read its files. It accepts connections once it serves.
 #[must_use = "it serves nothing until it is told what"]
@@ -81,18 +78,26 @@ impl BoundServer {
 
     async fn run<P: PerConnection>(self, service: P, shutdown: impl Future<Output = ()>) {
         let connections = self.listener.connections().clone();
+        let mut fresh = pin!(keep_fresh(&self.files, self.look_every));
         tokio::select! {
             () = accept(self.listener, &self.http, &service) => {}
-            () = keep_fresh(&self.files, self.look_every) => {}
+            () = &mut fresh => {}
             () = shutdown => {}
         }
-        // The socket is closed by now.
-        connections.drain();
-        if tokio::time::timeout(self.drain_within, connections.all_left()).await.is_err() {
-            tracing::warn!(connections = connections.len(), "connections are cut: they did not finish in time");
-            connections.cut();
-            let _ = tokio::time::timeout(GONE_WITHIN, connections.all_left()).await;
+        // The socket is closed by now. A key that is revoked or ends meanwhile still loses its connections.
+        tokio::select! {
+            () = drain(&connections, self.drain_within) => {}
+            () = fresh => {}
         }
+    }
+}
+
+async fn drain(connections: &Connections, within: Duration) {
+    connections.drain();
+    if tokio::time::timeout(within, connections.all_left()).await.is_err() {
+        tracing::warn!(connections = connections.len(), "connections are cut: they did not finish in time");
+        connections.cut();
+        let _ = tokio::time::timeout(GONE_WITHIN, connections.all_left()).await;
     }
 }
 
@@ -122,61 +127,6 @@ impl<F: Future<Output = Result<(), E>>, E: fmt::Display> Future for Logged<F> {
                 tracing::debug!(%error, "a connection broke");
             }
         })
-    }
-}
-
-/// Ends keys in time, and reads files that have changed and are whole, for ever.
-async fn keep_fresh(files: &Arc<Files>, look_every: Option<Duration>) {
-    let mut watch = Watch { taken: files.look(), last: files.look() };
-    let mut tick = tokio::time::interval(look_every.unwrap_or(TICK).min(TICK));
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut looked = Instant::now();
-    loop {
-        let now = tick.tick().await;
-        let is_due = look_every.is_some_and(|interval| now.duration_since(looked) >= interval);
-        if is_due {
-            looked = now;
-        }
-        let of_task = Arc::clone(files);
-        let looking = tokio::task::spawn_blocking(move || {
-            of_task.cut_expired();
-            if is_due { watch.look(&of_task) } else { (watch, None) }
-        });
-        let outcome = match looking.await {
-            Ok((next, outcome)) => {
-                watch = next;
-                outcome
-            }
-            Err(error) => {
-                tracing::error!(%error, "the files cannot be looked at any more");
-                return std::future::pending().await;
-            }
-        };
-        match outcome {
-            None | Some(Err(LoadError::Changing)) => {}
-            Some(Ok(loaded)) => tracing::info!(%loaded, "the files changed and were read again"),
-            Some(Err(error)) => tracing::error!(%error, "the files changed and are not taken: what was there before is kept"),
-        }
-    }
-}
-
-struct Watch {
-    /// As they were when they were last read.
-    taken: Seen,
-    /// As they were when last looked at.
-    last: Seen,
-}
-
-impl Watch {
-    /// Reads the files once if they have changed since, and did not change between two looks: then whoever writes them has ended.
-    fn look(self, files: &Files) -> (Self, Option<Result<Loaded, LoadError>>) {
-        let now = files.look();
-        if now == self.taken || now != self.last {
-            return (Self { last: now, ..self }, None);
-        }
-        let outcome = files.reload();
-        let taken = if matches!(outcome, Err(LoadError::Changing)) { self.taken } else { now.clone() };
-        (Self { taken, last: now }, Some(outcome))
     }
 }
 

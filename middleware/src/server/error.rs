@@ -74,3 +74,15 @@ pub enum LoadError {
     #[error("reading the files was interrupted")]
     Interrupted,
 }
+
+impl LoadError {
+    /// Whether the files could not be read, whatever is in them.
+    pub(super) fn is_of_reading(&self) -> bool {
+        match self {
+            Self::Read { .. } | Self::Changing | Self::Interrupted => true,
+            #[cfg(feature = "registry-file")]
+            Self::Registry(error) => matches!(error, crate::registry_file::Error::Io { .. }),
+            _ => false,
+        }
+    }
+}

@@ -1,17 +1,17 @@
-//! What the server was read from, read again: all of it or nothing.
+//! What the server was read from, read again. Registry and certificate are each taken as a whole, and neither waits for the other: a renewal that
+//! went wrong keeps no revoked key alive.
 
 use std::fmt;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use rustls::crypto::CryptoProvider;
 use rustls::server::ResolvesServerCert;
 
 use super::certificate::{self, Current, Identity};
 use super::error::LoadError;
-use crate::SecretStore;
+use super::watched::Watched;
+use crate::{Changes, SecretStore};
 #[cfg(feature = "registry-file")]
 use crate::{MemoryStore, registry_file};
 
@@ -22,21 +22,35 @@ pub(super) enum RegistrySource {
     Store(Arc<dyn SecretStore>),
 }
 
-enum Registry {
+/// The server's files, and what is made of them.
+pub(super) struct Files {
+    pub(super) registry: Arc<Registry>,
+    pub(super) certificate: Arc<Certificate>,
+}
+
+/// What is read, and read again, by itself.
+pub(super) trait Part: Send + Sync + 'static {
+    /// Its files, if it is of any.
+    fn watched(&self) -> Option<&Watched>;
+    /// Reads it again. What is otherwise now.
+    fn read_again(&self) -> Result<String, LoadError>;
+}
+
+pub(super) enum Registry {
     #[cfg(feature = "registry-file")]
-    File(PathBuf, Arc<MemoryStore>),
+    File {
+        path: PathBuf,
+        watched: Watched,
+        store: Arc<MemoryStore>,
+    },
     Store(Arc<dyn SecretStore>),
 }
 
-/// The server's files, and what is made of them.
-pub(super) struct Files {
+pub(super) struct Certificate {
     names: Vec<String>,
     provider: Arc<CryptoProvider>,
-    certificate: Option<(PathBuf, PathBuf)>,
+    files: Option<(PathBuf, PathBuf, Watched)>,
     current: Arc<Current>,
-    registry: Registry,
-    /// One reads at a time.
-    reading: Mutex<()>,
 }
 
 impl Files {
@@ -46,134 +60,118 @@ impl Files {
         registry: RegistrySource,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, LoadError> {
-        let (certified, certificate) = match identity {
-            Identity::Files { chain, key } => (certificate::from_files(&chain, &key, &provider)?, Some((chain, key))),
-            Identity::Der(chain, key) => (certificate::from_der(chain, key, &provider)?, None),
-        };
-        certificate::must_be_for(&names, &certified)?;
-        let registry = match registry {
-            #[cfg(feature = "registry-file")]
-            RegistrySource::File(path) => {
-                let store = registry_file::load(&path)?;
-                if store.is_empty() {
-                    tracing::warn!("{} holds no key: every request will be refused", path.display());
-                }
-                Registry::File(path, Arc::new(store))
-            }
-            RegistrySource::Store(store) => Registry::Store(store),
-        };
-        Ok(Self { names, provider, certificate, current: Arc::new(Current::new(certified)), registry, reading: Mutex::new(()) })
+        let certificate = Certificate::load(names, identity, provider)?;
+        Ok(Self { certificate: Arc::new(certificate), registry: Arc::new(Registry::load(registry)?) })
     }
 
     pub(super) fn store(&self) -> Arc<dyn SecretStore> {
-        match &self.registry {
+        match &*self.registry {
             #[cfg(feature = "registry-file")]
-            Registry::File(_, store) => Arc::clone(store) as Arc<dyn SecretStore>,
+            Registry::File { store, .. } => Arc::clone(store) as Arc<dyn SecretStore>,
             Registry::Store(store) => Arc::clone(store),
         }
     }
 
     pub(super) fn resolver(&self) -> Arc<dyn ResolvesServerCert> {
-        Arc::clone(&self.current) as Arc<dyn ResolvesServerCert>
+        Arc::clone(&self.certificate.current) as Arc<dyn ResolvesServerCert>
     }
+}
 
-    fn paths(&self) -> impl Iterator<Item = &Path> {
-        let certificate = self.certificate.iter().flat_map(|(chain, key)| [chain.as_path(), key.as_path()]);
-        let registry = match &self.registry {
+impl Registry {
+    fn load(source: RegistrySource) -> Result<Self, LoadError> {
+        Ok(match source {
             #[cfg(feature = "registry-file")]
-            Registry::File(path, _) => Some(path.as_path()),
-            Registry::Store(_) => None,
-        };
-        certificate.chain(registry)
+            RegistrySource::File(path) => {
+                let (watched, store) = Watched::first(vec![path.clone()], || Ok(registry_file::load(&path)?))?;
+                if store.is_empty() {
+                    tracing::warn!("{} holds no key: every request will be refused", path.display());
+                }
+                Self::File { path, watched, store: Arc::new(store) }
+            }
+            RegistrySource::Store(store) => Self::Store(store),
+        })
     }
 
-    /// Which files these are, in which state.
-    pub(super) fn look(&self) -> Seen {
-        Seen(self.paths().map(|path| std::fs::metadata(path).ok().map(|file| Stamp::of(&file))).collect())
-    }
-
-    /// Reads all files, then takes what they hold.
-    pub(super) fn reload(&self) -> Result<Loaded, LoadError> {
-        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = self.look();
-        let certified = match &self.certificate {
-            Some((chain, key)) => Some(certificate::from_files(chain, key, &self.provider)?),
-            None => None,
-        };
-        if let Some(certified) = &certified {
-            certificate::must_be_for(&self.names, certified)?;
+    fn reload(&self) -> Result<Changes, LoadError> {
+        match self {
+            #[cfg(feature = "registry-file")]
+            Self::File { path, watched, store } => {
+                watched.again(|| Ok(registry_file::load(path)?), |newer: MemoryStore| store.take_over(newer))
+            }
+            Self::Store(_) => Ok(Changes::default()),
         }
-        #[cfg(feature = "registry-file")]
-        let newer = match &self.registry {
-            Registry::File(path, store) => Some((store, registry_file::load(path)?)),
-            Registry::Store(_) => None,
-        };
-        // What was written meanwhile may have been read in part: half a registry would cut the clients of the other half.
-        if self.look() != before {
-            return Err(LoadError::Changing);
-        }
-        let mut loaded = Loaded { certificate: certified.is_some_and(|certified| self.current.replace(certified)), ..Loaded::default() };
-        #[cfg(feature = "registry-file")]
-        if let Some((store, newer)) = newer {
-            let changes = store.take_over(newer);
-            loaded = Loaded { keys_added: changes.added, keys_removed: changes.removed, keys_changed: changes.changed, ..loaded };
-        }
-        let _ = &mut loaded;
-        Ok(loaded)
     }
 
     /// Keys end by themselves, too.
     pub(super) fn cut_expired(&self) {
-        #[cfg(feature = "registry-file")]
-        if let Registry::File(_, store) = &self.registry {
-            store.cut_expired();
+        match self {
+            #[cfg(feature = "registry-file")]
+            Self::File { store, .. } => store.cut_expired(),
+            Self::Store(_) => {}
         }
     }
 }
 
-/// How the files looked at one time.
-#[derive(Clone, PartialEq, Eq)]
-pub(super) struct Seen(Vec<Option<Stamp>>);
-
-/// What changes with a file, whether it is written in place or replaced.
-#[derive(Clone, PartialEq, Eq)]
-struct Stamp {
-    inode: (u64, u64),
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(file: &Metadata) -> Self {
-        Self {
-            inode: (file.dev(), file.ino()),
-            size: file.size(),
-            modified: (file.mtime(), file.mtime_nsec()),
-            changed: (file.ctime(), file.ctime_nsec()),
+impl Part for Registry {
+    fn watched(&self) -> Option<&Watched> {
+        match self {
+            #[cfg(feature = "registry-file")]
+            Self::File { watched, .. } => Some(watched),
+            Self::Store(_) => None,
         }
+    }
+
+    fn read_again(&self) -> Result<String, LoadError> {
+        let Changes { added, removed, changed } = self.reload()?;
+        Ok(format!("registry: {added} keys added, {removed} removed, {changed} changed"))
     }
 }
 
-/// What was different in files that were read again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+impl Certificate {
+    fn load(names: Vec<String>, identity: Identity, provider: Arc<CryptoProvider>) -> Result<Self, LoadError> {
+        let (certified, files) = match identity {
+            Identity::Files { chain, key } => {
+                let read = || certificate::from_files(&chain, &key, &provider);
+                let (watched, certified) = Watched::first(vec![chain.clone(), key.clone()], read)?;
+                (certified, Some((chain, key, watched)))
+            }
+            Identity::Der(chain, key) => (certificate::from_der(chain, key, &provider)?, None),
+        };
+        certificate::must_be_for(&names, &certified)?;
+        Ok(Self { names, provider, files, current: Arc::new(Current::new(certified)) })
+    }
+
+    fn reload(&self) -> Result<bool, LoadError> {
+        let Some((chain, key, watched)) = &self.files else { return Ok(false) };
+        let read = || {
+            let certified = certificate::from_files(chain, key, &self.provider)?;
+            certificate::must_be_for(&self.names, &certified)?;
+            Ok(certified)
+        };
+        watched.again(read, |certified| self.current.replace(certified))
+    }
+}
+
+impl Part for Certificate {
+    fn watched(&self) -> Option<&Watched> {
+        self.files.as_ref().map(|(.., watched)| watched)
+    }
+
+    fn read_again(&self) -> Result<String, LoadError> {
+        Ok(if self.reload()? { "certificate: another one, for new connections" } else { "certificate: the same as before" }.to_owned())
+    }
+}
+
+/// What became of files that were read again: of each part by itself, since neither waits for the other.
+#[derive(Debug)]
+#[must_use = "each part may have failed, and then what was there before is kept"]
 #[non_exhaustive]
-pub struct Loaded {
-    /// Whether the certificate was another one. It serves new connections; open ones go on.
-    pub certificate: bool,
-    /// How many keys were new.
-    pub keys_added: usize,
-    /// How many were gone. Their connections were cut.
-    pub keys_removed: usize,
-    /// How many were other ones than before. Connections of what they were before were cut.
-    pub keys_changed: usize,
-}
-
-impl fmt::Display for Loaded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let certificate = if self.certificate { "another certificate" } else { "the same certificate" };
-        write!(f, "{certificate}, {} keys added, {} removed, {} changed", self.keys_added, self.keys_removed, self.keys_changed)
-    }
+pub struct Reloaded {
+    /// What is otherwise in the registry's file. Connections of keys that are gone, revoked or other ones now were cut. Nothing where the registry
+    /// is a store.
+    pub registry: Result<Changes, LoadError>,
+    /// Whether the certificate is another one. It serves new connections; open ones go on.
+    pub certificate: Result<bool, LoadError>,
 }
 
 /// Reads the server's files again, whether they are watched or not. Cloning is cheap.
@@ -181,14 +179,20 @@ impl fmt::Display for Loaded {
 pub struct Reloader(pub(super) Arc<Files>);
 
 impl Reloader {
-    /// Reads certificate, key and registry file again and takes all of them, or none: then what was there before is kept. No connection is lost but
-    /// those of keys that are gone.
-    ///
-    /// # Errors
-    /// When a file cannot be read, is wrong, or does not fit the others.
-    pub async fn reload(&self) -> Result<Loaded, LoadError> {
-        let files = Arc::clone(&self.0);
-        tokio::task::spawn_blocking(move || files.reload()).await.unwrap_or(Err(LoadError::Interrupted))
+    /// Reads the registry's file, and certificate and key, again. Each of the two is taken as a whole or not at all: then what was there before is
+    /// kept. No connection is lost but those of keys that are gone.
+    pub async fn reload(&self) -> Reloaded {
+        let (registry, certificate) = (Arc::clone(&self.0.registry), Arc::clone(&self.0.certificate));
+        // Side by side: a device that hangs under the one does not hold back the other.
+        let (registry, certificate) = tokio::join!(
+            tokio::task::spawn_blocking(move || registry.reload()),
+            tokio::task::spawn_blocking(move || certificate.reload()),
+        );
+        let interrupted = |_| Err(LoadError::Interrupted);
+        Reloaded {
+            registry: registry.unwrap_or_else(interrupted),
+            certificate: certificate.unwrap_or_else(|_| Err(LoadError::Interrupted)),
+        }
     }
 }
 

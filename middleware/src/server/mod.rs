@@ -8,7 +8,9 @@ mod bound;
 mod certificate;
 mod error;
 mod files;
+mod fresh;
 mod per_connection;
+mod watched;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -24,7 +26,7 @@ use tokio::net::{TcpListener, ToSocketAddrs};
 pub use self::axum_app::{AxumApp, OfConnection};
 pub use self::bound::{BoundServer, Serve};
 pub use self::error::{LoadError, StartError};
-pub use self::files::{Loaded, Reloader};
+pub use self::files::{Reloaded, Reloader};
 pub use self::per_connection::{Hyper, PerConnection, Tower};
 
 use self::certificate::Identity;
@@ -104,8 +106,8 @@ impl EkmServer {
         self
     }
 
-    /// Who may come: the file that `ekm-otp-client key create` and `ekm-otp-server key` write. It is read again when it changes: new keys are
-    /// taken, and the connections of those that are gone are cut.
+    /// Who may come: the file that `ekm-otp-client key create` and `ekm-otp-server key` write. It is read again when it changes, whatever becomes of
+    /// the certificate: new keys are taken, and the connections of those that are gone or revoked are cut.
     #[cfg(feature = "registry-file")]
     pub fn registry_file(mut self, path: impl Into<PathBuf>) -> Self {
         self.registry = Some(RegistrySource::File(path.into()));
