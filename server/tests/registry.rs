@@ -241,7 +241,7 @@ impl Fleet {
     fn server_with(&self, name: &str, more: &str) -> Server {
         let config = format!(
             "listen = \"127.0.0.1:0\"\nregistry = \"{}\"\nregistry_key = \"registry.key\"\nserver_names = [\"{HOST}\"]\n\
-             certificate = \"server.pem\"\nprivate_key = \"server.key\"\nupstream = \"{}\"\n{more}",
+             max_failures_per_source = 0\ncertificate = \"server.pem\"\nprivate_key = \"server.key\"\nupstream = \"{}\"\n{more}",
             self.registry,
             self.upstream.url()
         );
@@ -360,26 +360,37 @@ async fn a_database_that_is_away_takes_nobody_down_and_what_changes_after_it_is_
 async fn rows_that_somebody_else_changed_are_no_keys() {
     let postgres = Postgres::start();
     let fleet = Fleet::new(&postgres.url());
-    let keys: Vec<Key> = (0..6).map(Key::numbered).collect();
+    let keys: Vec<Key> = (0..9).map(Key::numbered).collect();
     for key in &keys {
         add(fleet.at(), &fleet.registry, key, &[]);
     }
+    fleet.done(&["revoke", "client5"]);
     let before = fleet.server("before");
     postgres.ask("UPDATE ekm_otp_key SET secret = (SELECT secret FROM ekm_otp_key WHERE kid = 'client1') WHERE kid = 'client0'");
     postgres.ask("UPDATE ekm_otp_key SET client = 'the owner of client5' WHERE kid = 'client2'");
     postgres.ask("UPDATE ekm_otp_key SET secret = set_byte(secret, 20, get_byte(secret, 20) # 1) WHERE kid = 'client3'");
     postgres.ask("UPDATE ekm_otp_key SET server_names = 'other.test' WHERE kid = 'client4'");
+    postgres.ask("UPDATE ekm_otp_key SET state = 'active' WHERE kid = 'client5'");
     // So that the server that runs looks at them, too.
     postgres.ask("UPDATE ekm_otp_registry SET change = change + 1");
     postgres.ask("UPDATE ekm_otp_key SET change = (SELECT change FROM ekm_otp_registry)");
+    postgres.ask("UPDATE ekm_otp_key SET profile = 'newer' WHERE kid = 'client6'");
+    postgres.ask("UPDATE ekm_otp_key SET sealed_with = 'deadbeef' WHERE kid = 'client7'");
     let after = fleet.server("after");
     fleet.becomes(&before, &keys[0], 401).await;
     for server in [&before, &after] {
-        for (number, status) in [401, 200, 401, 401, 401, 200].into_iter().enumerate() {
+        for (number, status) in [401, 200, 401, 401, 401, 401, 401, 401, 200].into_iter().enumerate() {
             fleet.becomes(server, &keys[number], status).await;
         }
-        assert!(server.logged("does not open") >= 4, "{}", server.log());
+        assert!(server.logged("is no key, and is refused") >= 7, "{}", server.log());
     }
+    // One broken row is one key's fault: revocations of others arrive.
+    fleet.done(&["revoke", "client8"]);
+    for server in [&before, &after] {
+        fleet.becomes(server, &keys[8], 401).await;
+    }
+    fleet.done(&["remove", "client6"]);
+    assert_eq!(refused(fleet.at(), &fleet.registry, &["enable", "client5"]).0, 64);
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ struct Written {
     #[serde(default)]
     not_after: Option<String>,
     #[serde(default)]
-    server_names: Vec<String>,
+    server_names: Option<Vec<String>>,
     #[serde(default)]
     successor: Option<String>,
     #[serde(default)]
@@ -169,7 +169,10 @@ impl Entry {
             None if state == KeyState::Removed => None,
             None => return Err(format!("{kid}: `secret` is missing")),
         };
-        let names = fields.server_names.iter().map(|name| ServerName::from_host(name));
+        if fields.server_names.as_ref().is_some_and(Vec::is_empty) {
+            return Err(format!("{kid}: server_names names none: take it out, and the key is for all, or name one"));
+        }
+        let names = fields.server_names.iter().flatten().map(|name| ServerName::from_host(name));
         Ok(Self {
             client: fields.client,
             secret,

@@ -57,7 +57,7 @@ pub(super) async fn deliver(
     let mut edits = vec![Edit::Add(Box::new(entry))];
     edits.extend(others);
     // What is refused anyway is refused before anything is shown.
-    if records.find(&kid).await.is_ok() {
+    if records.look_up(&kid).await?.is_some() {
         return Err(ServerError::Config(format!("the key id {kid} is registered already, or was: it is never bound to another secret")));
     }
     match (&secret, &way.secret_out) {
@@ -73,10 +73,15 @@ pub(super) async fn deliver(
         output::result(&Zeroizing::new(format!("{told}\n")))?;
     }
     if let Err(e) = records.apply(edits).await {
-        if let (Some(_), Some(path)) = (&secret, &way.secret_out) {
-            take_back(path);
-        } else if secret.is_some() {
-            output::complain("the secret above is of no key: nothing was added");
+        // Where only the answer was lost, the key may be there, and its secret must not be thrown away.
+        match records.look_up_anew(&kid).await {
+            Ok(None) => match (&secret, &way.secret_out) {
+                (Some(_), Some(path)) => take_back(path),
+                (Some(_), None) => output::complain("the secret above is of no key: nothing was added"),
+                (None, _) => {}
+            },
+            Ok(Some(_)) => output::complain(&format!("{kid} is in the registry, in spite of what follows: keep its secret")),
+            Err(_) => output::complain(&format!("it is not known whether {kid} was added: keep its secret until `key show {kid}` tells")),
         }
         return Err(e);
     }

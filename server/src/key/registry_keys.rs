@@ -1,24 +1,22 @@
 //! `key new-registry-key` and `key rekey`: the key that a database's secrets are sealed with.
 
-use std::fs::File;
-
 use zeroize::Zeroizing;
 
 use super::args::NewRegistryKey;
 use crate::error::ServerError;
 use crate::output;
-use crate::registry::{Records, RegistryKey, RegistryKeys, replace, write_new};
+use crate::registry::{Records, RegistryKey, RegistryKeys, update, write_new};
 
 pub(super) fn make(new: &NewRegistryKey) -> Result<(), ServerError> {
     let (key, text) = RegistryKey::generate()?;
     match (&new.out, &new.append) {
         (_, Some(path)) => {
             RegistryKeys::read(path)?;
-            let cannot = |e: &std::io::Error| ServerError::io(&format!("cannot read {}", path.display()), e);
-            let old = File::open(path).map_err(|e| cannot(&e))?;
-            let before = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| cannot(&e))?);
-            let gap = if before.ends_with('\n') { "" } else { "\n" };
-            replace(path, &Zeroizing::new(format!("{}{gap}{}", *before, *text)), Some(&old))?;
+            update(path, |before| {
+                RegistryKeys::of_text(before, path)?;
+                let gap = if before.ends_with('\n') { "" } else { "\n" };
+                Ok(Zeroizing::new(format!("{before}{gap}{}", *text)))
+            })?;
             output::complain(&format!(
                 "added the registry key {} to {}: bring it to each server, then `key rekey`",
                 key.id(),

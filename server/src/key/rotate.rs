@@ -53,7 +53,7 @@ async fn next(records: &mut Records, old: &KeyId) -> Result<KeyId, ServerError> 
         number = number.saturating_add(1);
         let kid = KeyId::new(&format!("{stem}-{number}"))
             .map_err(|e| ServerError::Config(format!("no name can be made of {old} ({e}): give one with --new-kid")))?;
-        if number == u32::MAX || records.find(&kid).await.is_err() {
+        if number == u32::MAX || records.look_up(&kid).await?.is_none() {
             return Ok(kid);
         }
     }

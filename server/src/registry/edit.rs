@@ -109,20 +109,32 @@ impl Edit {
         }
         let entry = entries.list.iter_mut().find(|entry| entry.kid == kid && entry.state != KeyState::Removed);
         let entry = entry.ok_or_else(|| Self::no_such(&kid))?;
+        self.change(entry)?;
+        Ok(kid)
+    }
+
+    /// Makes the change in the entry, if it still fits: somebody else may have been faster.
+    pub(super) fn change(self, entry: &mut Entry) -> Result<(), ServerError> {
         match self {
             Self::Add(_) => {}
             Self::State(_, state) => entry.state = state,
-            Self::Succeed { successor, not_after, .. } => {
-                entry.successor = Some(successor);
-                entry.not_after = Some(not_after);
+            Self::Succeed { kid, .. } if entry.state != KeyState::Active => {
+                return Err(ServerError::Config(format!("{kid} is {}: add a key of its own for the client", entry.state)));
             }
-            Self::Remove(_) => {
-                let mut removed = Entry::new(kid.clone(), std::mem::take(&mut entry.client), None);
+            Self::Succeed { kid, successor, not_after } => {
+                if let Some(other) = &entry.successor {
+                    return Err(ServerError::Config(format!("{kid} has a successor already: rotate {other}")));
+                }
+                entry.successor = Some(successor);
+                entry.not_after = Some(entry.not_after.map_or(not_after, |before| before.min(not_after)));
+            }
+            Self::Remove(kid) => {
+                let mut removed = Entry::new(kid, std::mem::take(&mut entry.client), None);
                 removed.state = KeyState::Removed;
                 *entry = removed;
             }
         }
-        Ok(kid)
+        Ok(())
     }
 }
 
@@ -177,6 +189,7 @@ fn change_piece(piece: &str, entry: &Entry, new: &mut Zeroizing<String>) {
                 if !new.ends_with('\n') {
                     new.push('\n');
                 }
+                // Right behind the header: an entry that is cut off has lost its secret, too, not its end alone.
                 missing_at = Some(new.len());
             }
             continue;
@@ -184,12 +197,8 @@ fn change_piece(piece: &str, entry: &Entry, new: &mut Zeroizing<String>) {
         if let Some(at) = fields.iter().position(|(field, _)| *field == name) {
             let (name, value) = fields.remove(at);
             // As it was written, where it says the same.
-            if line.trim_end().ends_with(value.as_str()) {
-                new.push_str(line);
-            } else {
-                new.push_str(&Zeroizing::new(format!("{name} = {}\n", *value)));
-            }
-            missing_at = Some(new.len());
+            let wanted = Zeroizing::new(format!("{name} = {}\n", *value));
+            new.push_str(if says_the_same(line, &wanted) { line } else { &wanted });
         }
     }
     let missing: Vec<String> = fields.into_iter().map(|(name, value)| format!("{name} = {}\n", *value)).collect();
@@ -199,6 +208,19 @@ fn change_piece(piece: &str, entry: &Entry, new: &mut Zeroizing<String>) {
         missing.insert(0, '\n');
     }
     new.insert_str(at, &missing);
+}
+
+fn says_the_same(line: &str, other: &str) -> bool {
+    let read = |text: &str| toml::from_str::<BTreeMap<String, OneOrMany>>(text).ok();
+    read(line).is_some_and(|said| read(other) == Some(said))
+}
+
+/// A field's value.
+#[derive(serde::Deserialize, PartialEq)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(Zeroizing<String>),
+    Many(Vec<String>),
 }
 
 /// An entry as a table of TOML.
@@ -229,23 +251,25 @@ fn fields(entry: &Entry) -> Vec<(&'static str, Zeroizing<String>)> {
     let quoted = |text: &str| Zeroizing::new(serde_json::to_string(text).unwrap_or_default().replace('\u{7f}', "\\u007f"));
     let mut fields = Vec::new();
     let mut add = |name, value: Option<&str>| fields.extend(value.map(|value| (name, quoted(value))));
-    let secret = entry.secret.as_ref().map(ekm_otp::Secret::encode_base64);
-    add("secret", secret.as_ref().map(|secret| secret.as_str()));
-    add("client", Some(&entry.client));
-    add("credential", (entry.minimum != Default::default()).then(|| entry.minimum.as_str()));
-    add("profile", (entry.profile != Default::default()).then(|| entry.profile.as_str()));
+    // What narrows it stands before what makes it a key at all: an entry that is cut off is none, rather than more than it was.
     add("state", (entry.state != KeyState::Active).then(|| entry.state.as_str()));
     add("not_before", entry.not_before.map(instant).as_deref());
     add("not_after", entry.not_after.map(instant).as_deref());
-    add("successor", entry.successor.as_ref().map(KeyId::as_str));
-    add("created", entry.created.map(instant).as_deref());
-    add("comment", entry.comment.as_deref());
+    add("credential", (entry.minimum != Default::default()).then(|| entry.minimum.as_str()));
+    add("profile", (entry.profile != Default::default()).then(|| entry.profile.as_str()));
     if !entry.server_names.is_empty() {
         // An address stands for connections without a name.
         let names = entry.server_names.iter().map(|name| if name.is_none() { "127.0.0.1" } else { name.as_str() });
         let names: Vec<String> = names.map(|name| quoted(name).to_string()).collect();
         fields.push(("server_names", Zeroizing::new(format!("[{}]", names.join(", ")))));
     }
+    let mut add = |name, value: Option<&str>| fields.extend(value.map(|value| (name, quoted(value))));
+    add("comment", entry.comment.as_deref());
+    add("successor", entry.successor.as_ref().map(KeyId::as_str));
+    add("created", entry.created.map(instant).as_deref());
+    let secret = entry.secret.as_ref().map(ekm_otp::Secret::encode_base64);
+    add("secret", secret.as_ref().map(|secret| secret.as_str()));
+    add("client", Some(&entry.client));
     fields
 }
 
@@ -292,10 +316,10 @@ mod tests {
                 Edit::Add(Box::new(Entry::new(kid("d"), "D \"quoted\"\n", secret(4)))),
             ],
         );
-        for kept in ["# top\ninline = {", "# about a\n[a]\n", "# below a\n[\"b.c\"]\nclient = "] {
+        for kept in ["# top\ninline = {", "# about a\n[a]\n", "# below a\n[\"b.c\"]\nnot_after = "] {
             assert!(new.contains(kept), "{kept}: {new}");
         }
-        assert!(new.contains("client = \"A\"\nstate = \"revoked\"\n"), "{new}");
+        assert!(new.contains("# about a\n[a]\nstate = \"revoked\"\n"), "{new}");
         assert!(new.contains("not_after = \"2033-05-18T03:33:20Z\"\n"), "{new}");
         let again = edited(&new, vec![Edit::State(kid("a"), KeyState::Active), Edit::Remove(kid("inline")), Edit::Remove(kid("d"))]);
         assert!(!again.contains("revoked") && !again.contains(&s(1)) && !again.contains(&s(4)), "{again}");
@@ -304,12 +328,36 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused() {
+    fn an_entry_that_is_cut_off_is_no_key_rather_than_one_that_is_not_revoked() {
         let text = as_toml(&[Entry::new(kid("a"), "A", secret(1))]);
+        let revoked = edited(&text, vec![Edit::State(kid("a"), KeyState::Revoked)]);
+        for at in 1..revoked.len() {
+            let read = parse::<Entries>(&revoked[..at], Format::Toml, false);
+            let is_active = read.is_ok_and(|read| read.list.iter().any(|entry| entry.state == KeyState::Active));
+            assert!(!is_active, "{}", &revoked[..at]);
+        }
+    }
+
+    #[test]
+    fn a_value_is_what_it_says_not_what_stands_behind_it() {
+        let secret = secret(1).encode_base64();
+        let text = format!("[a]\nstate = \"active\" # was \"revoked\"\nsecret = '{}'\nclient = \"A\"\n", *secret);
+        let revoked = edited(&text, vec![Edit::State(kid("a"), KeyState::Revoked)]);
+        assert!(revoked.starts_with("[a]\nstate = \"revoked\"\nsecret = '"), "{revoked}");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let (mut succeeded, mut revoked) = (Entry::new(kid("s"), "A", secret(3)), Entry::new(kid("r"), "A", secret(4)));
+        succeeded.successor = Some(kid("t"));
+        revoked.state = KeyState::Revoked;
+        let text = as_toml(&[Entry::new(kid("a"), "A", secret(1)), succeeded, revoked]);
         for (fault, edit) in [
             ("kid_taken", Edit::Add(Box::new(Entry::new(kid("a"), "B", secret(2))))),
             ("secret_taken", Edit::Add(Box::new(Entry::new(kid("b"), "B", secret(1))))),
             ("no_such_kid", Edit::State(kid("b"), KeyState::Revoked)),
+            ("succeeded_already", Edit::Succeed { kid: kid("s"), successor: kid("u"), not_after: SystemTime::now() }),
+            ("revoked", Edit::Succeed { kid: kid("r"), successor: kid("u"), not_after: SystemTime::now() }),
         ] {
             assert!(apply(&text, Format::Toml, false, vec![edit]).is_err(), "{fault}");
         }

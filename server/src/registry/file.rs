@@ -77,3 +77,30 @@ pub(crate) fn of_file(error: registry_file::Error) -> ServerError {
         _ => ServerError::Config(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn write(path: &Path, state: &str) {
+        // Test data, used nowhere else.
+        let text = format!("[a]\nstate = \"{state}\"\nsecret = \"dGVzdCBkYXRhLCB1c2VkIG5vd2hlcmUgZWxzZSAuLi4=\"\nclient = \"A\"\n");
+        std::fs::write(path, text).expect("writing");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("chmod");
+    }
+
+    #[test]
+    fn a_file_is_read_once_it_rests() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("registry.toml");
+        let snapshot = Snapshot::default();
+        let mut source = FileSource::new(path.clone(), false);
+        write(&path, "active");
+        assert!(source.refresh(&snapshot, true).expect("a registry"));
+        write(&path, "revoked");
+        assert_eq!([source.refresh(&snapshot, false).expect("it"), source.refresh(&snapshot, false).expect("it")], [false, true]);
+        assert!(!source.refresh(&snapshot, false).expect("it"), "once");
+    }
+}

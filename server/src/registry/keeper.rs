@@ -1,7 +1,6 @@
 //! The thread that keeps the snapshot fresh: nothing of it is done on the threads that serve.
 
-use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::{Arc, Mutex, PoisonError, mpsc as blocking};
 use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Builder;
@@ -21,6 +20,8 @@ const TICK: Duration = Duration::from_millis(400);
 const BACK_OFF: Duration = Duration::from_secs(5);
 /// How often it is written down when keys were last used.
 const USES: Duration = Duration::from_secs(60);
+/// How long the end waits for what is to be written down.
+const FAREWELL: Duration = Duration::from_secs(4);
 /// How long a database on another machine may be away at the start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -28,7 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 type Demand = oneshot::Sender<Result<bool, ServerError>>;
 
 pub(crate) struct Keeper {
-    thread: Option<JoinHandle<()>>,
+    /// Tells of the thread's end; once it has read the source.
+    ended: Option<Mutex<blocking::Receiver<()>>>,
     demands: Option<mpsc::Sender<Demand>>,
 }
 
@@ -66,12 +68,13 @@ impl Source {
         }
     }
 
-    async fn write_uses(&mut self, snapshot: &Snapshot) {
-        if let Self::Database(database) = self
-            && let Err(why) = database.write_uses(snapshot).await
-        {
+    /// Whether there is more to write: in between, changes are looked for.
+    async fn write_uses(&mut self, snapshot: &Snapshot) -> bool {
+        let Self::Database(database) = self else { return false };
+        database.write_uses(snapshot).await.unwrap_or_else(|why| {
             tracing::warn!(%why, "it was not written down when keys were last used: later");
-        }
+            false
+        })
     }
 }
 
@@ -90,6 +93,7 @@ impl Keeper {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|e| ServerError::Other(format!("cannot start the registry's runtime: {e}")))?;
         let thread = std::thread::Builder::new().name("registry".into());
+        let (end, ended) = blocking::sync_channel(1);
         let thread = thread.spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
@@ -97,12 +101,13 @@ impl Keeper {
                     () = cut_expired(&snapshot) => {}
                 }
             });
+            let _ = end.send(());
         });
-        let thread = thread.map_err(|e| ServerError::Other(format!("cannot start the registry's thread: {e}")))?;
-        // Not waited for until it has read: who gives up before that (a signal came) must not wait for a source that never answers.
-        let mut keeper = Self { thread: None, demands: Some(demands) };
+        thread.map_err(|e| ServerError::Other(format!("cannot start the registry's thread: {e}")))?;
+        // Until the first reading has come to its end nobody waits for the thread: what it reads may never come.
+        let mut keeper = Self { ended: None, demands: Some(demands) };
         read.await.unwrap_or_else(|_| Err(gone()))?;
-        keeper.thread = Some(thread);
+        keeper.ended = Some(Mutex::new(ended));
         Ok(keeper)
     }
 
@@ -122,8 +127,8 @@ impl Drop for Keeper {
     fn drop(&mut self) {
         // It ends once nobody can demand anything.
         self.demands = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
+        if let Some(ended) = &self.ended {
+            let _ = ended.lock().unwrap_or_else(PoisonError::into_inner).recv_timeout(FAREWELL);
         }
     }
 }
@@ -167,8 +172,8 @@ async fn keep(
             () = source.notified() => None,
             () = sleep(pause) => None,
             () = sleep_until(uses_at) => {
-                uses_at = Instant::now() + USES;
-                source.write_uses(snapshot).await;
+                let is_more = source.write_uses(snapshot).await;
+                uses_at = Instant::now() + if is_more { TICK } else { USES };
                 None
             }
         };
@@ -192,7 +197,7 @@ async fn keep(
         }
     }
     let last = async {
-        source.write_uses(snapshot).await;
+        while source.write_uses(snapshot).await {}
         if let Source::Database(database) = &mut source {
             database.close().await;
         }

@@ -19,5 +19,5 @@ pub(crate) use self::file::of_file;
 pub(crate) use self::health::{Engine, Health, Overlap};
 pub(crate) use self::records::Records;
 pub(crate) use self::registry_key::{RegistryKey, RegistryKeys};
-pub(crate) use self::rewrite::{replace, write_new};
+pub(crate) use self::rewrite::{update, write_new};
 pub(crate) use self::store::Registry;

@@ -6,7 +6,7 @@ use ekm_otp::KeyId;
 use ekm_otp_tower::registry_file::{Entry, KeyState, read};
 
 use super::config::{Config, Location};
-use super::database::{Address, CHANNEL, Database, NOT_UNIQUE, Value, seconds, unknown_registry_key};
+use super::database::{Address, CHANNEL, Database, NOT_UNIQUE, PAGE, Read, Value, unknown_registry_key};
 use super::edit::{Edit, Entries};
 use super::file::of_file;
 use super::registry_key::{RegistryKey, RegistryKeys};
@@ -19,7 +19,7 @@ const OPEN: Duration = Duration::from_secs(20);
 /// An open registry, for looking at and for changing.
 pub(crate) enum Records {
     File { path: std::path::PathBuf, weak: bool },
-    Database { database: Box<Database>, keys: RegistryKeys },
+    Database { database: Box<Database>, keys: RegistryKeys, config: Box<Config> },
 }
 
 impl Records {
@@ -38,9 +38,13 @@ impl Records {
                     // KiB: a fingerprint lies anywhere in its index, and thousands of new ones would read and write each page again and again.
                     database.execute("PRAGMA cache_size = -131072", &[]).await?;
                 }
+                if matches!(database, Database::Postgres(_)) {
+                    // Another writer, an import say, is waited for, but not for ever.
+                    database.execute("SET lock_timeout = '60s'", &[]).await?;
+                }
                 let head = database.head().await?;
                 keys.get(&head.registry_key).ok_or_else(|| unknown_registry_key(&head.registry_key, &keys))?;
-                Ok(Self::Database { database: Box::new(database), keys })
+                Ok(Self::Database { database: Box::new(database), keys, config: Box::new(config.clone()) })
             }
         }
     }
@@ -56,13 +60,14 @@ impl Records {
                 list.sort_by(|a, b| a.kid.cmp(&b.kid));
                 Ok(list)
             }
-            Self::Database { database, keys } => {
+            Self::Database { database, keys, .. } => {
                 let mut list = Vec::new();
-                let each = |sealed: super::database::Sealed| {
-                    list.push(if with_secrets { sealed.open(keys)?.map_err(|kid| unreadable(&kid))? } else { sealed.entry });
+                each_key(database, |read| {
+                    let sealed = read.map_err(super::database::Faulty::into_error)?;
+                    list.push(if with_secrets { sealed.open(keys).map_err(super::database::Faulty::into_error)? } else { sealed.entry });
                     Ok(())
-                };
-                database.each_key(true, each).await?;
+                })
+                .await?;
                 Ok(list)
             }
         }
@@ -70,18 +75,34 @@ impl Records {
 
     /// One key, without its secret.
     pub(crate) async fn find(&mut self, kid: &KeyId) -> Result<Entry, ServerError> {
-        let found = match self {
-            Self::File { .. } => self.list(false).await?.into_iter().find(|entry| entry.kid == *kid),
-            Self::Database { database, .. } => database.key(kid).await?.map(|sealed| sealed.entry),
-        };
-        found.ok_or_else(|| Edit::no_such(kid))
+        self.look_up(kid).await?.ok_or_else(|| Edit::no_such(kid))
+    }
+
+    /// The same; `None` only where it is known that there is none.
+    pub(crate) async fn look_up(&mut self, kid: &KeyId) -> Result<Option<Entry>, ServerError> {
+        match self {
+            Self::File { path, .. } if !path.exists() => Ok(None),
+            Self::File { .. } => Ok(self.list(false).await?.into_iter().find(|entry| entry.kid == *kid)),
+            Self::Database { database, .. } => match database.key(kid).await? {
+                Some(read) => Ok(Some(read.map_err(super::database::Faulty::into_error)?.entry)),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// The same, asked anew: the connection may be what failed.
+    pub(crate) async fn look_up_anew(&mut self, kid: &KeyId) -> Result<Option<Entry>, ServerError> {
+        if let Self::Database { config, .. } = self {
+            *self = Box::pin(Self::open(&config.clone())).await?;
+        }
+        self.look_up(kid).await
     }
 
     /// Makes all these changes, or none.
     pub(crate) async fn apply(&mut self, edits: Vec<Edit>) -> Result<(), ServerError> {
         match self {
             Self::File { path, weak } => rewrite::apply(path, *weak, edits),
-            Self::Database { database, keys } => {
+            Self::Database { database, keys, .. } => {
                 let (mut added, mut others) = (Vec::new(), Vec::new());
                 for edit in edits {
                     match edit {
@@ -90,7 +111,7 @@ impl Records {
                     }
                 }
                 database.begin().await?;
-                let done = write(database, keys, &added, &others).await;
+                let done = write(database, keys, &added, others).await;
                 if done.is_err() {
                     database.roll_back().await;
                 }
@@ -104,7 +125,7 @@ impl Records {
 
     /// Seals all secrets with the newest key of the registry keys' file. Whether there was anything to do, and that key's id.
     pub(crate) async fn rekey(&mut self) -> Result<(usize, String), ServerError> {
-        let Self::Database { database, keys } = self else {
+        let Self::Database { database, keys, .. } = self else {
             return Err(ServerError::Config("a registry file has no registry key: its secrets are not sealed".into()));
         };
         let Some(new) = keys.newest() else { return Err(ServerError::Other("no registry key".into())) };
@@ -125,17 +146,22 @@ impl Records {
     }
 }
 
-fn unreadable(kid: &KeyId) -> ServerError {
-    ServerError::Config(format!("the secret of {kid} does not open: somebody changed its row in the database"))
-}
-
-/// Counts the change up, which keeps other writers out until the end, and tells which registry key is in use.
-async fn next_change(database: &mut Database) -> Result<(i64, String), ServerError> {
-    // What a newer program made is refused here, too.
-    database.head().await?;
-    let row = database.first("UPDATE ekm_otp_registry SET change = change + 1 RETURNING change, registry_key", &[]).await?;
-    let row = row.ok_or_else(|| ServerError::Config("the registry's database is empty: its table ekm_otp_registry has no row".into()))?;
-    Ok((row.int(0)?, row.text(1)?))
+async fn each_key(database: &mut Database, mut with: impl FnMut(Read) -> Result<(), ServerError>) -> Result<(), ServerError> {
+    let mut after = String::new();
+    loop {
+        let page = database.keys_after(&after).await?;
+        let is_last = page.len() < PAGE;
+        for read in page {
+            after = match &read {
+                Ok(sealed) => sealed.entry.kid.as_str().to_owned(),
+                Err(faulty) => faulty.kid.clone(),
+            };
+            with(read)?;
+        }
+        if is_last {
+            return Ok(());
+        }
+    }
 }
 
 async fn finish(database: &mut Database) -> Result<(), ServerError> {
@@ -145,26 +171,27 @@ async fn finish(database: &mut Database) -> Result<(), ServerError> {
     database.commit().await
 }
 
-async fn write(database: &mut Database, keys: &RegistryKeys, added: &[Entry], others: &[Edit]) -> Result<(), ServerError> {
-    let (change, registry_key) = next_change(database).await?;
+async fn write(database: &mut Database, keys: &RegistryKeys, added: &[Entry], others: Vec<Edit>) -> Result<(), ServerError> {
+    let (change, registry_key) = database.next_change().await?;
     let key = keys.get(&registry_key).ok_or_else(|| unknown_registry_key(&registry_key, keys))?;
     database.insert_keys(added, key, change).await?;
     for edit in others {
-        let (set, mut values) = match edit {
-            Edit::Add(_) => continue,
-            Edit::State(_, state) => ("state = $3", vec![Value::text(state.as_str())]),
-            Edit::Succeed { successor, not_after, .. } => {
-                ("successor = $3, not_after = $4", vec![Value::text(successor.as_str()), Value::int(seconds(*not_after))])
+        let kid = edit.kid().clone();
+        if matches!(edit, Edit::Remove(_)) {
+            // It needs no look at what is there: a row that somebody else changed can be taken away.
+            if database.remove_key(&kid, change).await? != 1 {
+                return Err(Edit::no_such(&kid));
             }
-            Edit::Remove(_) => {
-                ("state = 'removed', secret = NULL, sealed_with = NULL, fingerprint = NULL, successor = NULL, comment = NULL", Vec::new())
-            }
-        };
-        values.splice(0..0, [Value::text(edit.kid().as_str()), Value::int(change)]);
-        let sql = format!("UPDATE ekm_otp_key SET change = $2, {set} WHERE kid = $1 AND state <> 'removed'");
-        if database.execute(&sql, &values).await? != 1 {
-            return Err(Edit::no_such(edit.kid()));
+            continue;
         }
+        let read = database.key(&kid).await?.ok_or_else(|| Edit::no_such(&kid))?;
+        let opened = read.and_then(|sealed| sealed.open(keys));
+        let mut entry = opened.map_err(super::database::Faulty::into_error)?;
+        if entry.state == KeyState::Removed {
+            return Err(Edit::no_such(&kid));
+        }
+        edit.change(&mut entry)?;
+        database.update_key(&entry, key, change).await?;
     }
     finish(database).await
 }
@@ -181,7 +208,7 @@ async fn find_double(database: &mut Database, keys: &RegistryKeys, added: &[Entr
     let head = database.head().await?;
     for entry in added {
         if let Some(there) = database.key(&entry.kid).await? {
-            let was = if there.entry.state == KeyState::Removed {
+            let was = if there.is_ok_and(|there| there.entry.state == KeyState::Removed) {
                 "was registered before, and is never bound to another secret"
             } else {
                 "is registered already"
@@ -197,28 +224,24 @@ async fn find_double(database: &mut Database, keys: &RegistryKeys, added: &[Entr
 }
 
 async fn seal_anew(database: &mut Database, keys: &RegistryKeys, new: &RegistryKey) -> Result<usize, ServerError> {
-    let (_, old) = next_change(database).await?;
+    let (_, old) = database.next_change().await?;
     if old == new.id() {
         database.roll_back().await;
         return Ok(0);
     }
     let mut list = Vec::new();
-    let each = |sealed: super::database::Sealed| {
-        list.push(sealed.open(keys)?.map_err(|kid| unreadable(&kid))?);
+    each_key(database, |read| {
+        let sealed = read.map_err(super::database::Faulty::into_error)?;
+        let change = sealed.change;
+        list.push((sealed.open(keys).map_err(super::database::Faulty::into_error)?, change));
         Ok(())
-    };
-    database.each_key(false, each).await?;
-    for entry in &list {
-        let Some(secret) = &entry.secret else { continue };
-        let values = [
-            Value::text(entry.kid.as_str()),
-            Value::Bytes(Some(new.seal(entry, secret)?)),
-            Value::text(new.id()),
-            Value::Bytes(Some(new.fingerprint(secret))),
-        ];
-        database.execute("UPDATE ekm_otp_key SET secret = $2, sealed_with = $3, fingerprint = $4 WHERE kid = $1", &values).await?;
+    })
+    .await?;
+    list.retain(|(entry, _)| entry.secret.is_some());
+    for (entry, change) in &list {
+        // The keys are what they were: their rows keep their change, and nobody reads them again.
+        database.update_key(entry, new, *change).await?;
     }
-    // The keys are what they were: their rows keep their change, and nobody reads them again.
     database.execute("UPDATE ekm_otp_registry SET registry_key = $1", &[Value::text(new.id())]).await?;
     finish(database).await?;
     Ok(list.len())

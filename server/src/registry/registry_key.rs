@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
+use std::time::SystemTime;
 
 use aes_gcm::aead::AeadInOut as _;
 use aes_gcm::{Aes256Gcm, KeyInit as _};
@@ -98,17 +99,24 @@ impl RegistryKey {
     }
 }
 
-/// What a sealed secret is bound to: all that does not change in a key's life. Who can write the database, but has no registry key, cannot put
-/// one key's secret under another key id, or give it another client's name.
+/// What a sealed secret is bound to: whose it is and whether and when it may be used. Who can write the database, but has no registry key, cannot
+/// put one key's secret under another key id, give it another client's name, or undo a revocation, but by putting the whole row back as it was.
 fn bound(entry: &Entry) -> Vec<u8> {
     let names = names_as_text(&entry.server_names);
-    let fields = [entry.kid.as_str(), &entry.client, entry.minimum.as_str(), entry.profile.as_str(), &names];
+    let [not_before, not_after] = [entry.not_before, entry.not_after].map(|at| at.map_or_else(String::new, |at| seconds(at).to_string()));
+    let kinds = [entry.minimum.as_str(), entry.profile.as_str(), entry.state.as_str()];
+    let fields = [entry.kid.as_str(), &entry.client, kinds[0], kinds[1], kinds[2], &names, &not_before, &not_after];
     let mut bound = b"ekm-otp registry v1".to_vec();
     for field in fields {
         bound.extend(u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
         bound.extend(field.as_bytes());
     }
     bound
+}
+
+/// Since 1970.
+pub(crate) fn seconds(at: SystemTime) -> i64 {
+    at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
 /// Server names as the database holds them: separated by spaces, `-` for connections without one.
@@ -134,8 +142,17 @@ impl RegistryKeys {
             ServerError::NotPermitted(format!("others can read or change {shown}, which holds the registry key: {why}. {advice}"))
         })?;
         let mut text = Zeroizing::new(String::with_capacity(4096));
-        file.take(MAX_FILE).read_to_string(&mut text).map_err(|e| ServerError::io(&format!("cannot read {shown}"), &e))?;
-        Self::parse(&text).ok_or_else(|| {
+        file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(|e| ServerError::io(&format!("cannot read {shown}"), &e))?;
+        Self::of_text(&text, path)
+    }
+
+    /// Of what stands in this file.
+    pub(crate) fn of_text(text: &str, path: &Path) -> Result<Self, ServerError> {
+        let shown = path.display();
+        if text.len() as u64 > MAX_FILE {
+            return Err(ServerError::Config(format!("{shown} holds more than {MAX_FILE} bytes: it is no file of registry keys")));
+        }
+        Self::parse(text).ok_or_else(|| {
             ServerError::Config(format!("{shown} holds no registry key: `ekm-otp-server key new-registry-key --out FILE` makes one"))
         })
     }
@@ -197,6 +214,15 @@ mod tests {
         let mut named = entry("a", "Alice");
         named.server_names.push(ServerName::from_host("a.test").expect("a name"));
         assert!(key.open(&named, &sealed).is_err(), "other server names");
+        let mut revoked = entry("a", "Alice");
+        revoked.state = ekm_otp_tower::registry_file::KeyState::Revoked;
+        assert!(
+            key.open(&revoked, &sealed).is_err() && key.open(&alice, &key.seal(&revoked, &secret(1)).expect("sealed")).is_err(),
+            "un-revoked"
+        );
+        let mut timed = entry("a", "Alice");
+        timed.not_after = Some(SystemTime::now());
+        assert!(key.open(&alice, &key.seal(&timed, &secret(1)).expect("sealed")).is_err(), "prolonged");
         assert!(other.open(&alice, &sealed).is_err(), "another registry key");
         for at in 0..sealed.len() {
             let mut changed = sealed.clone();

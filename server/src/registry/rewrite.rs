@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use ekm_otp_tower::registry_file::{Format, text};
 use rustix::fs::{FlockOperation, XattrFlags, fgetxattr, flock, fsetxattr};
 use tempfile::NamedTempFile;
+use zeroize::Zeroizing;
 
 use super::edit::{self, Edit};
 use super::file::of_file;
@@ -30,6 +31,15 @@ pub(super) fn apply(path: &Path, weak: bool, edits: Vec<Edit>) -> Result<(), Ser
     let before = text(&path).map_err(of_file)?;
     let after = edit::apply(&before, Format::of(&path), weak, edits)?;
     replace(&path, &after, Some(&old))
+}
+
+/// Makes another text of a file's, while no other writer has it. A link stays one.
+pub(crate) fn update(path: &Path, change: impl FnOnce(&str) -> Result<Zeroizing<String>, ServerError>) -> Result<(), ServerError> {
+    let cannot = |e: &std::io::Error| ServerError::io(&format!("cannot open {}", path.display()), e);
+    let path = std::fs::canonicalize(path).map_err(|e| cannot(&e))?;
+    let old = locked(&path)?;
+    let before = text(&path).map_err(of_file)?;
+    replace(&path, &change(&before)?, Some(&old))
 }
 
 fn create(path: &Path, weak: bool, edits: Vec<Edit>) -> Result<(), ServerError> {
@@ -71,7 +81,7 @@ pub(crate) fn write_new(path: &Path, text: &str) -> Result<(), ServerError> {
 }
 
 /// Puts this text in the file's place. `old` is the file, whose owner, mode and access control list it gets.
-pub(crate) fn replace(path: &Path, text: &str, old: Option<&File>) -> Result<(), ServerError> {
+fn replace(path: &Path, text: &str, old: Option<&File>) -> Result<(), ServerError> {
     let cannot = |e: std::io::Error| ServerError::io(&format!("cannot write {}", path.display()), &e);
     let (folder, mut file) = beside(path)?;
     if let Some(old) = old {

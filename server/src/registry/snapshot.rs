@@ -105,8 +105,10 @@ impl Snapshot {
 
     fn place(&self, new: Arc<RegisteredKey>, successor: Option<KeyId>) -> Placing {
         let known = self.get(new.kid());
+        let before = known.as_ref().and_then(|known| known.not_after());
+        let known_is_kept = known.as_ref().is_some_and(|known| known.is_same_as(&new));
         let (key, placing) = match known {
-            Some(known) if known.is_same_as(&new) => {
+            Some(known) if known_is_kept => {
                 let placing = if known.follow(&new) { Placing::Changed } else { Placing::AsBefore };
                 (known, placing)
             }
@@ -124,7 +126,9 @@ impl Snapshot {
                 (new, placing)
             }
         };
-        if let Some(at) = key.not_after() {
+        // Once for each time, not for each reading.
+        let is_known = known_is_kept && before == key.not_after();
+        if let Some(at) = key.not_after().filter(|_| !is_known) {
             lock(&self.expiries).push(Reverse(Expiry { at, key: Arc::clone(&key) }));
         }
         match successor {

@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use ekm_otp::KeyId;
+use ekm_otp_tower::registry_file::Entry;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::time::timeout;
 
-use super::database::{Address, CHANNEL, Database, Head, PAGE, Place, Sealed, of_sqlx, unknown_registry_key};
+use super::database::{AT_ONCE, Address, CHANNEL, Database, Faulty, Head, PAGE, Place, of_sqlx, unknown_registry_key};
 use super::health::Status;
 use super::registry_key::RegistryKeys;
 use super::snapshot::Snapshot;
@@ -23,8 +24,9 @@ pub(crate) struct DatabaseSource {
     address: Address,
     registry_key: PathBuf,
     open: Option<Open>,
-    seen: Option<Head>,
-    unreadable: BTreeSet<KeyId>,
+    /// What the registry said of itself when it was read last, and the word of that change.
+    seen: Option<(Head, Option<String>)>,
+    unreadable: BTreeSet<String>,
     /// Last uses that are not written down yet.
     uses: BTreeMap<KeyId, SystemTime>,
 }
@@ -61,7 +63,7 @@ impl DatabaseSource {
 
     async fn read(&mut self, snapshot: &Snapshot, status: &Status) -> Result<bool, ServerError> {
         if self.open.is_none() {
-            self.open = Some(self.connect().await?);
+            self.open = Some(within(CONNECT, self.connect()).await?);
         }
         let Some(open) = &mut self.open else { return Ok(false) };
         let head = within(ASK, open.database.head()).await?;
@@ -71,52 +73,63 @@ impl DatabaseSource {
                 return Err(unknown_registry_key(&head.registry_key, &open.keys));
             }
         }
-        let is_new = match &self.seen {
-            Some(seen) if *seen == head => false,
-            Some(seen) if seen.identity == head.identity && seen.change <= head.change => {
-                let mut after = (seen.change, String::new());
+        if self.seen.as_ref().is_some_and(|(seen, _)| *seen == head) {
+            return Ok(false);
+        }
+        // Before the rows: one that changes meanwhile is read again.
+        let mark = within(ASK, open.database.mark(head.change)).await?;
+        let is_same_history = match &self.seen {
+            Some((seen, known)) => seen.identity == head.identity && within(ASK, open.database.mark(seen.change)).await? == *known,
+            None => false,
+        };
+        match &self.seen {
+            Some((seen, _)) if is_same_history => {
                 // Key ids have at most 128 ASCII characters: this one comes after all of them.
-                after.1.push('\u{7f}');
-                let mut head = head;
+                let mut after = (seen.change, "\u{7f}".to_owned());
                 loop {
                     let page = within(ASK, open.database.changed_after(after.0, &after.1)).await?;
                     let is_last = page.len() < PAGE;
-                    if let Some(last) = page.last() {
-                        after = (last.change, last.entry.kid.as_str().to_owned());
+                    for read in page {
+                        after = match &read {
+                            Ok(sealed) => (sealed.change, sealed.entry.kid.as_str().to_owned()),
+                            Err(faulty) => (faulty.change, faulty.kid.clone()),
+                        };
+                        take(read.and_then(|sealed| sealed.open(&open.keys)), snapshot, &mut self.unreadable);
                     }
-                    // Opened as a whole before anything of it is believed.
-                    let opened = page.into_iter().map(|sealed| sealed.open(&open.keys)).collect::<Result<Vec<_>, _>>()?;
-                    opened.into_iter().for_each(|opened| take(opened, snapshot, &mut self.unreadable));
                     if is_last {
                         break;
                     }
                 }
-                head.change = head.change.max(after.0);
-                self.seen = Some(head);
-                true
             }
             seen => {
                 let is_first = seen.is_none();
                 let (fresh, mut unreadable) = (Snapshot::default(), BTreeSet::new());
                 // At the start nobody asks yet: the keys go where they stay.
                 let into = if is_first { snapshot } else { &fresh };
-                let keys = &open.keys;
-                open.database
-                    .each_key(false, |sealed: Sealed| {
-                        take(sealed.open(keys)?, into, &mut unreadable);
-                        Ok(())
-                    })
-                    .await?;
+                let mut after = String::new();
+                loop {
+                    let page = within(ASK, open.database.keys_after(&after)).await?;
+                    let is_last = page.len() < PAGE;
+                    for read in page {
+                        after = match &read {
+                            Ok(sealed) => sealed.entry.kid.as_str().to_owned(),
+                            Err(faulty) => faulty.kid.clone(),
+                        };
+                        take(read.and_then(|sealed| sealed.open(&open.keys)), into, &mut unreadable);
+                    }
+                    if is_last {
+                        break;
+                    }
+                }
                 if !is_first {
                     snapshot.become_as(fresh);
                 }
                 self.unreadable = unreadable;
-                self.seen = Some(head);
-                true
             }
-        };
+        }
+        self.seen = Some((head, mark));
         status.unreadable.store(self.unreadable.len(), Ordering::Relaxed);
-        Ok(is_new)
+        Ok(true)
     }
 
     async fn connect(&self) -> Result<Open, ServerError> {
@@ -155,18 +168,19 @@ impl DatabaseSource {
         }
     }
 
-    /// Writes down which keys were used when.
-    pub(crate) async fn write_uses(&mut self, snapshot: &Snapshot) -> Result<(), ServerError> {
+    /// Writes down when some keys were used. Whether there are more.
+    pub(crate) async fn write_uses(&mut self, snapshot: &Snapshot) -> Result<bool, ServerError> {
         self.uses.extend(snapshot.take_last_uses());
-        let uses: Vec<_> = self.uses.iter().map(|(kid, at)| (kid.clone(), *at)).collect();
-        if let Some(open) = self.open.as_mut().filter(|_| !uses.is_empty()) {
-            if let Err(e) = within(ASK, open.database.write_last_uses(&uses)).await {
-                self.close().await;
-                return Err(e);
-            }
-            self.uses.clear();
+        let uses: Vec<_> = self.uses.iter().take(AT_ONCE).map(|(kid, at)| (kid.clone(), *at)).collect();
+        let Some(open) = self.open.as_mut().filter(|_| !uses.is_empty()) else { return Ok(false) };
+        if let Err(e) = within(ASK, open.database.write_last_uses(&uses)).await {
+            self.close().await;
+            return Err(e);
         }
-        Ok(())
+        for (kid, _) in &uses {
+            self.uses.remove(kid);
+        }
+        Ok(!self.uses.is_empty())
     }
 
     pub(crate) async fn close(&mut self) {
@@ -177,20 +191,22 @@ impl DatabaseSource {
     }
 }
 
-/// Takes one key in. One that does not open is no key: somebody changed it, and who it was is not known.
-fn take(opened: Result<ekm_otp_tower::registry_file::Entry, KeyId>, snapshot: &Snapshot, unreadable: &mut BTreeSet<KeyId>) {
-    match opened {
+/// Takes one key in. A row that is no key is that key's fault alone: it is refused, and the others go on.
+fn take(read: Result<Entry, Faulty>, snapshot: &Snapshot, unreadable: &mut BTreeSet<String>) {
+    match read {
         Ok(entry) => {
-            unreadable.remove(&entry.kid);
+            unreadable.remove(entry.kid.as_str());
             let (kid, successor) = (entry.kid.clone(), entry.successor.clone());
             match entry.into_key() {
                 Some(key) => snapshot.put(key, successor),
                 None => drop(snapshot.remove(&kid)),
             }
         }
-        Err(kid) => {
-            tracing::error!(%kid, "the registry's database: the secret of this key does not open, so that its row was changed by somebody else: the key is refused");
-            snapshot.remove(&kid);
+        Err(Faulty { kid, what, .. }) => {
+            tracing::error!(kid = ?kid, what, "a row of the registry's database is no key, and is refused");
+            if let Ok(kid) = KeyId::new(&kid) {
+                snapshot.remove(&kid);
+            }
             unreadable.insert(kid);
         }
     }

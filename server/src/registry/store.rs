@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use ekm_otp::KeyId;
 use ekm_otp_tower::{RegisteredKey, SecretStore, StoreUnavailable};
@@ -14,6 +15,9 @@ use super::keeper::Keeper;
 use super::snapshot::Snapshot;
 use crate::error::ServerError;
 
+/// It is asked 2.5 times a second, and each question has its deadline: this is more than one that is late.
+const LATE: Duration = Duration::from_secs(15);
+
 /// The open registry. It keeps itself fresh, on a thread of its own, until it is dropped.
 pub(crate) struct Registry {
     snapshot: Arc<Snapshot>,
@@ -21,7 +25,7 @@ pub(crate) struct Registry {
     location: Location,
     weak_secrets: bool,
     engine: Engine,
-    max_staleness: Option<std::time::Duration>,
+    max_staleness: Option<Duration>,
     keeper: Keeper,
 }
 
@@ -68,7 +72,8 @@ impl Registry {
         let fault = self.status.fault();
         Health {
             engine: self.engine,
-            is_reachable: fault.is_none(),
+            // Whatever keeps its thread from asking: what is not known is not well.
+            is_reachable: fault.is_none() && self.status.age() < LATE,
             age: self.status.age(),
             is_stale: self.is_stale(),
             keys: self.snapshot.len(),

@@ -53,11 +53,16 @@ impl Address {
             || options.get_host() == "localhost"
             || options.get_host().parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback());
         let is_chosen = rest.contains("sslmode=") || rest.contains("ssl-mode=") || std::env::var_os("PGSSLMODE").is_some();
-        let is_verified = matches!(options.get_ssl_mode(), PgSslMode::VerifyFull | PgSslMode::VerifyCa);
+        let is_verified = match options.get_ssl_mode() {
+            PgSslMode::VerifyFull => true,
+            // Of any name: then not by any authority that there is.
+            PgSslMode::VerifyCa => rest.contains("sslrootcert=") || std::env::var_os("PGSSLROOTCERT").is_some(),
+            _ => false,
+        };
         let options = match (is_local, is_chosen) {
             (false, true) if !is_verified && !unsafe_tls => {
                 return Err(
-                    "sslmode: beyond this machine it is verify-full or verify-ca, or whoever is in between decides which keys are \
+                    "sslmode: beyond this machine it is verify-full, or verify-ca with sslrootcert, or whoever is in between decides which keys are \
                             valid (--unsafe-database-tls takes it all the same)"
                         .into(),
                 );
@@ -153,7 +158,10 @@ fn read_password(path: &Path) -> Result<Zeroizing<String>, ServerError> {
     let file = File::open(path).map_err(|e| ServerError::io(&format!("cannot open {shown}"), &e))?;
     private(&file, path, "the database's password")?;
     let mut text = Zeroizing::new(String::with_capacity(4096));
-    file.take(4096).read_to_string(&mut text).map_err(|e| ServerError::io(&format!("cannot read {shown}"), &e))?;
+    file.take(4097).read_to_string(&mut text).map_err(|e| ServerError::io(&format!("cannot read {shown}"), &e))?;
+    if text.len() > 4096 {
+        return Err(ServerError::Config(format!("{shown} holds more than 4096 bytes, which is too much for a password")));
+    }
     let first = text.lines().next().unwrap_or_default();
     Ok(Zeroizing::new(first.to_owned()))
 }

@@ -19,6 +19,9 @@ const KEY: &str = "CREATE TABLE ekm_otp_key (kid TEXT PRIMARY KEY NOT NULL, clie
      successor TEXT, created BIGINT NOT NULL, last_use BIGINT, comment TEXT, change BIGINT NOT NULL, \
      CHECK ((state = 'removed') = (secret IS NULL)))";
 
+/// A word of chance for each change: whoever has seen that change finds out whether this is the same history, or another one since a backup.
+const CHANGE: &str = "CREATE TABLE ekm_otp_change (change BIGINT PRIMARY KEY NOT NULL, mark TEXT NOT NULL)";
+
 const BY_CHANGE: &str = "CREATE INDEX ekm_otp_key_change ON ekm_otp_key (change, kid)";
 
 /// The channel that tells PostgreSQL's listeners of a change.
@@ -46,9 +49,7 @@ impl Database {
 
     /// Makes the tables, unless somebody else did meanwhile.
     pub(super) async fn create_schema(&mut self, registry_key: &str) -> Result<(), ServerError> {
-        let mut identity = [0; 16];
-        getrandom::fill(&mut identity).map_err(|e| ServerError::Other(format!("the operating system gives no randomness: {e}")))?;
-        let identity: String = identity.iter().map(|byte| format!("{byte:02x}")).collect();
+        let identity = by_chance()?;
         self.begin().await?;
         let made = self.create_tables(&identity, registry_key).await;
         match made {
@@ -71,12 +72,34 @@ impl Database {
         }
         self.execute(REGISTRY, &[]).await?;
         // Key ids are compared bytewise, whatever the database's language.
-        let key = if is_sqlite { KEY.replace("BYTEA", "BLOB") } else { KEY.replace("kid TEXT", "kid TEXT COLLATE \"C\"") };
+        let key =
+            if is_sqlite { KEY.replace("BYTEA", "BLOB") + " WITHOUT ROWID" } else { KEY.replace("kid TEXT", "kid TEXT COLLATE \"C\"") };
         self.execute(&key, &[]).await?;
         self.execute(BY_CHANGE, &[]).await?;
+        self.execute(CHANGE, &[]).await?;
+        self.execute("INSERT INTO ekm_otp_change (change, mark) VALUES (0, $1)", &[Value::text(identity)]).await?;
         let values = [Value::int(VERSION), Value::text(identity), Value::text(registry_key)];
         self.execute("INSERT INTO ekm_otp_registry (version, identity, registry_key, change) VALUES ($1, $2, $3, 0)", &values).await?;
         Ok(())
+    }
+
+    /// Counts the change up, which keeps other writers out until the end, and tells which registry key is in use.
+    pub(crate) async fn next_change(&mut self) -> Result<(i64, String), ServerError> {
+        // What a newer program made is refused here, too.
+        self.head().await?;
+        let row = self.first("UPDATE ekm_otp_registry SET change = change + 1 RETURNING change, registry_key", &[]).await?;
+        let row =
+            row.ok_or_else(|| ServerError::Config("the registry's database is empty: its table ekm_otp_registry has no row".into()))?;
+        let (change, registry_key) = (row.int(0)?, row.text(1)?);
+        let values = [Value::int(change), Value::text(&by_chance()?)];
+        self.execute("INSERT INTO ekm_otp_change (change, mark) VALUES ($1, $2)", &values).await?;
+        Ok((change, registry_key))
+    }
+
+    /// The word of this change; `None` where there was none.
+    pub(crate) async fn mark(&mut self, change: i64) -> Result<Option<String>, ServerError> {
+        let row = self.first("SELECT mark FROM ekm_otp_change WHERE change = $1", &[Value::int(change)]).await?;
+        row.map(|row| row.text(0)).transpose()
     }
 
     /// What the registry says of itself. Refuses one that a newer program made.
@@ -91,4 +114,10 @@ impl Database {
             ))),
         }
     }
+}
+
+fn by_chance() -> Result<String, ServerError> {
+    let mut word = [0; 16];
+    getrandom::fill(&mut word).map_err(|e| ServerError::Other(format!("the operating system gives no randomness: {e}")))?;
+    Ok(word.iter().map(|byte| format!("{byte:02x}")).collect())
 }
