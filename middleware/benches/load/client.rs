@@ -54,7 +54,7 @@ impl Target {
         let connection = stream.get_ref().1;
         let group = connection.negotiated_key_exchange_group().map(|group| group.name());
         // Debian's nginx knows no post-quantum group: its table has a row of its own for that.
-        let is_expected = group == Some(self.group) || matches!(self.mode.server, Server::Nginx { .. });
+        let is_expected = group == Some(self.group) || matches!(self.mode.server, Server::Nginx { .. } | Server::NginxProxy { .. });
         if connection.handshake_kind() != Some(HandshakeKind::Full) || !is_expected {
             return Err(format!("{}: a handshake of another kind ({group:?})", self.mode.name).into());
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::AnyError;
 use crate::client::Target;
-use crate::command;
+use crate::command::{self, Surroundings};
 use crate::mode::{Log, Mode, Server, Shown};
 use crate::options::KeyExchange;
 use crate::pki::Pki;
@@ -87,7 +87,8 @@ async fn least(mode: Mode, pki: &Pki, binary: &Path, connections: usize, request
 /// The instructions of a server that sees so many connections, one after the other, and so many further requests on the last of them.
 async fn run(mode: Mode, pki: &Pki, binary: &Path, connections: usize, requests: usize) -> Result<i64, AnyError> {
     let counts = pki.folder().join("callgrind.out");
-    let server = ServerProcess::start_counted(mode, pki.folder(), binary, &counts)?;
+    let server =
+        ServerProcess::start_counted(mode, Surroundings { folder: pki.folder(), binary, upstream: None, registry: None }, &counts)?;
     let target = Arc::new(Target::new(mode, server.addr, KeyExchange::X25519MlKem768, pki)?);
     for i in 1..=connections {
         let mut client = target.connect().await?;

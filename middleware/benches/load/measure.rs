@@ -2,18 +2,23 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::task::JoinSet;
 
 use crate::AnyError;
 use crate::client::{Client, Target};
+use crate::command::Surroundings;
 use crate::mode::Mode;
 use crate::options::Options;
 use crate::pki::Pki;
 use crate::process::ServerProcess;
+use crate::report::quantile;
 
 /// How many connections are busy at a time: a server that always finds work spends its time on it, and not on waking up.
 const BUSY: usize = 8;
+/// One in so many of a round's requests is sent once more, on one connection and by itself, to see how long it takes.
+const TIMED: usize = 5;
 /// How many servers per mode are filled with idle connections.
 const IDLE_RUNS: usize = 3;
 /// How many connections are opened, and stay, before the memory of the following ones is measured.
@@ -22,10 +27,14 @@ const IDLE_FIRST: usize = 32;
 /// One number per round, in the modes' order.
 pub type Rounds = [Vec<f64>; Mode::ALL.len()];
 
-/// Microseconds of server CPU per operation.
+/// What each mode costs.
 pub struct Costs {
+    /// Microseconds of server CPU for a new connection and a request.
     pub connection: Rounds,
+    /// The same for a request on an open connection.
     pub request: Rounds,
+    /// How long such a request takes its client, in microseconds, where nothing else is under way: the median, and the 99th percentile.
+    pub latency: [Rounds; 2],
 }
 
 struct Server {
@@ -34,8 +43,8 @@ struct Server {
 }
 
 impl Server {
-    fn start(mode: Mode, options: &Options, pki: &Pki, binary: &Path) -> Result<Self, AnyError> {
-        let process = ServerProcess::start(mode, pki.folder(), binary)?;
+    fn start(mode: Mode, options: &Options, pki: &Pki, surroundings: Surroundings<'_>) -> Result<Self, AnyError> {
+        let process = ServerProcess::start(mode, surroundings)?;
         let target = Arc::new(Target::new(mode, process.addr, options.key_exchange, pki)?);
         Ok(Self { process, target })
     }
@@ -78,6 +87,21 @@ impl Server {
         Ok(microseconds(cpu, count))
     }
 
+    /// Requests one after the other: how long they take, in microseconds.
+    async fn latency(&self, count: usize) -> Result<Vec<f64>, AnyError> {
+        let mut clients = self.open(1).await?;
+        let mut times = Vec::with_capacity(count);
+        for client in &mut clients {
+            for _ in 0..count {
+                let start = Instant::now();
+                client.get().await?;
+                times.push(start.elapsed().as_secs_f64() * 1e6);
+            }
+        }
+        close(clients).await?;
+        Ok(times)
+    }
+
     async fn open(&self, count: usize) -> Result<Vec<Client>, AnyError> {
         let mut clients = Vec::with_capacity(count);
         for _ in 0..count {
@@ -108,15 +132,20 @@ impl Server {
 /// Measures all modes, round by round. Each server lives through all of them; the first round warms up and does not count.
 pub async fn costs(options: &Options, binary: &Path) -> Result<Costs, AnyError> {
     let pki = Pki::new()?;
-    let servers = start_all(options, &pki, binary)?;
-    let mut costs = Costs { connection: Rounds::default(), request: Rounds::default() };
+    let Started { servers, _upstream } = start_all(options, &pki, binary)?;
+    let none = || std::array::from_fn(|_| Vec::new());
+    let mut costs = Costs { connection: none(), request: none(), latency: [none(), none()] };
     for round in 0..=options.rounds {
         for (mode, server) in &servers {
             let connection = server.connections(options.connections).await?;
             let request = server.requests(options.requests).await?;
+            let times = server.latency((options.requests / TIMED).max(1)).await?;
             if round > 0 {
                 costs.connection[*mode].push(connection);
                 costs.request[*mode].push(request);
+                for (rounds, share) in costs.latency.iter_mut().zip([0.5, 0.99]) {
+                    rounds[*mode].push(quantile(&times, share));
+                }
             }
         }
     }
@@ -127,9 +156,9 @@ pub async fn costs(options: &Options, binary: &Path) -> Result<Costs, AnyError> 
 /// what of it is still held some time after all have left.
 pub async fn idle_memory(options: &Options, binary: &Path) -> Result<[Rounds; 2], AnyError> {
     let pki = Pki::new()?;
-    let [mut held, mut kept] = [Rounds::default(), Rounds::default()];
+    let [mut held, mut kept]: [Rounds; 2] = std::array::from_fn(|_| std::array::from_fn(|_| Vec::new()));
     for _ in 0..IDLE_RUNS {
-        let servers = start_all(options, &pki, binary)?;
+        let Started { servers, _upstream } = start_all(options, &pki, binary)?;
         let mut sizes = Vec::with_capacity(servers.len());
         for (_, server) in &servers {
             sizes.push(server.idle_memory(options.idle).await?);
@@ -145,10 +174,21 @@ pub async fn idle_memory(options: &Options, binary: &Path) -> Result<[Rounds; 2]
     Ok([held, kept])
 }
 
-/// The servers that are measured, each with its mode's place.
-fn start_all(options: &Options, pki: &Pki, binary: &Path) -> Result<Vec<(usize, Server)>, AnyError> {
+/// What runs at a time.
+struct Started {
+    /// Each with its mode's place.
+    servers: Vec<(usize, Server)>,
+    /// What stands behind proxies, where any are measured.
+    _upstream: Option<ServerProcess>,
+}
+
+fn start_all(options: &Options, pki: &Pki, binary: &Path) -> Result<Started, AnyError> {
+    let alone = Surroundings { folder: pki.folder(), binary, upstream: None, registry: None };
+    let upstream = options.proxies.then(|| ServerProcess::start_upstream(alone)).transpose()?;
+    let surroundings = Surroundings { upstream: upstream.as_ref().map(|upstream| upstream.addr), ..alone };
     let wanted = Mode::ALL.into_iter().enumerate().filter(|(_, mode)| options.measures(*mode));
-    wanted.map(|(place, mode)| Ok((place, Server::start(mode, options, pki, binary)?))).collect()
+    let servers = wanted.map(|(place, mode)| Ok((place, Server::start(mode, options, pki, surroundings)?)));
+    Ok(Started { servers: servers.collect::<Result<_, AnyError>>()?, _upstream: upstream })
 }
 
 /// `count` split among the busy connections.

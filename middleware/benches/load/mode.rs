@@ -2,7 +2,7 @@
 
 use ekm_otp_tower::protocol::{KeyId, KeyIdError, Secret, SecretError};
 
-/// One column of the comparison: which server, and what its client shows with each request.
+/// One line of the comparison: which server, and what its client shows with each request.
 #[derive(Clone, Copy, Debug)]
 pub struct Mode {
     pub name: &'static str,
@@ -28,7 +28,35 @@ pub enum Server {
     Binary(Log),
     /// nginx as Debian packages it, with a static answer.
     Nginx { client_certificates: bool },
+    /// hyper's HTTP/1 server and hyper-util's client, with tokio-rustls in front: each request is handed on as it is, with no rule and no limit.
+    BareProxy { client_certificates: bool },
+    /// The server's binary in front of [`UPSTREAM`], else with its default configuration.
+    BinaryProxy(Log),
+    /// nginx in front of [`UPSTREAM`], over connections that it keeps.
+    NginxProxy { client_certificates: bool },
+    /// Plain HTTP, and nothing else.
+    Upstream,
 }
+
+impl Server {
+    /// Whether it hands requests on.
+    pub fn is_proxy(self) -> bool {
+        matches!(self, Self::BareProxy { .. } | Self::BinaryProxy(_) | Self::NginxProxy { .. })
+    }
+
+    /// Whether it asks for the client's certificate.
+    pub fn wants_certificates(self) -> bool {
+        let (Self::Nginx { client_certificates } | Self::BareProxy { client_certificates } | Self::NginxProxy { client_certificates }) =
+            self
+        else {
+            return self == Self::BareMtls;
+        };
+        client_certificates
+    }
+}
+
+/// What stands behind all proxies. It works on the client's processor, and nobody counts what it does.
+pub const UPSTREAM: Mode = mode("upstream", Server::Upstream, Shown::Nothing);
 
 /// What the binary logs, into a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +87,7 @@ const fn mode(name: &'static str, server: Server, shown: Shown) -> Mode {
 
 impl Mode {
     /// In the order of measuring and of the tables. What shows a credential to `Bare` pays for its bytes alone.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 23] = [
         mode("bare", Server::Bare, Shown::Nothing),
         mode("bare, otp's bytes", Server::Bare, Shown::Password),
         mode("bare, jws's bytes", Server::Bare, Shown::Jws),
@@ -76,6 +104,13 @@ impl Mode {
         mode("usual, bearer", Server::Bearer, Shown::Bearer),
         mode("nginx", Server::Nginx { client_certificates: false }, Shown::Nothing),
         mode("nginx mtls", Server::Nginx { client_certificates: true }, Shown::Nothing),
+        mode("bare proxy", Server::BareProxy { client_certificates: false }, Shown::Nothing),
+        mode("bare proxy mtls", Server::BareProxy { client_certificates: true }, Shown::Nothing),
+        mode("proxy, log off", Server::BinaryProxy(Log::Errors), Shown::Password),
+        mode("proxy, log", Server::BinaryProxy(Log::Default), Shown::Password),
+        mode("proxy, jws", Server::BinaryProxy(Log::Errors), Shown::Jws),
+        mode("nginx proxy", Server::NginxProxy { client_certificates: false }, Shown::Nothing),
+        mode("nginx proxy mtls", Server::NginxProxy { client_certificates: true }, Shown::Nothing),
     ];
 
     /// Where [`Server::Bare`] without any bytes stands in [`ALL`](Self::ALL), and where it stands with the bytes of `shown`.
@@ -89,9 +124,14 @@ impl Mode {
         }
     }
 
+    /// Where the proxies stand in [`ALL`](Self::ALL) that the others are compared with.
+    pub const BARE_PROXY: usize = 16;
+    pub const NGINX_PROXY: usize = 21;
+    pub const NGINX_PROXY_MTLS: usize = 22;
+
     /// Whether the server has a proof to show.
     pub fn is_ours(self) -> bool {
-        matches!(self.server, Server::Layer | Server::Binary(_))
+        matches!(self.server, Server::Layer | Server::Binary(_) | Server::BinaryProxy(_))
     }
 }
 

@@ -9,7 +9,7 @@ use ekm_otp_tower::protocol::TlsPolicy;
 use rustls::NamedGroup;
 use rustls::crypto::CryptoProvider;
 
-use crate::mode::{Mode, Server};
+use crate::mode::{Mode, Server, UPSTREAM};
 
 /// What this process is to do.
 pub enum Role {
@@ -17,8 +17,10 @@ pub enum Role {
     Load(Options),
     /// Count instructions and compare them with what is recorded: `--instructions`.
     Instructions,
-    /// Be a server: `--serve MODE ADDRESS FOLDER`, not for people.
-    Server { server: Server, addr: SocketAddr, folder: PathBuf },
+    /// Time refusals and compare them: `--timing N`.
+    Timing { tries: usize },
+    /// Be a server: `--serve MODE ADDRESS FOLDER UPSTREAM`, not for people.
+    Server { server: Server, addr: SocketAddr, folder: PathBuf, upstream: Option<SocketAddr> },
 }
 
 /// What both ends agree on: it decides how much of a new connection's cost is TLS.
@@ -62,6 +64,8 @@ pub struct Options {
     pub idle: usize,
     /// How long after the last idle connection has left its memory is asked for.
     pub give_back_within: Duration,
+    /// Reverse proxies, not origins (`--proxies`).
+    pub proxies: bool,
     /// Only modes whose names hold this; the bare servers, which the others are compared with, are always there.
     pub only: String,
 }
@@ -75,6 +79,7 @@ impl Options {
             requests: 10_000,
             idle: 500,
             give_back_within: Duration::from_secs(15),
+            proxies: false,
             only: String::new(),
         }
     }
@@ -86,7 +91,9 @@ impl Options {
 
     /// Which modes are measured.
     pub fn measures(&self, mode: Mode) -> bool {
-        matches!(mode.server, Server::Bare | Server::BareMtls) || self.only.split(',').any(|only| mode.name.contains(only))
+        let is_compared_with =
+            matches!(mode.server, Server::Bare | Server::BareMtls | Server::BareProxy { .. } | Server::NginxProxy { .. });
+        mode.server.is_proxy() == self.proxies && (is_compared_with || self.only.split(',').any(|only| mode.name.contains(only)))
     }
 }
 
@@ -97,14 +104,23 @@ impl Role {
         let mut options = if cfg!(debug_assertions) { Options::smoke() } else { Options::full() };
         let mut serve = None;
         let mut is_counting = false;
+        let mut timing = None;
         let mut counts = Vec::new();
         let mut args = args;
         while let Some(arg) = args.next() {
             match arg.as_str() {
                 "--bench" => {}
                 "--instructions" => is_counting = true,
-                "--smoke" => options = Options { key_exchange: options.key_exchange, only: options.only, ..Options::smoke() },
+                "--smoke" => {
+                    options =
+                        Options { key_exchange: options.key_exchange, proxies: options.proxies, only: options.only, ..Options::smoke() }
+                }
                 "--only" => options.only = args.next().ok_or("--only takes parts of modes' names, with commas between them")?,
+                "--proxies" => options.proxies = true,
+                "--timing" => {
+                    let tries = args.next().and_then(|n| n.parse().ok()).filter(|n| *n > 1);
+                    timing = Some(tries.ok_or("--timing takes a count of at least 2")?);
+                }
                 "--classical" => options.key_exchange = KeyExchange::X25519,
                 "--rounds" | "--connections" | "--requests" | "--idle" => {
                     let count = args.next().and_then(|n| n.parse().ok()).filter(|n| *n > 0);
@@ -112,9 +128,11 @@ impl Role {
                 }
                 "--serve" => {
                     let name = args.next().unwrap_or_default();
-                    let server = Mode::ALL.iter().find(|mode| mode.name == name).map(|mode| mode.server);
+                    let server = Mode::ALL.iter().chain([&UPSTREAM]).find(|mode| mode.name == name).map(|mode| mode.server);
                     let (addr, folder) = (args.next().and_then(|addr| addr.parse().ok()), args.next().map(PathBuf::from));
-                    serve = Some(server.zip(addr).zip(folder).ok_or("--serve takes a mode, an address and a folder")?);
+                    let upstream = args.next().and_then(|addr| addr.parse().ok());
+                    let ((server, addr), folder) = server.zip(addr).zip(folder).ok_or("--serve takes a mode, an address and a folder")?;
+                    serve = Some(Self::Server { server, addr, folder, upstream });
                 }
                 _ => return Err(format!("unknown option {arg}\n{USAGE}")),
             }
@@ -130,16 +148,18 @@ impl Role {
         if is_counting {
             return Ok(Self::Instructions);
         }
-        Ok(serve.map_or(Self::Load(options), |((server, addr), folder)| Self::Server { server, addr, folder }))
+        if let Some(tries) = timing {
+            return Ok(Self::Timing { tries });
+        }
+        Ok(serve.unwrap_or(Self::Load(options)))
     }
 }
 
-const USAGE: &str =
-    "options: --instructions, or [--classical] [--smoke] [--only NAME,…] [--rounds N] [--connections N] [--requests N] [--idle N]";
+const USAGE: &str = "options: --instructions, or --timing N, or [--proxies] [--classical] [--smoke] [--only NAME,…] [--rounds N] [--connections N] [--requests N] [--idle N]";
 
 impl fmt::Display for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { key_exchange, rounds, connections, requests, idle, give_back_within: _, only: _ } = self;
+        let Self { key_exchange, rounds, connections, requests, idle, give_back_within: _, proxies: _, only: _ } = self;
         let group = key_exchange.group();
         write!(f, "TLS 1.3, {group:?}, full handshakes, P-256 certificate, HTTP/1.1, each server on one processor. ")?;
         write!(f, "Per mode: {rounds} rounds of {connections} connections and {requests} requests; {idle} idle connections.")

@@ -14,7 +14,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::AnyError;
-use crate::mode::{HOST, Mode, Server};
+use crate::mode::{HOST, Mode};
 use crate::options::KeyExchange;
 
 /// The policy of all modes.
@@ -73,7 +73,7 @@ impl Pki {
             .with_protocol_versions(POLICY.versions())?
             .with_root_certificates(roots);
         let mut config = match mode.server {
-            Server::BareMtls | Server::Nginx { client_certificates: true } => {
+            server if server.wants_certificates() => {
                 config.with_client_auth_cert(vec![self.client.clone()], self.client_key.clone_key())?
             }
             _ => config.with_no_client_auth(),

@@ -10,8 +10,8 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 
 use crate::AnyError;
-use crate::command;
-use crate::mode::Mode;
+use crate::command::{self, Surroundings};
+use crate::mode::{Mode, UPSTREAM};
 
 /// A running server. It ends when this is dropped, or when this process ends in any way.
 pub struct ServerProcess {
@@ -20,24 +20,29 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    pub fn start(mode: Mode, pki: &Path, binary: &Path) -> Result<Self, AnyError> {
-        Self::start_by(pinned(), mode, pki, binary)
+    pub fn start(mode: Mode, surroundings: Surroundings<'_>) -> Result<Self, AnyError> {
+        Self::start_by(pinned(*SERVERS_PROCESSOR), mode, surroundings)
+    }
+
+    /// What stands behind proxies, on the client's processor.
+    pub fn start_upstream(surroundings: Surroundings<'_>) -> Result<Self, AnyError> {
+        Self::start_by(pinned(0), UPSTREAM, surroundings)
     }
 
     /// Under callgrind, which writes to `counts` when the process ends.
-    pub fn start_counted(mode: Mode, pki: &Path, binary: &Path, counts: &Path) -> Result<Self, AnyError> {
-        let mut counted = pinned();
+    pub fn start_counted(mode: Mode, surroundings: Surroundings<'_>, counts: &Path) -> Result<Self, AnyError> {
+        let mut counted = pinned(*SERVERS_PROCESSOR);
         counted.args(["valgrind", "--quiet", "--tool=callgrind"]);
         counted.arg(format!("--callgrind-out-file={}", counts.display()));
-        Self::start_by(counted, mode, pki, binary)
+        Self::start_by(counted, mode, surroundings)
     }
 
     /// `starter` runs what stands behind it.
-    fn start_by(mut starter: Command, mode: Mode, pki: &Path, binary: &Path) -> Result<Self, AnyError> {
+    fn start_by(mut starter: Command, mode: Mode, surroundings: Surroundings<'_>) -> Result<Self, AnyError> {
         // Nobody tells which port nginx has chosen: so it is chosen here.
         let addr = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         starter.stdin(Stdio::null());
-        let mut child = command::add(starter, mode, addr, pki, binary)?.spawn()?;
+        let mut child = command::add(starter, mode, addr, surroundings)?.spawn()?;
         for _ in 0..1500 {
             if child.try_wait()?.is_some() {
                 break;
@@ -112,11 +117,11 @@ impl Drop for ServerProcess {
     }
 }
 
-/// Runs what stands behind it on the servers' processor: the client has another, so that neither is measured with the other's cache. It ends
-/// when this process does. setpriv(1), taskset(1).
-fn pinned() -> Command {
+/// Runs what stands behind it on that processor. The servers and the client have different ones, so that neither is measured with the other's
+/// cache. It ends when this process does. setpriv(1), taskset(1).
+fn pinned(processor: usize) -> Command {
     let mut pinned = Command::new("setpriv");
-    pinned.args(["--pdeathsig", "KILL", "taskset", "--cpu-list"]).arg(SERVERS_PROCESSOR.to_string());
+    pinned.args(["--pdeathsig", "KILL", "taskset", "--cpu-list"]).arg(processor.to_string());
     pinned
 }
 

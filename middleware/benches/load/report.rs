@@ -5,24 +5,34 @@ use std::fmt::Write as _;
 use crate::measure::Rounds;
 use crate::mode::{Mode, Server};
 
-/// The CPU cost of one operation.
+/// What one operation costs origins.
 pub fn costs(operation: &str, rounds: &Rounds) -> String {
-    let [bare, same, mtls] = ["/ bare (quartiles)", "/ bare, same bytes", "/ bare mtls"];
-    let mut table = format!("{operation:<22}{:>9}{:>11}{bare:>24}{same:>24}{mtls:>24}\n", "min µs", "median µs");
     let mtls = Mode::ALL.iter().position(|mode| mode.server == Server::BareMtls).unwrap_or(Mode::BARE);
+    ratios(operation, ["/ bare (quartiles)", "/ bare, same bytes", "/ bare mtls"], rounds, |mode| [Mode::BARE, mode.same_bytes(), mtls])
+}
+
+/// What it costs proxies.
+pub fn proxies(operation: &str, rounds: &Rounds) -> String {
+    let bases = [Mode::BARE_PROXY, Mode::NGINX_PROXY, Mode::NGINX_PROXY_MTLS];
+    ratios(operation, ["/ bare proxy (quartiles)", "/ nginx proxy", "/ nginx proxy mtls"], rounds, |_| bases)
+}
+
+fn ratios(operation: &str, titles: [&str; 3], rounds: &Rounds, bases: impl Fn(&Mode) -> [usize; 3]) -> String {
+    let [first, second, third] = titles;
+    let mut table = format!("{operation:<22}{:>9}{:>11}{first:>26}{second:>26}{third:>26}\n", "min µs", "median µs");
     for (mode, costs) in Mode::ALL.iter().zip(rounds).filter(|(_, costs)| !costs.is_empty()) {
         let (min, median) = (quantile(costs, 0.0), quantile(costs, 0.5));
-        let [bare, same, mtls] = [Mode::BARE, mode.same_bytes(), mtls].map(|base| ratio(costs, &rounds[base]));
-        line(&mut table, format_args!("  {:<20}{min:>9.2}{median:>11.2}{bare:>24}{same:>24}{mtls:>24}", mode.name));
+        let [first, second, third] = bases(mode).map(|base| ratio(costs, &rounds[base]));
+        line(&mut table, format_args!("  {:<20}{min:>9.2}{median:>11.2}{first:>26}{second:>26}{third:>26}", mode.name));
     }
     table + "\n"
 }
 
 /// The memory of one idle connection, and what of it is held when it has left.
-pub fn memory([held, kept]: &[Rounds; 2]) -> String {
+pub fn memory([held, kept]: &[Rounds; 2], of_proxies: bool) -> String {
     let mut table =
         format!("{:<22}{:>9}{:>11}{:>24}{:>24}\n", "idle connection", "min KiB", "median KiB", "more than bare, KiB", "when all left, KiB");
-    let bare = quantile(&held[Mode::BARE], 0.5);
+    let bare = quantile(&held[if of_proxies { Mode::BARE_PROXY } else { Mode::BARE }], 0.5);
     for ((mode, sizes), kept) in Mode::ALL.iter().zip(held).zip(kept).filter(|((_, sizes), _)| !sizes.is_empty()) {
         let (min, median, kept) = (quantile(sizes, 0.0), quantile(sizes, 0.5), quantile(kept, 0.5));
         line(&mut table, format_args!("  {:<20}{min:>9.2}{median:>11.2}{:>+24.2}{kept:>24.2}", mode.name, median - bare));
@@ -42,7 +52,7 @@ fn ratio(costs: &[f64], base: &[f64]) -> String {
 }
 
 /// The nearest value at or below which the share `q` of the values lies.
-fn quantile(values: &[f64], q: f64) -> f64 {
+pub fn quantile(values: &[f64], q: f64) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let index = (q * (sorted.len().saturating_sub(1)) as f64).round() as usize;

@@ -12,15 +12,19 @@ use ekm_otp_tower::protocol::field::CredentialKind;
 use ekm_otp_tower::{Authentication, EkmAcceptor, EkmListener, Http, MemoryStore, RegisteredKey, serve_connection};
 use futures_util::future::Either;
 use http_body_util::Full;
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use hyper::http::uri::{Authority, Scheme};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
-use hyper::{Request, Response, StatusCode};
+use hyper::{Request, Response, StatusCode, Uri};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use tokio::net::TcpListener;
+use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
 use crate::AnyError;
@@ -30,16 +34,20 @@ use crate::pki::{self, POLICY};
 type Answer = Result<Response<Full<Bytes>>, Infallible>;
 
 /// Serves until it is killed.
-pub async fn run(server: Server, addr: SocketAddr, folder: &Path) -> Result<(), AnyError> {
-    let tls = pki::server_config(folder, server == Server::BareMtls)?;
+pub async fn run(server: Server, addr: SocketAddr, folder: &Path, upstream: Option<SocketAddr>) -> Result<(), AnyError> {
+    let tls = pki::server_config(folder, server.wants_certificates())?;
     let tcp = TcpListener::bind(addr).await?;
     // As a task: the future of `block_on` itself is woken by a system call, and modes wake it unequally often.
     let serving = match server {
-        Server::Bare | Server::BareMtls => tokio::spawn(serve_bare(tcp, tls)),
+        Server::Bare | Server::BareMtls => tokio::spawn(serve_bare(tcp, tls, service_fn(answer))),
+        Server::BareProxy { .. } => tokio::spawn(serve_bare(tcp, tls, HandOn::new(upstream.ok_or("a proxy needs an upstream")?))),
+        Server::Upstream => tokio::spawn(serve_plain(tcp)),
         Server::Usual => tokio::spawn(serve_usual(tcp, tls, service_fn(answer))),
         Server::Bearer => tokio::spawn(serve_usual(tcp, tls, Bearer::new(service_fn(answer)))),
         Server::Layer => tokio::spawn(serve_layer(tcp, tls)),
-        Server::Binary(_) | Server::Nginx { .. } => return Err("this server is a program of its own".into()),
+        Server::Binary(_) | Server::Nginx { .. } | Server::BinaryProxy(_) | Server::NginxProxy { .. } => {
+            return Err("this server is a program of its own".into());
+        }
     };
     serving.await?
 }
@@ -51,15 +59,30 @@ fn answer<B>(_: Request<B>) -> Ready<Answer> {
     ready(Ok(answer))
 }
 
-async fn serve_bare(tcp: TcpListener, tls: ServerConfig) -> Result<(), AnyError> {
+async fn serve_plain(tcp: TcpListener) -> Result<(), AnyError> {
+    loop {
+        let (stream, _): (TcpStream, _) = tcp.accept().await?;
+        stream.set_nodelay(true)?;
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer)));
+    }
+}
+
+async fn serve_bare<S, B>(tcp: TcpListener, tls: ServerConfig, service: S) -> Result<(), AnyError>
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<AnyError>,
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<AnyError>,
+{
     let tls = TlsAcceptor::from(Arc::new(tls));
     loop {
         let (stream, _) = tcp.accept().await?;
-        let tls = tls.clone();
+        let (tls, service) = (tls.clone(), service.clone());
         tokio::spawn(async move {
             stream.set_nodelay(true)?;
             let stream = tls.accept(stream).await?;
-            http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer)).await?;
+            http1::Builder::new().serve_connection(TokioIo::new(stream), service).await?;
             Ok::<_, AnyError>(())
         });
     }
@@ -96,6 +119,34 @@ async fn serve_layer(tcp: TcpListener, tls: ServerConfig) -> Result<(), AnyError
     loop {
         let (handshaking, _) = listener.arrival().await;
         tokio::spawn(serve_connection(&http, handshaking, service_fn(answer)));
+    }
+}
+
+/// Hands requests on as they are.
+#[derive(Clone)]
+struct HandOn {
+    client: Client<HttpConnector, Incoming>,
+    upstream: Authority,
+}
+
+impl HandOn {
+    fn new(upstream: SocketAddr) -> Self {
+        let authority = Authority::try_from(upstream.to_string()).unwrap_or_else(|_| unreachable!("address and port are an authority"));
+        Self { client: Client::builder(TokioExecutor::new()).build_http(), upstream: authority }
+    }
+}
+
+impl Service<Request<Incoming>> for HandOn {
+    type Response = Response<Incoming>;
+    type Error = hyper_util::client::legacy::Error;
+    type Future = hyper_util::client::legacy::ResponseFuture;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let mut parts = std::mem::take(request.uri_mut()).into_parts();
+        parts.scheme = Some(Scheme::HTTP);
+        parts.authority = Some(self.upstream.clone());
+        *request.uri_mut() = Uri::from_parts(parts).unwrap_or_default();
+        self.client.request(request)
     }
 }
 
