@@ -29,12 +29,13 @@ pub fn add(mut command: Command, mode: Mode, addr: SocketAddr, surroundings: Sur
     let upstream = upstream.map(|upstream| upstream.to_string()).unwrap_or_default();
     match mode.server {
         Server::Binary(log) | Server::BinaryProxy(log) => {
-            let secrets = folder.join("secrets.toml");
+            // One each: a server reads its registry again when it changes.
+            let secrets = folder.join(format!("secrets-{}.toml", addr.port()));
             let usual = format!("[{}]\nsecret = \"{}\"\nclient = \"the client\"\n", kid()?, *secret()?.encode_base64());
             fs::write(&secrets, registry.unwrap_or(&usual))?;
             fs::set_permissions(&secrets, Permissions::from_mode(0o600))?;
             fs::set_permissions(private_key(folder), Permissions::from_mode(0o600))?;
-            command.arg(binary).args(["run", "--server-name", HOST, "--upstream", "demo", "--listen", &addr.to_string()]);
+            command.arg(binary).args(["run", "--server-name", HOST, "--listen", &addr.to_string()]);
             command.arg("--certificate").arg(certificate(folder)).arg("--private-key").arg(private_key(folder));
             command.arg("--secrets").arg(secrets).env_remove("EKM_OTP_LOG");
             command.arg("--upstream").arg(if mode.server.is_proxy() { format!("http://{upstream}") } else { "demo".to_owned() });

@@ -55,7 +55,7 @@ fn secret_of(kid: &str) -> Result<Secret, AnyError> {
 
 fn registry() -> Result<String, AnyError> {
     let mut text = String::new();
-    for (kid, rest) in [("key-a", ""), ("key-r", "state = \"revoked\"\n"), ("key-e", "not_after = 2001-01-01T00:00:00Z\n")] {
+    for (kid, rest) in [("key-a", ""), ("key-r", "state = \"revoked\"\n"), ("key-e", "not_after = \"2001-01-01T00:00:00Z\"\n")] {
         text += &format!("[{kid}]\nsecret = \"{}\"\nclient = \"the client\"\n{rest}", *secret_of(kid)?.encode_base64());
     }
     Ok(text)
