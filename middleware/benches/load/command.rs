@@ -39,6 +39,8 @@ pub fn add(mut command: Command, mode: Mode, addr: SocketAddr, surroundings: Sur
             command.arg("--certificate").arg(certificate(folder)).arg("--private-key").arg(private_key(folder));
             command.arg("--secrets").arg(secrets).env_remove("EKM_OTP_LOG");
             command.arg("--upstream").arg(if mode.server.is_proxy() { format!("http://{upstream}") } else { "demo".to_owned() });
+            // All come from one address, and some are to be refused.
+            command.args(["--max-failures-per-source", "0"]);
             if log == Log::Errors {
                 command.args(["--log", "error"]);
             }
