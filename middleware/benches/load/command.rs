@@ -41,8 +41,10 @@ pub fn add(mut command: Command, mode: Mode, addr: SocketAddr, surroundings: Sur
             command.arg("--upstream").arg(if mode.server.is_proxy() { format!("http://{upstream}") } else { "demo".to_owned() });
             // All come from one address, and some are to be refused.
             command.args(["--max-failures-per-source", "0"]);
-            if log == Log::Errors {
-                command.args(["--log", "error"]);
+            match log {
+                Log::Errors => drop(command.args(["--log", "error"])),
+                Log::Default => {}
+                Log::All => drop(command.args(["--log", "debug", "--audit-log"]).arg(folder.join("audit.log"))),
             }
             command.stderr(File::create(folder.join(format!("{}.log", addr.port())))?);
         }

@@ -65,6 +65,8 @@ pub enum Log {
     Errors,
     /// As it does unless told otherwise: a line for each request.
     Default,
+    /// All there is for an operator, the audit log in a file of its own.
+    All,
 }
 
 /// What goes with each request.
