@@ -41,6 +41,10 @@ cargo test --workspace --all-features --locked
 
 step "load program, a smoke run"
 cargo bench --package ekm-otp-tower --features jose --bench load --locked -- --smoke
+cargo bench --package ekm-otp-tower --features jose --bench load --locked -- --proxies --smoke
+
+step "times of refusals, some thousand"
+cargo bench --package ekm-otp-tower --features jose --bench load --locked -- --timing 2000
 
 step "instructions, compared with what is recorded"
 cargo bench --package ekm-otp-tower --features jose --bench load --locked -- --instructions
