@@ -35,6 +35,10 @@ pub struct EkmAcceptor {
 
 type Choose = dyn Fn(&ServerName) -> Arc<Authentication> + Send + Sync;
 
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// What a connection is authenticated against.
 #[derive(Clone)]
 enum Site {
@@ -45,6 +49,10 @@ enum Site {
 impl EkmAcceptor {
     /// How long a handshake may take, unless set otherwise: 10 seconds.
     pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
+    /// How long a connection may say nothing, or not finish a load balancer's header: 3 seconds, or the handshake's deadline where that is
+    /// shorter.
+    pub const SPEAKS_WITHIN: Duration = Duration::from_secs(3);
 
     /// Takes a rustls configuration and restricts it to `policy` ([`TlsPolicy::restrict_server`]): no early data, no half-RTT data, TLS 1.2
     /// only with extended master secret and without resumption. Where it names no application protocol, h2 and http/1.1 are offered.
@@ -105,7 +113,7 @@ impl EkmAcceptor {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let deadline = u64::try_from(self.handshake_within.as_nanos()).unwrap_or(u64::MAX);
+        let deadline = nanoseconds(self.handshake_within.min(Self::SPEAKS_WITHIN));
         Handshaking {
             phase: Phase::Opening(Opening::new(io, has_header)),
             timer: Some(ConnectionTimer::new(&lifeline, deadline)),
@@ -167,7 +175,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handshaking<IO> {
                             place.comes_from(peer)?;
                         }
                     }
-                    Poll::Ready(Ok(Arrived::Tls)) => self.begin_tls(),
+                    Poll::Ready(Ok(Arrived::Tls)) => {
+                        if let Some(place) = &self.place {
+                            place.has_spoken();
+                        }
+                        if let Some(timer) = &mut self.timer {
+                            timer.set(nanoseconds(self.acceptor.handshake_within));
+                        }
+                        self.begin_tls();
+                    }
                 },
                 Phase::Tls(tls) => {
                     return match Pin::new(tls).poll(cx) {
@@ -207,7 +223,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Handshaking<IO> {
                 }
                 if self.timer.as_mut().is_some_and(|timer| timer.is_over(&self.lifeline)) {
                     let is_answered = matches!(&self.phase, Phase::Opening(opening) if opening.is_answering());
-                    let late = AcceptError::Deadline(self.acceptor.handshake_within);
+                    let within = self.acceptor.handshake_within;
+                    let has_spoken = !matches!(&self.phase, Phase::Opening(_));
+                    let late = AcceptError::Deadline(if has_spoken { within } else { within.min(EkmAcceptor::SPEAKS_WITHIN) });
                     return Poll::Ready(Err(if is_answered { AcceptError::PlainHttp } else { late }));
                 }
                 return Poll::Pending;

@@ -149,10 +149,7 @@ impl ConnectionAuthenticator {
 
     /// Checks one request. A failure that is answered 401 is counted, and the last one that is allowed closes the connection; so does one connection too many of a key or a source.
     pub(crate) fn authenticate<B>(&self, request: &Request<B>, demand: Demand) -> Result<Passed, Refusal> {
-        let passed = self.0.authenticate(request, demand).inspect_err(|refusal| {
-            if let Some(member) = self.0.member.as_ref().filter(|_| refusal.reason().is_a_failure_of_its_source()) {
-                member.failed();
-            }
+        let passed = self.0.authenticate(request, demand).map_err(|refusal| self.count_to_source(refusal)).inspect_err(|refusal| {
             if refusal.is_unauthorized() {
                 self.count_failure();
             } else if refusal.status() == StatusCode::TOO_MANY_REQUESTS {
@@ -164,6 +161,19 @@ impl ConnectionAuthenticator {
             self.0.events.verified(&self.0.facts(), client, is_first);
         }
         Ok(passed)
+    }
+
+    /// A wrong credential counts to its source, and is answered 429 once that had too many. A right one passes all the same: one that fails shuts out
+    /// nobody who shares its address, and a tag of 256 bits is not guessed however often it is tried. Whoever was verified here before is told
+    /// what is wrong.
+    fn count_to_source(&self, refusal: Refusal) -> Refusal {
+        let Some(member) = self.0.member.as_ref().filter(|_| refusal.reason().is_a_failure_of_its_source()) else { return refusal };
+        let may_try = member.may_try();
+        member.failed();
+        match may_try {
+            Err(wait) if !self.is_verified() => Refusal::FailuresOfSource { wait, why: Box::new(refusal) },
+            _ => refusal,
+        }
     }
 
     /// Tells that the handshake is finished.

@@ -259,7 +259,7 @@ impl Connection {
         Registry { keys: &*self.authentication, leeway: self.authentication.leeway }
     }
 
-    /// What can be refused before a key id is looked at, and so says nothing about any: kind, rule N, too many failures of its source.
+    /// What can be refused before a key id is looked at, and so says nothing about any: kind, rule N.
     fn check_kind_and_name(&self, kind: CredentialKind) -> Result<(), Refusal> {
         if !self.authentication.kinds.contains(&kind) {
             return Err(Refusal::Kind(kind));
@@ -271,10 +271,6 @@ impl Connection {
     fn check_name(&self) -> Result<(), Refusal> {
         if !self.authentication.names.accepts(self.tls.server_name()) {
             return Err(Refusal::ServerName);
-        }
-        // Who was verified before goes on, whatever its neighbours do.
-        if let (None, Some(Err(wait))) = (self.pinned.get(), self.member.as_ref().map(Member::may_try)) {
-            return Err(Refusal::FailuresOfSource { wait });
         }
         Ok(())
     }

@@ -1,19 +1,18 @@
 //! The open connections of one server, and how many there may be: so that who cannot authenticate keeps nobody out, and who can, not everybody.
 
-use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use slab::Slab;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use crate::accept_error::AcceptError;
 use crate::closed::Closed;
 use crate::lifeline::{Lifeline, Stage, State};
 use crate::log_budget::LogBudget;
-use crate::peer::{Peer, Source};
+use crate::members::Members;
+use crate::peer::Peer;
 use crate::source_failures::SourceFailures;
 
 /// While a server drains, as long is waited for the first request of a connection.
@@ -24,18 +23,19 @@ const ASKED_WITHIN: Duration = Duration::from_secs(2);
 pub struct Limits {
     /// Connections whose handshake is finished. When there are as many, the oldest on which nobody was verified makes room.
     pub connections: usize,
-    /// Handshakes that run at a time (at least 4); further connections wait in the operating system's queue. One source may hold a quarter of them,
-    /// so that it cannot keep all others out; its further connections are closed.
+    /// Handshakes that run at a time (at least 4). When there are as many, the oldest connection that has sent nothing makes room for a new one, or the
+    /// oldest whose handshake is not finished: whoever speaks at once is done before it is that. One source may hold a quarter of them, and a
+    /// sixteenth when half of them are taken; its further connections are closed.
     pub handshakes: usize,
     /// Connections of one source (an IPv4 address, an IPv6 /64) on which somebody was verified. On further ones that is answered 429.
     pub per_source: usize,
-    /// How often one source may fail in a minute: show a credential that is wrong, malformed, or of another connection. When it has, connections of
-    /// it on which nobody is verified yet are answered 429 until its time has come; 0: any number.
+    /// How often one source may fail in a minute: show a credential that is wrong, malformed, or of another connection. Further such ones are answered
+    /// 429 in place of 401, and their connections closed at once; right ones pass. 0: any number.
     pub failures: u32,
 }
 
-/// 10,000 connections, half of them of one source, 1,024 handshakes, and 120 failures of one source in a minute: one client that is set up wrong
-/// and tries each second shuts nobody out.
+/// 10,000 connections, half of them of one source, 1,024 handshakes, and 120 failures of one source in a minute: a client that is set up wrong
+/// and tries each second still hears what is wrong.
 impl Default for Limits {
     fn default() -> Self {
         Self { connections: 10_000, handshakes: 1024, per_source: 5_000, failures: 120 }
@@ -60,7 +60,6 @@ pub struct Connections(Arc<Shared>);
 
 struct Shared {
     limits: Limits,
-    handshakes: Arc<Semaphore>,
     members: Mutex<Members>,
     /// The last one has left, or they drain.
     changed: Notify,
@@ -68,83 +67,13 @@ struct Shared {
     log_budget: LogBudget,
 }
 
-#[derive(Default)]
-struct Members {
-    all: Slab<Arc<Lifeline>>,
-    /// How many of them have finished their handshake.
-    finished: usize,
-    /// On how many of those somebody was verified.
-    verified: usize,
-    sources: HashMap<Source, OfSource>,
-    /// Those whose handshake was not finished, and those on which nobody was verified, when last looked at: the oldest first.
-    handshaking: Queue,
-    unverified: Queue,
-    /// Since when none is let in.
-    draining: Option<Instant>,
-}
-
-#[derive(Default)]
-struct OfSource {
-    connections: usize,
-    handshakes: usize,
-    verified: usize,
-}
-
-#[derive(Default)]
-struct Queue(VecDeque<Weak<Lifeline>>);
-
-impl Queue {
-    fn push(&mut self, connection: &Arc<Lifeline>, stage: Stage) {
-        // Those that went on or have ended are let go from time to time: the queue stays in proportion to what is open.
-        if self.0.len() == self.0.capacity() {
-            self.0.retain(|connection| connection.upgrade().is_some_and(|connection| is_still(&connection, stage)));
-            self.0.shrink_to(2 * self.0.len());
-        }
-        self.0.push_back(Arc::downgrade(connection));
-    }
-
-    /// Cuts the oldest. Whether there was one.
-    fn cut_oldest(&mut self, stage: Stage) -> bool {
-        while let Some(connection) = self.0.pop_front() {
-            if let Some(connection) = connection.upgrade().filter(|connection| is_still(connection, stage)) {
-                connection.end(State::Cut, Closed::Displaced);
-                return true;
-            }
-        }
-        false
-    }
-}
-
-fn is_still(connection: &Lifeline, stage: Stage) -> bool {
-    connection.stage() == stage && connection.state() < State::Cut
-}
-
-impl Members {
-    /// Counts one more unfinished handshake to its source, unless that has as many as it may.
-    fn count_to(&mut self, source: Source, limit: usize) -> Result<(), AcceptError> {
-        let source = self.sources.entry(source).or_default();
-        if source.handshakes >= limit {
-            return Err(AcceptError::SourceIsFull);
-        }
-        source.connections += 1;
-        source.handshakes += 1;
-        Ok(())
-    }
-
-    /// Ends who has shown the least for the longest time. Whether there was one.
-    fn make_room(&mut self) -> bool {
-        self.unverified.cut_oldest(Stage::Unverified) || self.handshaking.cut_oldest(Stage::Handshaking)
-    }
-}
-
 impl Connections {
     /// None yet.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        let limits = Limits { handshakes: limits.handshakes.clamp(4, Semaphore::MAX_PERMITS), ..limits };
+        let limits = Limits { handshakes: limits.handshakes.max(4), ..limits };
         Self(Arc::new(Shared {
             limits,
-            handshakes: Arc::new(Semaphore::new(limits.handshakes)),
             members: Mutex::default(),
             changed: Notify::new(),
             failures: SourceFailures::new(limits.failures),
@@ -219,10 +148,9 @@ impl Connections {
         }
     }
 
-    /// Waits until a handshake may run.
-    pub(crate) async fn may_handshake(&self) -> OwnedSemaphorePermit {
-        let permit = Arc::clone(&self.0.handshakes).acquire_owned().await;
-        permit.unwrap_or_else(|_| unreachable!("the semaphore is never closed"))
+    /// Whether more handshakes are there than there may be: those that were cut are still to leave.
+    pub(crate) fn is_crowded(&self) -> bool {
+        self.lock().handshakes() > self.0.limits.handshakes
     }
 
     /// For when the process has no descriptor left.
@@ -232,27 +160,26 @@ impl Connections {
 
     /// A place for a new connection, unless its source has too many. Where its `peer` speaks for another one, it counts to no source until that
     /// [is known](Place::comes_from).
-    pub(crate) fn enter(
-        &self,
-        peer: Peer,
-        handshake: OwnedSemaphorePermit,
-        is_proxied: bool,
-    ) -> Result<(Arc<Lifeline>, Place), AcceptError> {
+    pub(crate) fn enter(&self, peer: Peer, is_proxied: bool) -> Result<(Arc<Lifeline>, Place), AcceptError> {
         let mut members = self.lock();
         if members.draining.is_some() {
             return Err(AcceptError::Ended);
         }
-        if !is_proxied && let Err(full) = members.count_to(peer.source(), self.0.limits.handshakes / 4) {
+        if !is_proxied && let Err(full) = members.count_to(peer.source(), self.0.limits.handshakes) {
             drop(members);
             self.log_refused(&peer, &full);
             return Err(full);
         }
+        // Accepting never stops: whoever speaks at once is done long before it is the oldest.
+        if members.handshakes() >= self.0.limits.handshakes {
+            members.cut_a_handshake();
+        }
         let lifeline = Arc::new(Lifeline::new());
-        members.handshaking.push(&lifeline, Stage::Handshaking);
+        members.silent.push(&lifeline, Stage::Silent);
         let id = members.all.insert(Arc::clone(&lifeline));
         drop(members);
         let member = Member { peer, connections: self.clone() };
-        Ok((lifeline, Place { member, id, handshake: Some(handshake), is_counted: !is_proxied }))
+        Ok((lifeline, Place { member, id, is_finished: false, is_counted: !is_proxied }))
     }
 
     fn log_refused(&self, peer: &Peer, error: &AcceptError) {
@@ -310,8 +237,8 @@ pub(crate) struct TooManyOfSource {
 pub(crate) struct Place {
     member: Member,
     id: usize,
-    /// Until its handshake is finished.
-    handshake: Option<OwnedSemaphorePermit>,
+    /// Whether its handshake is finished.
+    is_finished: bool,
     /// Whether it counts to its source yet.
     is_counted: bool,
 }
@@ -321,11 +248,19 @@ impl Place {
         &self.member
     }
 
+    /// The first bytes of TLS have come.
+    pub(crate) fn has_spoken(&self) {
+        let mut members = self.member.connections.lock();
+        let lifeline = Arc::clone(&members.all[self.id]);
+        lifeline.advance_stage(Stage::Handshaking);
+        members.handshaking.push(&lifeline, Stage::Handshaking);
+    }
+
     /// A load balancer has told whom it connects, or that it speaks for itself.
     pub(crate) fn comes_from(&mut self, peer: Option<Peer>) -> Result<(), AcceptError> {
         self.member.peer = peer.unwrap_or(self.member.peer);
         let connections = &self.member.connections;
-        connections.lock().count_to(self.member.peer.source(), connections.0.limits.handshakes / 4)?;
+        connections.lock().count_to(self.member.peer.source(), connections.0.limits.handshakes)?;
         self.is_counted = true;
         Ok(())
     }
@@ -345,7 +280,7 @@ impl Place {
         let lifeline = Arc::clone(&members.all[self.id]);
         lifeline.advance_stage(Stage::Unverified);
         members.unverified.push(&lifeline, Stage::Unverified);
-        self.handshake = None;
+        self.is_finished = true;
         Ok(())
     }
 
@@ -363,13 +298,13 @@ impl Drop for Place {
             && let Some(source) = members.sources.get_mut(&of)
         {
             source.connections -= 1;
-            source.handshakes -= usize::from(self.handshake.is_some());
+            source.handshakes -= usize::from(!self.is_finished);
             source.verified -= usize::from(lifeline.stage() == Stage::Verified);
             if source.connections == 0 {
                 members.sources.remove(&of);
             }
         }
-        members.finished -= usize::from(self.handshake.is_none());
+        members.finished -= usize::from(self.is_finished);
         members.verified -= usize::from(lifeline.stage() == Stage::Verified);
         if members.all.is_empty() {
             // What many connections needed is given back when they have left.

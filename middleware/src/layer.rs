@@ -108,7 +108,7 @@ fn answer<B: Default>(refusal: &Refusal, authentication: Option<&Arc<Authenticat
     *response.status_mut() = refusal.status();
     let field = match (refusal, authentication) {
         (_, Some(a)) if refusal.is_unauthorized() => (WWW_AUTHENTICATE, a.challenge(refusal.diagnosis()).clone()),
-        (Refusal::FailuresOfSource { wait }, _) => (RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1)),
+        (Refusal::FailuresOfSource { wait, .. }, _) => (RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1)),
         (Refusal::Registry(_), _) => (RETRY_AFTER, HeaderValue::from_static("5")),
         (Refusal::ProbeMethod, _) => (ALLOW, HeaderValue::from_static("GET")),
         _ => return response,

@@ -32,6 +32,7 @@ mod lifeline;
 mod listen;
 mod listener;
 mod log_budget;
+mod members;
 mod opening;
 mod passed;
 mod peer;

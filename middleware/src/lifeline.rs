@@ -29,9 +29,11 @@ pub(crate) enum State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub(crate) enum Stage {
-    Handshaking = 0,
-    Unverified = 1,
-    Verified = 2,
+    /// Not a byte.
+    Silent = 0,
+    Handshaking = 1,
+    Unverified = 2,
+    Verified = 3,
 }
 
 /// How many connections this process has seen.
@@ -86,7 +88,7 @@ impl Lifeline {
             start: Instant::now(),
             state: AtomicU8::new(State::Open as u8),
             why: AtomicU8::new(Closed::Peer as u8),
-            stage: AtomicU8::new(Stage::Handshaking as u8),
+            stage: AtomicU8::new(Stage::Silent as u8),
             is_asked: AtomicBool::new(false),
             drains_when_asked: AtomicBool::new(false),
             place_at_key: AtomicUsize::new(0),
@@ -169,8 +171,9 @@ impl Lifeline {
 
     pub(crate) fn stage(&self) -> Stage {
         match self.stage.load(Ordering::Acquire) {
-            0 => Stage::Handshaking,
-            1 => Stage::Unverified,
+            0 => Stage::Silent,
+            1 => Stage::Handshaking,
+            2 => Stage::Unverified,
             _ => Stage::Verified,
         }
     }

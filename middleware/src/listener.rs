@@ -115,11 +115,14 @@ impl EkmListener<TcpListener> {
 impl<L: Listen> Door<L> {
     async fn arrival(&self) -> (Handshaking<L::Io>, Peer) {
         loop {
-            let handshake = self.connections.may_handshake().await;
+            if self.connections.is_crowded() {
+                // Those that were cut leave when their tasks run.
+                tokio::task::yield_now().await;
+            }
             match self.incoming.accept().await {
                 Ok((io, peer)) => {
                     let is_proxied = (self.speaks_for_others)(&peer);
-                    match self.connections.enter(peer, handshake, is_proxied) {
+                    match self.connections.enter(peer, is_proxied) {
                         Ok((lifeline, place)) => return (self.acceptor.begin(io, lifeline, Some(place), is_proxied), peer),
                         Err(error) => self.acceptor.tell_turned_away(peer, &error),
                     }

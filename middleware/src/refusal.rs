@@ -41,8 +41,8 @@ pub(crate) enum Refusal {
     TooManyOfKey { kid: KeyId, limit: usize },
     #[error("the source has as many verified connections as it may, {limit}")]
     TooManyOfSource { limit: usize },
-    #[error("the source showed too many wrong credentials of late: it is to wait for {wait:?}")]
-    FailuresOfSource { wait: Duration },
+    #[error("{why}; and its source has failed too often of late")]
+    FailuresOfSource { wait: Duration, why: Box<Self> },
     #[error("the connection belongs to another key id")]
     Pinned,
     #[error("the connection was ended")]
@@ -104,6 +104,7 @@ impl Refusal {
         match self {
             Self::Wrong { kid, .. } | Self::BelowMinimum { kid, .. } | Self::TooManyOfKey { kid, .. } => Some(kid),
             Self::UnknownKid(kid) | Self::Unusable { kid, .. } => Some(kid),
+            Self::FailuresOfSource { why, .. } => why.kid(),
             _ => None,
         }
     }

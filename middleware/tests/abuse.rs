@@ -229,7 +229,7 @@ async fn a_header_section_must_come_soon_after_its_first_byte_and_an_idle_connec
 }
 
 #[tokio::test]
-async fn a_source_that_fails_too_often_is_answered_429_and_nobody_else_is() {
+async fn a_source_that_fails_too_often_is_answered_429_and_who_shares_its_address_passes() {
     let server = TestServer::within(Limits { failures: 5, ..LIMITS }).await;
     let mut verified = server.connect().await;
     let credential = verified.credential(KID);
@@ -244,18 +244,23 @@ async fn a_source_that_fails_too_often_is_answered_429_and_nobody_else_is() {
         let wrong = client.credential("client2").replace("client2", KID);
         assert_eq!(client.get(&wrong).await.status, StatusCode::UNAUTHORIZED);
     }
-    // New connections, and those on which nobody was verified before: also with a right credential, and whatever key id they name.
-    let right = open.credential(KID);
-    assert_eq!(open.get(&right).await.status, StatusCode::TOO_MANY_REQUESTS);
+    // Wrong ones, whatever key id they name, on any of its connections on which nobody was verified.
+    let wrong = open.credential("client2").replace("client2", KID);
+    assert_eq!(open.get(&wrong).await.status, StatusCode::TOO_MANY_REQUESTS);
     for (alpn, kid) in [(b"http/1.1".as_slice(), "client2"), (b"h2", "nobody")] {
         let mut client = server.connect_as(HOST, alpn).await;
-        let credential = client.credential(kid);
+        let credential = client.credential(KID).replace(KID, kid);
         let answer = client.get(&credential).await;
         assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
         let after: u64 = answer.headers["retry-after"].to_str().expect("ASCII").parse().expect("seconds");
         assert!((1..=60).contains(&after), "{after}");
         let _ = tokio::time::timeout(SOON, &mut client.connection).await.expect("the connection goes on");
     }
+    // A right one passes: whoever shares an address with one that guesses is not shut out.
+    let mut neighbour = server.connect().await;
+    let right = neighbour.credential("client2");
+    assert_eq!(neighbour.get(&right).await.status, StatusCode::OK);
+    assert_eq!(server.connect().await.send(request("/", None)).await.expect("an answer").status, StatusCode::UNAUTHORIZED);
     // Who was verified goes on, and so does another source with the same key id.
     assert_eq!(verified.get(&credential).await.status, StatusCode::OK);
     let socket = TcpSocket::new_v4().expect("a socket");
@@ -295,6 +300,43 @@ async fn hundreds_of_stalled_handshakes_and_slow_clients_leave_an_honest_one_its
     // Twice the usual time would be the machine's noise; a minute, or never, is what a crowd could do.
     assert!(crowded < 10 * usual + Duration::from_millis(500), "{crowded:?} in place of {usual:?}");
     drop((crowd, slow));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silent_connections_that_are_renewed_all_the_time_do_not_stop_accepting() {
+    let server = TestServer::within(Limits { handshakes: 64, ..LIMITS }).await;
+    let usual = honest(&server).await;
+    let addr = server.addr;
+    // Sixty sources, each with more than its share, and anew as soon as one is closed: together they would hold every place.
+    let crowd: Vec<_> = (0..6 * 60_u32)
+        .map(|number| {
+            tokio::spawn(async move {
+                // Not all at once: some hundred come each second.
+                tokio::time::sleep(Duration::from_millis(2 * u64::from(number))).await;
+                loop {
+                    let socket = TcpSocket::new_v4().expect("a socket");
+                    socket.bind(format!("127.0.2.{}:0", 1 + number % 60).parse().expect("an address")).expect("a source");
+                    if let Ok(mut tcp) = socket.connect(addr).await {
+                        if number % 3 == 0 {
+                            let _ = tcp.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc").await;
+                        }
+                        let _ = tcp.read(&mut [0; 1]).await;
+                    }
+                    tokio::time::sleep(Duration::from_millis(700)).await;
+                }
+            })
+        })
+        .collect();
+    let waiting = async {
+        while server.connections.counts().handshaking < 60 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(SOON, waiting).await.expect("no crowd");
+    let crowded = honest(&server).await;
+    crowd.iter().for_each(tokio::task::JoinHandle::abort);
+    // It stood still for seconds: until the deadline of a handshake that was never begun.
+    assert!(crowded < 10 * usual + Duration::from_millis(500), "{crowded:?} in place of {usual:?}");
 }
 
 /// How long a connection with a request usually takes: the median.
