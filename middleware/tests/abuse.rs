@@ -230,7 +230,10 @@ async fn a_header_section_must_come_soon_after_its_first_byte_and_an_idle_connec
 
 #[tokio::test]
 async fn a_source_that_fails_too_often_is_answered_429_and_who_shares_its_address_passes() {
-    let server = TestServer::within(Limits { failures: 5, ..LIMITS }).await;
+    let open_route = |a: ekm_otp_tower::Authentication| a.open_to(|_, target| target.path() == "/healthz");
+    let (policy, store) = (TlsPolicy::default(), common::store_of_two());
+    let authentication = open_route(common::authentication_of(store.clone()));
+    let server = TestServer::serving(policy, store, authentication, |a| a, Limits { failures: 5, ..LIMITS }).await;
     let mut verified = server.connect().await;
     let credential = verified.credential(KID);
     assert_eq!(verified.get(&credential).await.status, StatusCode::OK);
@@ -260,7 +263,10 @@ async fn a_source_that_fails_too_often_is_answered_429_and_who_shares_its_addres
     let mut neighbour = server.connect().await;
     let right = neighbour.credential("client2");
     assert_eq!(neighbour.get(&right).await.status, StatusCode::OK);
-    assert_eq!(server.connect().await.send(request("/", None)).await.expect("an answer").status, StatusCode::UNAUTHORIZED);
+    // So do requests that need none.
+    for (path, status) in [("/healthz", StatusCode::OK), ("/", StatusCode::UNAUTHORIZED)] {
+        assert_eq!(server.connect().await.send(request(path, None)).await.expect("an answer").status, status);
+    }
     // Who was verified goes on, and so does another source with the same key id.
     assert_eq!(verified.get(&credential).await.status, StatusCode::OK);
     let socket = TcpSocket::new_v4().expect("a socket");
