@@ -16,8 +16,8 @@ use common::upstream::Upstream;
 use common::{HOST, SOON, until_so};
 use tempfile::TempDir;
 
-/// The name of the application that speaks gRPC.
-const GRPC: &str = "api.test";
+/// The site whose application speaks HTTP/2.
+const GRPC: &str = "grpc.test";
 
 /// Two servers, their database, and what is behind them.
 struct Fleet {
@@ -39,7 +39,8 @@ impl Fleet {
         let server = |name: &str| {
             let config = format!(
                 "listen = \"127.0.0.1:0\"\nadmin = \"unix:{name}.admin\"\nregistry = \"{}\"\nregistry_key = \"registry.key\"\n\n\
-                 [[site]]\nserver_names = [\"{HOST}\"]\n{files}upstream = \"{url}\"\n",
+                 [[site]]\nserver_names = [\"{HOST}\"]\n{files}upstream = \"{url}\"\n\n\
+                 [[site]]\nserver_names = [\"{GRPC}\"]\n{files}upstream = \"{url}\"\nupstream_protocol = \"h2\"\n",
                 database.url(),
                 url = upstream.url()
             );
@@ -57,9 +58,7 @@ impl Fleet {
 
     /// The same for `add` and `rotate`: the new key.
     fn new_key(&self, arguments: &[&str]) -> Key {
-        let told: serde_json::Value = serde_json::from_str(&self.key(&[arguments, &["--json"]].concat())).expect("JSON");
-        let text = |name: &str| told[name].as_str().unwrap_or_else(|| panic!("no {name}: {told}")).to_owned();
-        Key { kid: text("kid"), secret: text("secret") }
+        Key::told(&self.key(&[arguments, &["--json"]].concat()))
     }
 
     /// Waits until requests with this key are answered like this on both servers. It is tried from an address of its own: failures count.

@@ -37,6 +37,13 @@ impl Key {
         Self { kid: format!("client{number}"), secret: secret.encode_base64().to_string() }
     }
 
+    /// What `key add --json` and `key rotate --json` tell.
+    pub fn told(json: &str) -> Self {
+        let told: serde_json::Value = serde_json::from_str(json).expect("JSON");
+        let text = |name: &str| told[name].as_str().unwrap_or_else(|| panic!("no {name}: {told}")).to_owned();
+        Self { kid: text("kid"), secret: text("secret") }
+    }
+
     /// Its entry in a registry file (TOML).
     pub fn entry(&self) -> String {
         format!("[\"{}\"]\nsecret = \"{}\"\nclient = \"the owner of {}\"\n", self.kid, self.secret, self.kid)
