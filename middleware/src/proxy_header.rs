@@ -25,6 +25,12 @@ pub(crate) struct Header {
 
 /// The header that `received` begins with; `None` while it is not complete.
 pub(crate) fn read(received: &[u8]) -> Result<Option<Header>, &'static str> {
+    match received.first() {
+        // A TLS record (RFC 8446 §5.1).
+        Some(0x16) => return Err("there is none: switch the PROXY protocol on at the balancer, or trust its address no longer"),
+        None | Some(b'P' | b'\r') => {}
+        Some(_) => return Err("there is none"),
+    }
     let is_v1 = received.starts_with(b"P");
     // Of which length version 2 says it is.
     let length = received.get(V2_START - 2..V2_START).map(|length| V2_START + usize::from(u16::from_be_bytes([length[0], length[1]])));
@@ -46,7 +52,7 @@ pub(crate) fn read(received: &[u8]) -> Result<Option<Header>, &'static str> {
             let has_ended = if is_v1 { received.contains(&b'\n') } else { length.is_some_and(|length| received.len() >= length) };
             if has_ended { Err("it is malformed") } else { Ok(None) }
         }
-        Err(_) => Err("there is none, or it is malformed"),
+        Err(_) => Err("it is malformed"),
     }
 }
 
@@ -85,6 +91,13 @@ mod tests {
             let source = source.map(|source| source.parse().expect("an address"));
             assert_eq!(read(&glued), Ok(Some(Header { length: header.len(), source })), "{header:?}");
         }
+    }
+
+    #[test]
+    fn a_balancer_that_sends_tls_alone_is_told_from_one_whose_header_is_wrong() {
+        // Bytes 15 and 16 of a ClientHello are no length.
+        let told = read(&[&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3], &[0xff; 32][..]].concat()).expect_err("no header");
+        assert!(told.starts_with("there is none: switch the PROXY protocol on"), "{told}");
     }
 
     #[test]
