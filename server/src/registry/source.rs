@@ -10,7 +10,7 @@ use ekm_otp_tower::registry_file::Entry;
 use sqlx::postgres::{PgListener, PgPoolOptions};
 use tokio::time::timeout;
 
-use super::database::{AT_ONCE, Address, CHANNEL, Database, Faulty, Head, PAGE, Place, of_sqlx, unknown_registry_key};
+use super::database::{Address, CHANNEL, Database, Faulty, Head, PAGE, Place, USES_AT_ONCE, of_sqlx, unknown_registry_key};
 use super::health::Status;
 use super::registry_key::RegistryKeys;
 use super::snapshot::Snapshot;
@@ -171,7 +171,7 @@ impl DatabaseSource {
     /// Writes down when some keys were used. Whether there are more.
     pub(crate) async fn write_uses(&mut self, snapshot: &Snapshot) -> Result<bool, ServerError> {
         self.uses.extend(snapshot.take_last_uses());
-        let uses: Vec<_> = self.uses.iter().take(AT_ONCE).map(|(kid, at)| (kid.clone(), *at)).collect();
+        let uses: Vec<_> = self.uses.iter().take(USES_AT_ONCE).map(|(kid, at)| (kid.clone(), *at)).collect();
         let Some(open) = self.open.as_mut().filter(|_| !uses.is_empty()) else { return Ok(false) };
         if let Err(e) = within(ASK, open.database.write_last_uses(&uses)).await {
             self.close().await;

@@ -13,7 +13,7 @@ use sqlx::{Connection as _, Row as _};
 pub(crate) use self::connect::{Address, Place};
 pub(crate) use self::error::NOT_UNIQUE;
 pub(crate) use self::error::of_sqlx;
-pub(crate) use self::rows::{AT_ONCE, Faulty, PAGE, Read, unknown_registry_key};
+pub(crate) use self::rows::{Faulty, PAGE, Read, USES_AT_ONCE, unknown_registry_key};
 pub(crate) use self::schema::{CHANNEL, Head};
 use crate::error::ServerError;
 
