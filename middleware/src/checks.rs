@@ -186,6 +186,7 @@ impl Connection {
         }
         self.check_name()?;
         self.check_target(request)?;
+        self.lifeline.let_in();
         Ok(Passed { as_whose: Whose::Nobody, proof: None, is_probe: false })
     }
 

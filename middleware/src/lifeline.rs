@@ -57,6 +57,8 @@ pub(crate) struct Lifeline {
     place_at_key: AtomicUsize,
     /// Whether the connection's timer has fired since it was last looked at.
     is_due: AtomicBool,
+    /// Whether a request passed on it that needs no credential.
+    was_let_in: AtomicBool,
     head_by: AtomicU64,
     head_is_late: AtomicBool,
     /// How long a header section may take from its first bytes on.
@@ -93,6 +95,7 @@ impl Lifeline {
             drains_when_asked: AtomicBool::new(false),
             place_at_key: AtomicUsize::new(0),
             is_due: AtomicBool::new(false),
+            was_let_in: AtomicBool::new(false),
             head_by: AtomicU64::new(u64::MAX),
             head_is_late: AtomicBool::new(false),
             head_within: AtomicU64::new(u64::MAX),
@@ -189,6 +192,15 @@ impl Lifeline {
 
     pub(crate) fn set_place_at_key(&self, place: Option<usize>) {
         self.place_at_key.store(place.map_or(0, |place| place + 1), Ordering::Relaxed);
+    }
+
+    /// A request passes that needs no credential.
+    pub(crate) fn let_in(&self) {
+        self.was_let_in.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn was_let_in(&self) -> bool {
+        self.was_let_in.load(Ordering::Relaxed)
     }
 
     /// Whether the timer has fired: cheaper than a look at the clock.

@@ -36,6 +36,8 @@ pub struct EkmStream<IO> {
     lifeline: Arc<Lifeline>,
     timer: ConnectionTimer,
     phase: Phase,
+    /// Whether bytes came, or were to leave, since the deadline was set.
+    is_busy: bool,
     is_http2: bool,
     /// Tells the peer that the stream ends. A pointer, since `Drop` knows nothing of `IO`.
     close: fn(&mut TlsIo<IO>),
@@ -113,7 +115,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> EkmStream<IO> {
         let [unverified, verified] = ages.map(|age| now.saturating_add(nanoseconds(age)));
         timer.set(unverified);
         let phase = Phase::Unverified { then_until: verified };
-        Self { io, authenticator, lifeline, timer, phase, is_http2, close, is_closed: false, _place: place }
+        Self { io, authenticator, lifeline, timer, phase, is_busy: false, is_http2, close, is_closed: false, _place: place }
     }
 }
 
@@ -175,9 +177,23 @@ impl<IO> EkmStream<IO> {
                 self.phase = Phase::Verified;
                 self.timer.set(then_until);
             }
+            Phase::Unverified { then_until } if self.lifeline.was_let_in() => self.go_on_until(then_until),
             Phase::Unverified { .. } => self.start_end(Closed::Unverified),
             Phase::Verified => self.start_end(Closed::Age),
             Phase::Grace | Phase::Lingering { .. } => self.lifeline.advance(State::Cut),
+        }
+    }
+
+    /// Nobody was verified, and nobody needs to be: an answer that goes on is not cut.
+    fn go_on_until(&mut self, end: u64) {
+        let now = self.lifeline.nanoseconds(Instant::now());
+        if now >= end {
+            self.start_end(Closed::Age);
+        } else if std::mem::take(&mut self.is_busy) {
+            let [unverified, _] = self.authenticator.authentication().ages();
+            self.timer.set(now.saturating_add(nanoseconds(unverified)).min(end));
+        } else {
+            self.start_end(Closed::Unverified);
         }
     }
 
@@ -208,6 +224,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for EkmStream<IO> {
                     ready!(self.poll_end())
                 }
                 ready => {
+                    self.is_busy = true;
                     self.lifeline.bytes_came();
                     return ready;
                 }
@@ -238,10 +255,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> EkmStream<IO> {
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for EkmStream<IO> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.is_busy = true;
         self.poll_writing(cx, |io, cx| io.poll_write(cx, buf))
     }
 
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        self.is_busy = true;
         self.poll_writing(cx, |io, cx| io.poll_write_vectored(cx, bufs))
     }
 

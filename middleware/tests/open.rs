@@ -4,6 +4,7 @@ mod common;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::{Answer, HOST, KID, TestServer, Unserved, authentication_of, request};
 use ekm_otp_tower::protocol::{KeyId, TlsPolicy, WELL_KNOWN_PATH};
@@ -193,4 +194,19 @@ async fn a_verified_client_of_another_connection_lets_no_request_pass() {
     assert_eq!(status(first, &of_second), StatusCode::UNAUTHORIZED);
     store.revoke(&KeyId::new(KID).expect("a key id"));
     assert_eq!(status(first, &of_first), StatusCode::UNAUTHORIZED, "revoked since");
+}
+
+/// Else a download from an open route would break off once nobody was verified for long enough.
+#[tokio::test]
+async fn a_connection_that_an_open_route_serves_goes_on_while_bytes_pass_and_ends_when_it_is_idle() {
+    let within = Duration::from_millis(400);
+    let server = TestServer::with(TlsPolicy::default(), |a| open_healthz(a).verified_within(within), |a| a).await;
+    for alpn in PROTOCOLS {
+        let mut client = server.connect_as(HOST, alpn).await;
+        for _ in 0..16 {
+            assert_eq!(client.send(request("/healthz", None)).await.expect("an answer").status, StatusCode::OK);
+            tokio::time::sleep(within / 4).await;
+        }
+        let _ = tokio::time::timeout(Duration::from_secs(30), client.connection).await.expect("the idle connection goes on");
+    }
 }
