@@ -5,7 +5,9 @@
 
 mod certificates;
 mod check;
+mod cli;
 mod config;
+mod confinement;
 mod doors;
 mod error;
 mod file_watch;
@@ -16,6 +18,7 @@ mod log_file;
 mod log_lines;
 mod log_queue;
 mod logging;
+mod manual;
 mod observed;
 mod operations;
 mod output;
@@ -32,40 +35,14 @@ mod workers;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser as _};
 
-use crate::check::CheckArgs;
-use crate::config::RunArgs;
+use crate::cli::{Cli, Command};
 
 /// Of this program and, since it has malloc's own names, of the C code in it. An idle connection takes a fifth less than with glibc's, which
 /// gives nothing back when many have left.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
-
-/// EKM-OTP server: one-time passwords that are worth nothing outside one TLS connection.
-///
-/// Exit codes: 0 after SIGTERM or SIGINT, 64 wrong usage or configuration, 69 something is unavailable, 77 not permitted, 1 otherwise.
-#[derive(Parser)]
-#[command(version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(clap::Subcommand)]
-enum Command {
-    /// Serve: authenticate each request, and hand it to an upstream.
-    #[command(
-        after_help = "Examples:\n  ekm-otp-server run --config server.toml\n  ekm-otp-server run --certificate server.pem --private-key server.key \\\n      --secrets secrets.toml --server-name localhost --upstream demo"
-    )]
-    Run(Box<RunArgs>),
-    Key(Box<key::Args>),
-    /// Look at a configuration and at what it names (certificates, registry, addresses), and tell all that is wrong; 0 if a server would start
-    #[command(
-        after_help = "Examples:\n  ekm-otp-server check --config server.toml\n  ekm-otp-server check --config server.toml --json | jq .errors"
-    )]
-    Check(Box<CheckArgs>),
-}
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -76,6 +53,8 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => return check::check(&args),
         Command::Key(args) => key::run(*args),
+        Command::Completions(args) => return manual::completions(&args, Cli::command()),
+        Command::Man(args) => manual::man(&args, Cli::command()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

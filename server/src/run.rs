@@ -16,12 +16,15 @@ use crate::reload::{Reason, blocking, reload};
 use crate::serving::accept;
 use crate::signals::{Asked, Signals};
 use crate::workers::Worker;
-use crate::{doors, limits, logging, observed, service_manager, workers};
+use crate::{confinement, doors, limits, logging, observed, service_manager, workers};
 
 /// Serves until SIGTERM or SIGINT, then drains.
 pub(crate) fn run(args: &RunArgs) -> Result<(), ServerError> {
     let config = Config::resolve(args)?;
+    // The log is a thread, too, and comes after it.
+    let confined = confinement::confine(&config);
     let log = logging::start(&config.general.log, config.general.log_format)?;
+    tracing::info!(landlock = confined, "writing to files is confined to where its configuration has it write");
     let operations = Operations::open(&config.operations, log.lines())?;
     let runtime = workers::runtime().map_err(|e| ServerError::Other(format!("cannot start the runtime: {e}")))?;
     let result = runtime.block_on(start(args, config, operations));

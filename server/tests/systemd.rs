@@ -40,6 +40,7 @@ const CONFIG: &str = "listen = \"127.0.0.1:0\"\nserver_names = [\"localhost\"]\n
 struct Manager {
     socket: UnixDatagram,
     process: Child,
+    log: BufReader<std::process::ChildStderr>,
     _folder: TempDir,
 }
 
@@ -50,8 +51,9 @@ impl Manager {
         let socket = UnixDatagram::bind(&at).expect("a socket");
         socket.set_read_timeout(Some(PATIENCE)).expect("a time");
         command.env("NOTIFY_SOCKET", &at).envs(environment.iter().copied()).env_remove("EKM_OTP_LOG");
-        let process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the server");
-        Self { socket, process, _folder: folder }
+        let mut process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the server");
+        let log = BufReader::new(process.stderr.take().expect("its log"));
+        Self { socket, process, log, _folder: folder }
     }
 
     /// The next message that holds this line.
@@ -75,14 +77,11 @@ impl Manager {
     }
 
     fn log_line(&mut self, what: &str) -> String {
-        let mut log = BufReader::new(self.process.stderr.take().expect("its log"));
         let mut line = String::new();
         while !line.contains(what) {
             line.clear();
-            assert!(log.read_line(&mut line).expect("a line") > 0, "{what:?} was not logged");
+            assert!(self.log.read_line(&mut line).expect("a line") > 0, "{what:?} was not logged");
         }
-        // What comes later must find a reader.
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         line
     }
 }
@@ -156,8 +155,9 @@ fn a_socket_of_the_manager_is_served_in_place_of_listen() {
         notified.set_read_timeout(Some(PATIENCE)).expect("a time");
         command.env("NOTIFY_SOCKET", &at).env("CREDENTIALS_DIRECTORY", &directory).env("LISTEN_FDS", "1").env("LISTEN_FDNAMES", "https");
         let stdin = Stdio::from(std::os::fd::OwnedFd::from(socket.try_clone().expect("a copy")));
-        let process = command.env_remove("EKM_OTP_LOG").stdin(stdin).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it");
-        Manager { socket: notified, process, _folder: folder }
+        let mut process = command.env_remove("EKM_OTP_LOG").stdin(stdin).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it");
+        let log = BufReader::new(process.stderr.take().expect("its log"));
+        Manager { socket: notified, process, log, _folder: folder }
     };
     assert!(socket.as_raw_fd() > 2);
     manager.hears("READY=1");
@@ -230,4 +230,36 @@ fn the_unit_leaves_little_to_whoever_takes_the_server_over() {
     assert!(is_enough, "{told}");
     let level = told.lines().find(|line| line.contains("Overall exposure level")).unwrap_or(&told);
     assert!(level.contains("OK"), "{level}");
+}
+
+#[test]
+fn it_writes_where_its_configuration_says_and_nowhere_else() {
+    let config = format!("access_log = \"logs/access.log\"\n{CONFIG}");
+    let credentials = credentials(&config);
+    let at = |name: &str| credentials.path().join(name);
+    fs::create_dir(at("logs")).expect("a folder");
+    let mut manager = Manager::start(run(), &[("CREDENTIALS_DIRECTORY", &credentials.path().display().to_string())]);
+    manager.hears("READY=1");
+    let line = manager.log_line("landlock=");
+    if !line.contains("landlock=\"enforced") && !line.contains("landlock=enforced") {
+        // The kernel decides; what it did not do is said, and nothing else is promised.
+        assert!(line.contains("not enforced"), "{line}");
+        return;
+    }
+    // Its own folder: a log that was moved away is made anew.
+    fs::rename(at("logs/access.log"), at("logs/access.log.1")).expect("renaming");
+    manager.signal("USR1");
+    let until = Instant::now() + PATIENCE;
+    while !at("logs/access.log").exists() {
+        assert!(Instant::now() < until, "the log is not made anew");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // The same name leads elsewhere.
+    fs::rename(at("logs"), at("before")).expect("renaming");
+    fs::create_dir(at("elsewhere")).expect("a folder");
+    std::os::unix::fs::symlink("elsewhere", at("logs")).expect("a link");
+    manager.signal("USR1");
+    let line = manager.log_line("ermission denied");
+    assert!(line.contains("access.log"), "{line}");
+    assert!(!at("elsewhere/access.log").exists());
 }

@@ -10,7 +10,7 @@ mod table;
 
 use std::path::{Path, PathBuf};
 
-use crate::doors::{self, Doors};
+use crate::doors::{self, Address, Doors};
 use crate::error::ServerError;
 use crate::operations;
 use crate::proxy::SiteSettings;
@@ -77,6 +77,17 @@ impl Config {
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let sites = self.sites.iter().flat_map(|site| [&site.certificate, &site.private_key].into_iter().chain(site.proxy.files()));
         self.file.iter().chain(sites).cloned().collect()
+    }
+
+    /// The files that are written to, or made: logs, sockets, a database in a file.
+    pub(crate) fn written(&self) -> Vec<PathBuf> {
+        let sockets =
+            self.doors.listen.iter().filter_map(|address| if let Address::Unix(path) = address { Some(path.clone()) } else { None });
+        let database = self.registry.written().into_iter().flat_map(|file| {
+            // SQLite spills what does not fit into memory.
+            [file, std::env::temp_dir().join("spilled")]
+        });
+        sockets.chain(self.operations.written()).chain(database).collect()
     }
 
     /// Whether the file's last line has an end, as that of a file that was cut off seldom has.

@@ -35,6 +35,17 @@ pub(crate) struct Config {
     pub(crate) audit_log: LogTo,
 }
 
+impl Config {
+    /// The files that are written to, or made.
+    pub(crate) fn written(&self) -> impl Iterator<Item = PathBuf> {
+        let logs = [&self.access_log, &self.audit_log]
+            .into_iter()
+            .filter_map(|log| if let LogTo::File(file) = log { Some(file.clone()) } else { None });
+        let socket = if let Some(AdminAddress::Unix(socket)) = &self.admin { Some(socket.clone()) } else { None };
+        logs.chain(socket)
+    }
+}
+
 /// Where a log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum LogTo {

@@ -112,6 +112,16 @@ pub(crate) struct Config {
     pub(crate) max_staleness: Option<Duration>,
 }
 
+impl Config {
+    /// The database's file, where it is one.
+    pub(crate) fn written(&self) -> Option<PathBuf> {
+        match &self.location {
+            Location::Database { address: Address::Sqlite(file), .. } => Some(file.clone()),
+            Location::Database { .. } | Location::File(_) => None,
+        }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) enum Location {
     File(PathBuf),
