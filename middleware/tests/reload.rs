@@ -25,6 +25,8 @@ use whole::{PATIENCE, Running, bind, connect, hello, run, store};
 
 /// How often the tests' servers look at their files.
 const OFTEN: Duration = Duration::from_millis(20);
+/// How often where something else is to happen in between each time.
+const SELDOM: Duration = Duration::from_millis(200);
 
 #[tokio::test]
 async fn a_new_certificate_is_taken_and_open_connections_go_on() {
@@ -175,10 +177,10 @@ async fn a_registry_that_others_can_read_is_refused() {
 }
 
 /// A server of files that are looked at often, a client of key `b`, and its credential.
-async fn with_a_client_of_b(folder: &Path, pki: &Pki) -> (Running, Client, String) {
+async fn with_a_client_of_b(folder: &Path, pki: &Pki, look_every: Duration) -> (Running, Client, String) {
     let path = write(folder, &[("a", 0), ("b", 1)]);
     let [chain, key] = pki.write(folder);
-    let server = EkmServer::new(HOST).certificate(chain, key).registry_file(path).look_every(OFTEN);
+    let server = EkmServer::new(HOST).certificate(chain, key).registry_file(path).look_every(look_every);
     let server = run(bind(server).await, |bound| bound.serve(service_fn(hello)));
     let mut client = connect(server.address, pki, b"http/1.1").await;
     let credential = credential(&client, "b", 1);
@@ -194,7 +196,7 @@ async fn is_cut(client: Client) {
 #[tokio::test]
 async fn a_certificate_that_does_not_fit_holds_back_no_revocation() {
     let (folder, pki) = (tempfile::tempdir().expect("a folder"), Pki::new());
-    let (server, client, _) = with_a_client_of_b(folder.path(), &pki).await;
+    let (server, client, _) = with_a_client_of_b(folder.path(), &pki, OFTEN).await;
     // A renewal that wrote one of its two files.
     let other = folder.path().join("other");
     fs::create_dir(&other).expect("a folder");
@@ -215,7 +217,7 @@ async fn a_certificate_that_does_not_fit_holds_back_no_revocation() {
 #[tokio::test]
 async fn a_certificate_whose_reading_does_not_end_holds_back_no_revocation() {
     let (folder, pki) = (tempfile::tempdir().expect("a folder"), Pki::new());
-    let (server, client, _) = with_a_client_of_b(folder.path(), &pki).await;
+    let (server, client, _) = with_a_client_of_b(folder.path(), &pki, OFTEN).await;
     let key = folder.path().join("key.pem");
     fs::remove_file(&key).expect("removing");
     assert!(std::process::Command::new("mkfifo").arg(&key).status().expect("mkfifo (coreutils)").success());
@@ -256,7 +258,7 @@ impl Drop for AllTheTime {
 #[tokio::test]
 async fn a_certificate_that_is_touched_all_the_time_holds_back_no_revocation() {
     let (folder, pki) = (tempfile::tempdir().expect("a folder"), Pki::new());
-    let (server, client, _) = with_a_client_of_b(folder.path(), &pki).await;
+    let (server, client, _) = with_a_client_of_b(folder.path(), &pki, SELDOM).await;
     let chain = folder.path().join("chain.pem");
     let touching = AllTheTime::begin(move || {
         let file = fs::OpenOptions::new().append(true).open(&chain).expect("the chain");
@@ -271,7 +273,7 @@ async fn a_certificate_that_is_touched_all_the_time_holds_back_no_revocation() {
 #[tokio::test]
 async fn a_registry_that_never_rests_is_read_all_the_same() {
     let (folder, pki) = (tempfile::tempdir().expect("a folder"), Pki::new());
-    let (server, client, _) = with_a_client_of_b(folder.path(), &pki).await;
+    let (server, client, _) = with_a_client_of_b(folder.path(), &pki, SELDOM).await;
     let of_thread = folder.path().to_owned();
     let writing = AllTheTime::begin(move || drop(write_with(&of_thread, &[("a", 0), ("b", 1)], &["b"])));
     is_cut(client).await;

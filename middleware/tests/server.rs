@@ -151,6 +151,8 @@ async fn what_is_missing_or_does_not_fit_is_told_before_the_server_listens() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let error = server(HOST).bind(taken.local_addr().expect("an address")).await.expect_err("it is taken");
     assert!(matches!(error, StartError::Listen(_)), "{error}");
+    // What `main` shows of it is Debug.
+    assert_eq!(format!("{error:?}"), error.to_string());
 }
 
 #[tokio::test]

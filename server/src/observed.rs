@@ -20,12 +20,13 @@ pub(crate) fn registry(registry: &Registry) -> RegistryState {
     };
     RegistryState {
         engine: health.engine.as_str(),
-        // It is opened by reading it.
-        is_loaded: true,
         is_reachable: health.is_reachable,
-        age: Some(health.age),
+        is_away: health.is_away,
+        fault: health.fault,
+        age: health.age,
         is_stale: health.is_stale,
         keys: health.keys as u64,
+        unreadable: health.unreadable as u64,
         in_overlap: health.in_overlap as u64,
         overlap: overlap.into_iter().take(OLD_KEYS).map(old).collect(),
     }

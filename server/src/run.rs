@@ -141,8 +141,11 @@ async fn serve(server: Server<'_>, mut signals: Signals) -> Result<(), ServerErr
         };
         service_manager::reloading();
         tokio::select! {
-            is_new = reload(&reason, args, &mut live, &store, &mut watch) => if is_new {
-                operations.certificates(live.certificates());
+            is_new = reload(&reason, args, &mut live, &store, &mut watch) => {
+                operations.reloaded(is_new);
+                if is_new {
+                    operations.certificates(live.certificates());
+                }
             },
             () = signals.stop() => break,
         }

@@ -1,5 +1,6 @@
 //! Why a server does not start, or keeps what it has.
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
@@ -7,8 +8,8 @@ use ekm_otp::ServerNameError;
 use ekm_otp::field::ChallengeError;
 use ekm_otp_files::pem::PemError;
 
-/// Why a server does not start.
-#[derive(Debug, thiserror::Error)]
+/// Why a server does not start. `main` shows what it returns by `Debug`: this one says there, too, what is wrong and what to do.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
     /// Neither files nor certificates were named.
@@ -34,6 +35,12 @@ pub enum StartError {
     Listen(#[source] io::Error),
 }
 
+impl fmt::Debug for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 /// Why the server's files are not taken.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -55,7 +62,7 @@ pub enum LoadError {
         source: PemError,
     },
     /// The certificate and the key cannot be used, or do not belong together.
-    #[error("the certificate and its private key cannot be used: {0}")]
+    #[error("the certificate and its private key cannot be used, or do not belong together: {0}")]
     Certificate(#[source] rustls::Error),
     /// The certificate is for other names.
     #[error("the certificate is not for {name}, as which clients are to find this server: get one with this name (subjectAltName)")]

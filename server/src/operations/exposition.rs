@@ -111,7 +111,17 @@ impl Exposition {
         to.gauge(
             "ekm_otp_ready",
             "Whether each check of /readyz is ok (1) or not (0)",
-            it.checks.iter().map(|check| (vec![("check", check.name)], check.is_ok.into())),
+            it.checks.iter().filter(|check| check.decides).map(|check| (vec![("check", check.name)], check.is_ok.into())),
+        )?;
+        to.counter(
+            "ekm_otp_reloads",
+            "How often configuration and certificates were read again, and taken over or refused",
+            [(vec![("result", "taken")], it.reloads.taken), (vec![("result", "refused")], it.reloads.refused)],
+        )?;
+        to.gauge(
+            "ekm_otp_configuration_current",
+            "Whether the last reload was taken over (1) or refused (0)",
+            one((!it.reloads.is_refused).into()),
         )?;
         let lost = it.logs.iter().flat_map(|(log, lost)| {
             let labels = |reason| vec![("log", *log), ("reason", reason)];
@@ -169,22 +179,15 @@ impl Exposition {
     fn keys(&self, to: &mut Families<'_, '_>) -> fmt::Result {
         let registry = &self.0.registry;
         let engine = || vec![("engine", registry.engine)];
-        to.gauge(
-            "ekm_otp_registry_up",
-            "Whether the registry could be reached the last time (1) or not (0)",
-            [(engine(), registry.is_reachable.into())],
-        )?;
+        to.gauge("ekm_otp_registry_up", "Whether the registry could be read lately (1) or not (0)", [(engine(), registry.is_up().into())])?;
         to.gauge(
             "ekm_otp_registry_stale",
             "Whether what is served is older than allowed (1) or not (0)",
             [(engine(), registry.is_stale.into())],
         )?;
-        to.seconds(
-            "ekm_otp_registry_age",
-            "Since what is served was known to be the registry's",
-            some(registry.age.map(|age| age.as_secs_f64())),
-        )?;
+        to.seconds("ekm_otp_registry_age", "Since what is served was known to be the registry's", one(registry.age.as_secs_f64()))?;
         to.gauge("ekm_otp_registry_keys", "Keys that are known", one(registry.keys))?;
+        to.gauge("ekm_otp_registry_keys_unreadable", "Keys that are refused because they cannot be read", one(registry.unreadable))?;
         to.gauge("ekm_otp_registry_keys_in_overlap", "Keys that were rotated and still hold", one(registry.in_overlap))?;
         let used = registry
             .overlap

@@ -1,7 +1,7 @@
 //! Whether this server is to be sent requests: one check for each thing that it cannot serve without.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::sources::{Certificate, Health, RegistryState, UpstreamState};
 
@@ -10,14 +10,41 @@ use super::sources::{Certificate, Health, RegistryState, UpstreamState};
 pub(crate) struct Check {
     pub(crate) name: &'static str,
     pub(crate) is_ok: bool,
+    /// Whether the server is ready only if it is ok.
+    pub(crate) decides: bool,
     /// What was found, for people.
     pub(crate) found: String,
 }
+
+impl Check {
+    /// How it came out.
+    pub(crate) fn word(&self) -> &'static str {
+        match (self.is_ok, self.decides) {
+            (true, _) => "ok",
+            (false, true) => "FAILS",
+            (false, false) => "NOTE",
+        }
+    }
+}
+
+impl RegistryState {
+    /// Whether what is served is what it says now. Not knowing is no yes.
+    pub(crate) fn is_up(&self) -> bool {
+        self.is_reachable && self.fault.is_none() && self.age < SILENT
+    }
+}
+
+/// How long a registry that answers may be misunderstood. Whoever writes a file in place, or rotates the registry's own key, needs a moment.
+const MISUNDERSTOOD: Duration = Duration::from_secs(5);
+/// How old what is known may be when nobody has told why. It is asked several times a second, and each question has a deadline.
+const SILENT: Duration = Duration::from_secs(120);
 
 /// What readiness is judged by.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts<'a> {
     pub(crate) is_draining: bool,
+    /// Whether the last reload was taken over.
+    pub(crate) is_current: bool,
     /// Whether every thread that serves has answered in time.
     pub(crate) workers_answer: bool,
     pub(crate) registry: &'a RegistryState,
@@ -27,12 +54,12 @@ pub(crate) struct Facts<'a> {
 }
 
 impl Facts<'_> {
-    /// All checks. The server is ready when all are ok.
+    /// All checks. The server is ready when all that decide are ok.
     ///
     /// A site that cannot be served makes the server not ready only when no other can be: whoever takes it out of a pool for one site takes the
     /// others with it. For single sites there are the metrics.
     pub(crate) fn checks(&self) -> Vec<Check> {
-        let check = |name, is_ok, found: &str| Check { name, is_ok, found: found.to_owned() };
+        let check = |name, is_ok, found: &str| Check { name, is_ok, decides: true, found: found.to_owned() };
         vec![
             check(
                 "workers",
@@ -47,19 +74,44 @@ impl Facts<'_> {
             self.registry(),
             self.certificates(),
             self.upstreams(),
+            Check {
+                name: "configuration",
+                is_ok: self.is_current,
+                decides: false,
+                found: if self.is_current {
+                    "as it was last read"
+                } else {
+                    "the last reload was refused (the log says why): as it was before. A server that starts now may not"
+                }
+                .to_owned(),
+            },
         ]
     }
 
+    /// A registry that does not answer takes nobody down: what is known of it is served as long as `max_staleness` allows. One that answers what
+    /// cannot be understood, or that nobody looks at any more, does: it may have revoked keys that are let in here, while others read it well.
     fn registry(&self) -> Check {
         let registry = self.registry;
-        let age = registry.age.map(|age| format!(", {} s old", age.as_secs())).unwrap_or_default();
-        let found = match (registry.is_loaded, registry.is_stale, registry.is_reachable) {
-            (false, ..) => "not read yet".to_owned(),
-            (_, true, _) => format!("what is known of it is older than max_staleness allows{age}"),
-            (.., false) => format!("cannot be reached; {} keys as they were{age}", registry.keys),
-            _ => format!("{} keys{age}", registry.keys),
+        let is_silent = registry.fault.is_none() && registry.age >= SILENT;
+        let is_misunderstood = registry.fault.is_some() && !registry.is_away;
+        let is_for_long = is_misunderstood && registry.age >= MISUNDERSTOOD;
+        let is_ok = !(registry.is_stale || is_silent || is_for_long);
+        let why = registry.fault.as_deref().unwrap_or("nobody has looked at it since").replace(char::is_control, " ");
+        let age = registry.age.as_secs();
+        let keys = match registry.unreadable {
+            0 => format!("{} keys", registry.keys),
+            unreadable => format!("{} keys, and {unreadable} that cannot be read and are refused", registry.keys),
         };
-        Check { name: "registry", is_ok: registry.is_loaded && !registry.is_stale, found }
+        let found = if registry.is_stale {
+            format!("what is known of it is older than max_staleness allows: {age} s ({why})")
+        } else if is_misunderstood {
+            format!("it answers, and cannot be understood: {why}; {keys} as they were {age} s ago")
+        } else if !registry.is_up() {
+            format!("cannot be reached: {why}; {keys} as they were {age} s ago")
+        } else {
+            format!("{keys}, {age} s old")
+        };
+        Check { name: "registry", is_ok, decides: true, found }
     }
 
     fn certificates(&self) -> Check {
@@ -75,39 +127,40 @@ impl Facts<'_> {
             (_, true) => "valid".to_owned(),
             _ => format!("expired or not valid yet: {}", invalid.join(", ")),
         };
-        Check { name: "certificates", is_ok, found }
+        Check { name: "certificates", is_ok, decides: true, found }
     }
 
-    /// Only what requests have shown to be down is taken to be so: nobody asks an upstream just to know.
+    /// Only what requests have shown to be down is taken to be so: nobody asks an upstream just to know. So it decides nothing: a server that is kept
+    /// from requests because its upstream was away would never find out that it is back; all servers before one upstream would go at once, and with
+    /// them the answers of those who have another one; and who can make the upstream fail could turn them all.
     fn upstreams(&self) -> Check {
         let mut up_by_site: BTreeMap<&str, bool> = BTreeMap::new();
         for upstream in self.upstreams {
             *up_by_site.entry(&upstream.site).or_default() |= upstream.health != Health::Down;
         }
         let down: Vec<&str> = up_by_site.iter().filter(|(_, is_up)| !**is_up).map(|(site, _)| *site).collect();
-        let is_ok = up_by_site.is_empty() || down.len() < up_by_site.len();
         let found = if down.is_empty() {
             "each site has one that is not known to be down".to_owned()
         } else {
-            format!("all down: {}", down.join(", "))
+            format!("all down when last tried: {}", down.join(", "))
         };
-        Check { name: "upstreams", is_ok, found }
+        Check { name: "upstreams", is_ok: down.is_empty(), decides: false, found }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const WELL: RegistryState = RegistryState {
         engine: "file",
-        is_loaded: true,
         is_reachable: true,
-        age: None,
+        fault: None,
+        is_away: false,
+        age: Duration::ZERO,
         is_stale: false,
         keys: 1,
+        unreadable: 0,
         in_overlap: 0,
         overlap: Vec::new(),
     };
@@ -123,7 +176,7 @@ mod tests {
 
     /// The checks that fail.
     fn failed(facts: &Facts<'_>) -> Vec<&'static str> {
-        facts.checks().into_iter().filter(|check| !check.is_ok).map(|check| check.name).collect()
+        facts.checks().into_iter().filter(|check| !check.is_ok && check.decides).map(|check| check.name).collect()
     }
 
     #[test]
@@ -132,24 +185,78 @@ mod tests {
         let (valid, expired, early) = (certificate("a", now, 0, 200), certificate("b", now, 0, 99), certificate("c", now, 101, 200));
         let certificates = [valid.clone()];
         let upstreams = [upstream("a", Health::Down), upstream("a", Health::Unknown)];
-        let well =
-            Facts { is_draining: false, workers_answer: true, registry: &WELL, certificates: &certificates, upstreams: &upstreams, now };
+        let well = Facts {
+            is_draining: false,
+            is_current: true,
+            workers_answer: true,
+            registry: &WELL,
+            certificates: &certificates,
+            upstreams: &upstreams,
+            now,
+        };
         assert_eq!(failed(&well), [""; 0]);
         assert_eq!(failed(&Facts { is_draining: true, ..well }), ["draining"]);
         assert_eq!(failed(&Facts { workers_answer: false, ..well }), ["workers"]);
-        let unread = RegistryState { is_loaded: false, ..WELL };
-        assert_eq!(failed(&Facts { registry: &unread, ..well }), ["registry"]);
-        let stale = RegistryState { is_stale: true, is_reachable: false, ..WELL };
-        assert_eq!(failed(&Facts { registry: &stale, ..well }), ["registry"]);
-        let away = RegistryState { is_reachable: false, ..WELL };
-        assert_eq!(failed(&Facts { registry: &away, ..well }), [""; 0], "what is known is fresh enough");
         assert_eq!(failed(&Facts { certificates: &[], ..well }), ["certificates"]);
         assert_eq!(failed(&Facts { certificates: &[expired.clone(), early], ..well }), ["certificates"]);
         assert_eq!(failed(&Facts { certificates: &[expired, valid], ..well }), [""; 0], "one site can be served");
-        let down = [upstream("a", Health::Down), upstream("b", Health::Down)];
-        assert_eq!(failed(&Facts { upstreams: &down, ..well }), ["upstreams"]);
-        assert_eq!(failed(&Facts { upstreams: &[], ..well }), [""; 0], "the demo has none");
-        let found = Facts { upstreams: &[upstream("a", Health::Down), upstream("b", Health::Up)], ..well }.checks();
-        assert!(found.iter().all(|check| check.is_ok) && found.iter().any(|check| check.found == "all down: a"), "{found:?}");
+    }
+
+    #[test]
+    fn a_registry_that_is_away_is_told_and_one_that_is_misunderstood_or_that_nobody_looks_at_fails() {
+        let registry = |fault: Option<&str>, is_away, age| RegistryState {
+            is_reachable: fault.is_none() && age < SILENT,
+            fault: fault.map(str::to_owned),
+            is_away,
+            age,
+            ..WELL
+        };
+        let check = |registry: &RegistryState| {
+            let facts = Facts {
+                is_draining: false,
+                is_current: true,
+                workers_answer: true,
+                registry,
+                certificates: &[],
+                upstreams: &[],
+                now: SystemTime::now(),
+            };
+            (facts.registry().is_ok, registry.is_up(), facts.registry().found)
+        };
+        let (day, second) = (Duration::from_secs(86_400), Duration::from_secs(1));
+        assert_eq!(check(&registry(None, false, second)), (true, true, "1 keys, 1 s old".to_owned()));
+        let (is_ok, is_up, found) = check(&registry(Some("no\nroute"), true, day));
+        assert_eq!((is_ok, is_up, &*found), (true, false, "cannot be reached: no route; 1 keys as they were 86400 s ago"));
+        let (is_ok, is_up, found) = check(&registry(Some("no such key"), false, second));
+        assert!(is_ok && !is_up && found.contains("cannot be understood: no such key"), "a moment is given: {found}");
+        let (is_ok, is_up, _) = check(&registry(Some("no such key"), false, MISUNDERSTOOD));
+        assert_eq!((is_ok, is_up), (false, false));
+        let (is_ok, is_up, found) = check(&registry(None, false, SILENT));
+        assert!(!is_ok && !is_up && found.contains("nobody has looked at it"), "its thread is gone: {found}");
+        let (is_ok, _, found) = check(&RegistryState { is_stale: true, ..registry(Some("no route"), true, day) });
+        assert!(!is_ok && found.contains("max_staleness"), "{found}");
+        let (is_ok, is_up, found) = check(&RegistryState { unreadable: 2, ..WELL });
+        assert!(is_ok && is_up && found.contains("2 that cannot be read"), "{found}");
+    }
+
+    #[test]
+    fn upstreams_are_told_and_decide_nothing() {
+        let now = SystemTime::now();
+        let certificates = [certificate("a", now, 0, 200)];
+        let upstreams = [upstream("a", Health::Down), upstream("b", Health::Up), upstream("c", Health::Unknown)];
+        let facts = Facts {
+            is_draining: false,
+            is_current: true,
+            workers_answer: true,
+            registry: &WELL,
+            certificates: &certificates,
+            upstreams: &upstreams,
+            now,
+        };
+        assert_eq!(failed(&facts), [""; 0]);
+        let found = facts.upstreams();
+        assert_eq!((found.word(), &*found.found), ("NOTE", "all down when last tried: a"));
+        assert_eq!(Facts { upstreams: &upstreams[1..], ..facts }.upstreams().word(), "ok");
+        assert_eq!(Facts { upstreams: &[], ..facts }.upstreams().word(), "ok", "the demo has none");
     }
 }

@@ -172,10 +172,7 @@ fn number(count: u64) -> Cell {
 }
 
 fn checks(page: &mut String, it: &Snapshot) -> fmt::Result {
-    let rows = it
-        .checks
-        .iter()
-        .map(|check| [text(check.name), Cell::State(check.is_ok, if check.is_ok { "ok" } else { "fails" }.to_owned()), text(&check.found)]);
+    let rows = it.checks.iter().map(|check| [text(check.name), Cell::State(check.is_ok, check.word().to_lowercase()), text(&check.found)]);
     table(page, "Readiness", ["Check", "State", "Found"], "", rows)
 }
 
@@ -238,9 +235,21 @@ fn clients(page: &mut String, it: &Snapshot) -> fmt::Result {
 
 fn keys(page: &mut String, it: &Snapshot) -> fmt::Result {
     let registry = &it.registry;
-    let age = registry.age.map(|age| format!(", as it was {} s ago", age.as_secs())).unwrap_or_default();
-    let reached = if registry.is_reachable { "" } else { " It cannot be reached now." };
-    write!(page, "{WIDE}<h2>Keys in overlap</h2><p>Registry: {}, {} keys{age}.{reached}</p>", registry.engine, grouped(registry.keys))?;
+    let age = registry.age.as_secs();
+    write!(
+        page,
+        "{WIDE}<h2>Keys in overlap</h2><p>Registry: {}, {} keys, as it was {age} s ago.",
+        registry.engine,
+        grouped(registry.keys)
+    )?;
+    if registry.unreadable > 0 {
+        write!(page, r#" <span class="bad">{} more cannot be read, and are refused</span>."#, grouped(registry.unreadable))?;
+    }
+    if !registry.is_up() {
+        let fault = registry.fault.as_deref().unwrap_or("nobody has looked at it for too long");
+        write!(page, r#" <span class="bad">It cannot be read now</span>: {}."#, Escaped(fault))?;
+    }
+    page.push_str("</p>");
     let rows = registry.overlap.iter().map(|key| {
         let when = |time: Option<SystemTime>, never: &str| Cell::Number(time.map_or_else(|| never.to_owned(), moment));
         [text(&key.kid), text(&key.client), when(key.not_after, "for ever"), when(key.last_used, "never seen")]

@@ -63,6 +63,11 @@ impl Operations {
         self.told.certificates(certificates);
     }
 
+    /// Everything was read again, and taken over or not.
+    pub(crate) fn reloaded(&self, is_taken: bool) {
+        self.told.reloaded(is_taken);
+    }
+
     /// No new connections are taken from now on.
     pub(crate) fn drains(&self) {
         self.told.drains();

@@ -21,11 +21,28 @@ use crate::log_queue::Lost;
 pub(crate) struct Told {
     certificates: Mutex<Vec<Certificate>>,
     is_draining: AtomicBool,
+    reloads: Mutex<Reloads>,
+}
+
+/// How often everything was read again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Reloads {
+    pub(crate) taken: u64,
+    /// What was there before was kept.
+    pub(crate) refused: u64,
+    /// Whether the last one was refused: who starts the server anew now may find that it does not start.
+    pub(crate) is_refused: bool,
 }
 
 impl Told {
     pub(crate) fn certificates(&self, certificates: Vec<Certificate>) {
         *self.certificates.lock().unwrap_or_else(PoisonError::into_inner) = certificates;
+    }
+
+    pub(crate) fn reloaded(&self, is_taken: bool) {
+        let mut reloads = self.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+        *if is_taken { &mut reloads.taken } else { &mut reloads.refused } += 1;
+        reloads.is_refused = !is_taken;
     }
 
     pub(crate) fn drains(&self) {
@@ -65,6 +82,7 @@ pub(crate) struct Snapshot {
     pub(crate) registry: RegistryState,
     pub(crate) upstreams: Vec<UpstreamState>,
     pub(crate) logs: Vec<(&'static str, Lost)>,
+    pub(crate) reloads: Reloads,
     pub(crate) process: Process,
     pub(crate) checks: Vec<Check>,
 }
@@ -77,7 +95,10 @@ impl Snapshot {
         let certificates = told.certificates.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let now = SystemTime::now();
         let is_draining = told.is_draining.load(Ordering::Relaxed);
-        let facts = Facts { is_draining, workers_answer, registry: &registry, certificates: &certificates, upstreams: &upstreams, now };
+        let reloads = *told.reloads.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_current = !reloads.is_refused;
+        let facts =
+            Facts { is_draining, is_current, workers_answer, registry: &registry, certificates: &certificates, upstreams: &upstreams, now };
         let checks = facts.checks();
         let (clients, requests_of_other_clients) = metrics.clients.all();
         let sites = metrics.sites.all().into_iter().map(|(name, site)| SiteNumbers {
@@ -106,13 +127,14 @@ impl Snapshot {
             registry,
             upstreams,
             logs: watch.logs().lost(),
+            reloads,
             process: Process::look(),
             checks,
         }
     }
 
     pub(crate) fn is_ready(&self) -> bool {
-        self.checks.iter().all(|check| check.is_ok)
+        self.checks.iter().all(|check| check.is_ok || !check.decides)
     }
 }
 

@@ -26,15 +26,19 @@ impl fmt::Debug for Sources {
 pub(crate) struct RegistryState {
     /// `file`, `sqlite` or `postgres`.
     pub(crate) engine: &'static str,
-    /// Whether it has been read at all.
-    pub(crate) is_loaded: bool,
-    /// Whether the last try to reach it succeeded.
+    /// Whether the last try to read it succeeded.
     pub(crate) is_reachable: bool,
-    /// Since what is served was last known to be the registry's. `None`: not known.
-    pub(crate) age: Option<Duration>,
+    /// Why it did not.
+    pub(crate) fault: Option<String>,
+    /// Whether that is because it does not answer. Else it answers, and what it says cannot be understood.
+    pub(crate) is_away: bool,
+    /// Since what is served was last known to be the registry's.
+    pub(crate) age: Duration,
     /// Whether that is longer than the settings allow.
     pub(crate) is_stale: bool,
     pub(crate) keys: u64,
+    /// How many are refused besides, because they cannot be read.
+    pub(crate) unreadable: u64,
     /// How many keys were rotated and still hold.
     pub(crate) in_overlap: u64,
     /// Some of those: the ones that are used last first.

@@ -31,7 +31,9 @@ pub(crate) fn json(snapshot: &Snapshot) -> Value {
         "started": timestamp(it.started),
         "version": env!("CARGO_PKG_VERSION"),
         "ready": it.is_ready(),
-        "checks": it.checks.iter().map(|check| json!({ "name": check.name, "ok": check.is_ok, "found": check.found })).collect::<Vec<_>>(),
+        "checks": it.checks.iter().map(|check| json!({
+            "name": check.name, "ok": check.is_ok, "decides": check.decides, "found": check.found,
+        })).collect::<Vec<_>>(),
         "connections": {
             "handshaking": it.open.handshaking, "unverified": it.open.unverified, "verified": it.open.verified,
             "opened": it.opened, "closed": it.closed, "handshakes_failed": it.handshakes_failed,
@@ -49,14 +51,15 @@ pub(crate) fn json(snapshot: &Snapshot) -> Value {
             "site": certificate.site, "not_before": timestamp(certificate.not_before), "not_after": timestamp(certificate.not_after),
         })).collect::<Vec<_>>(),
         "registry": {
-            "engine": it.registry.engine, "loaded": it.registry.is_loaded, "reachable": it.registry.is_reachable,
-            "stale": it.registry.is_stale, "age_seconds": it.registry.age.map(|age| age.as_secs()), "keys": it.registry.keys,
-            "in_overlap": it.registry.in_overlap,
+            "engine": it.registry.engine, "up": it.registry.is_up(), "away": it.registry.is_away, "fault": it.registry.fault,
+            "stale": it.registry.is_stale, "age_seconds": it.registry.age.as_secs(), "keys": it.registry.keys,
+            "unreadable": it.registry.unreadable, "in_overlap": it.registry.in_overlap,
             "overlap": it.registry.overlap.iter().map(|key| json!({
                 "kid": key.kid, "client": key.client,
                 "not_after": key.not_after.map(timestamp), "last_used": key.last_used.map(timestamp),
             })).collect::<Vec<_>>(),
         },
+        "reloads": { "taken": it.reloads.taken, "refused": it.reloads.refused, "current": !it.reloads.is_refused },
         "upstreams": it.upstreams.iter().map(|upstream| json!({
             "site": upstream.site, "address": upstream.address, "health": upstream.health.as_str(),
             "requests": upstream.requests, "failures": upstream.failures,

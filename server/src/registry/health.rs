@@ -6,6 +6,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ekm_otp::KeyId;
 
+use crate::error::ServerError;
+
 /// What the registry is kept in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Engine {
@@ -43,6 +45,8 @@ pub(crate) struct Health {
     pub(crate) unreadable: usize,
     /// Why it could not be read.
     pub(crate) fault: Option<String>,
+    /// Whether that is because it does not answer. Else it answers, and what it says cannot be understood, or it does not let this server in.
+    pub(crate) is_away: bool,
 }
 
 /// A key whose place a successor took, and that is still valid.
@@ -65,7 +69,13 @@ pub(crate) struct Status {
     /// Milliseconds since the start.
     fresh: AtomicU64,
     pub(crate) unreadable: AtomicUsize,
-    fault: Mutex<Option<String>>,
+    fault: Mutex<Option<Fault>>,
+}
+
+#[derive(Debug)]
+struct Fault {
+    why: String,
+    is_away: bool,
 }
 
 impl Status {
@@ -80,10 +90,11 @@ impl Status {
     }
 
     /// The registry cannot be read. Whether that is news.
-    pub(crate) fn fails(&self, why: String) -> bool {
+    pub(crate) fn fails(&self, error: &ServerError) -> bool {
         let mut fault = self.lock();
-        let is_new = fault.as_ref() != Some(&why);
-        *fault = Some(why);
+        let why = error.to_string();
+        let is_new = fault.as_ref().is_none_or(|fault| fault.why != why);
+        *fault = Some(Fault { why, is_away: matches!(error, ServerError::Unavailable(_)) });
         is_new
     }
 
@@ -92,11 +103,13 @@ impl Status {
         self.start.elapsed().saturating_sub(Duration::from_millis(self.fresh.load(Ordering::Acquire)))
     }
 
-    pub(crate) fn fault(&self) -> Option<String> {
-        self.lock().clone()
+    /// Why it could not be read, and whether that is because it does not answer.
+    pub(crate) fn fault(&self) -> (Option<String>, bool) {
+        let fault = self.lock();
+        (fault.as_ref().map(|fault| fault.why.clone()), fault.as_ref().is_some_and(|fault| fault.is_away))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Fault>> {
         self.fault.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

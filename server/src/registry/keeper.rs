@@ -187,7 +187,7 @@ async fn keep(
                     tracing::debug!(keys = snapshot.len(), "the registry has changed");
                 }
             }
-            Err(why) if status.fails(why.to_string()) => {
+            Err(why) if status.fails(why) => {
                 tracing::error!(%why, "the registry cannot be read: what was read before goes on");
             }
             Err(_) => {}

@@ -69,7 +69,7 @@ impl Registry {
 
     /// How it is.
     pub(crate) fn health(&self) -> Health {
-        let fault = self.status.fault();
+        let (fault, is_away) = self.status.fault();
         Health {
             engine: self.engine,
             // Whatever keeps its thread from asking: what is not known is not well.
@@ -80,6 +80,7 @@ impl Registry {
             in_overlap: self.snapshot.in_overlap(),
             unreadable: self.status.unreadable.load(Ordering::Relaxed),
             fault,
+            is_away,
         }
     }
 

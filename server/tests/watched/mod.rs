@@ -234,11 +234,6 @@ impl Answered {
     pub fn expect(self, status: u16) {
         assert_eq!(self.0, status);
     }
-
-    #[track_caller]
-    pub fn expect_a_server_error(self) {
-        assert!((500..600).contains(&self.0), "{}", self.0);
-    }
 }
 
 impl Client {

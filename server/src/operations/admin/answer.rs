@@ -93,7 +93,7 @@ fn page_of(path: &str, headers: &HeaderMap) -> Option<Page> {
 }
 
 fn line(check: &Check) -> String {
-    format!("{} {}: {}\n", if check.is_ok { "ok" } else { "FAILS" }, check.name, check.found)
+    format!("{} {}: {}\n", check.word(), check.name, check.found)
 }
 
 fn respond(status: StatusCode, kind: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

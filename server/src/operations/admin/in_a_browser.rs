@@ -17,7 +17,7 @@ use crate::log_queue::Lost;
 use crate::operations::health::Facts;
 use crate::operations::metrics::shards::{Histogram, Shards};
 use crate::operations::process::Process;
-use crate::operations::snapshot::{SiteNumbers, Snapshot};
+use crate::operations::snapshot::{Reloads, SiteNumbers, Snapshot};
 use crate::operations::sources::{Certificate, Health, OldKey, RegistryState, UpstreamState};
 
 const HOSTILE: &str = "</td></tr></table><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"><style>*{display:none}</style>&'\u{202e}\n";
@@ -50,16 +50,25 @@ fn sample(client: &str) -> Snapshot {
     };
     let registry = RegistryState {
         engine: "postgres",
-        is_loaded: true,
         is_reachable: true,
-        age: Some(Duration::from_millis(400)),
+        fault: None,
+        is_away: false,
+        age: Duration::from_millis(400),
         is_stale: false,
         keys: 1_284,
+        unreadable: 0,
         in_overlap: 2,
         overlap: vec![old("pay/2026-10", "payments", 41, Some(3)), old("ci-old", client, 5, None)],
     };
-    let facts =
-        Facts { is_draining: false, workers_answer: true, registry: &registry, certificates: &certificates, upstreams: &upstreams, now };
+    let facts = Facts {
+        is_draining: false,
+        is_current: true,
+        workers_answer: true,
+        registry: &registry,
+        certificates: &certificates,
+        upstreams: &upstreams,
+        now,
+    };
     let checks = facts.checks();
     let site = |name: &str, by_class, step: u64, bytes| {
         let times: Shards<Histogram> = Shards::default();
@@ -94,6 +103,7 @@ fn sample(client: &str) -> Snapshot {
         registry,
         upstreams,
         logs: vec![("stderr", Lost::default()), ("access", Lost { no_room: 0, not_written: 212 })],
+        reloads: Reloads::default(),
         process: Process {
             resident_bytes: Some(48 << 20),
             virtual_bytes: None,
