@@ -26,15 +26,18 @@ impl Drop for Log {
     }
 }
 
-pub(crate) fn start(filter: &str, format: LogFormat) -> Result<Log, ServerError> {
+/// What `--log` and `log` say. Else what is wrong with it.
+pub(crate) fn filter(filter: &str) -> Result<EnvFilter, String> {
     let is_level = |word: &str| ["off", "error", "warn", "info", "debug", "trace"].contains(&word.to_ascii_lowercase().as_str());
     // A filter takes a word that is no level for a target, and shows all of that and nothing else.
     if let Some(word) = filter.split(',').map(str::trim).find(|word| word.chars().all(char::is_alphanumeric) && !is_level(word)) {
-        return Err(ServerError::Config(format!(
-            "--log {filter} (or EKM_OTP_LOG): {word:?} is no level: off, error, warn, info, debug and trace are; a target is written TARGET=LEVEL"
-        )));
+        return Err(format!("{word:?} is no level: off, error, warn, info, debug and trace are; a target is written TARGET=LEVEL"));
     }
-    let filter = EnvFilter::try_new(filter).map_err(|e| ServerError::Config(format!("--log {filter}: {e}")))?;
+    EnvFilter::try_new(filter).map_err(|e| format!("{e}: write a level, or TARGET=LEVEL, separated by commas, such as info,access=off"))
+}
+
+pub(crate) fn start(filter: &str, format: LogFormat) -> Result<Log, ServerError> {
+    let filter = self::filter(filter).map_err(|why| ServerError::Config(format!("--log {filter} (or EKM_OTP_LOG): {why}")))?;
     let cannot = |e: &dyn std::fmt::Display| ServerError::Other(format!("cannot log: {e}"));
     let queue = LogQueue::new(io::stderr(), |_, trouble| match trouble {
         Trouble::LeftOut(left_out) => tracing::warn!(left_out, "log lines found no room, since nobody took them in time"),

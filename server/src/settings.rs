@@ -74,6 +74,23 @@ pub(crate) fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     deserializer.deserialize_any(OneOrMany)
 }
 
+/// The same, where an empty list is not the same as none.
+pub(crate) fn some_one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    one_or_many(deserializer).map(Some)
+}
+
+/// `"text": ` for a message, where the text is plainly no secret: a word, a host or a URL without a user, a time. Else nothing.
+pub(crate) fn named(text: &str) -> String {
+    let are = |allowed: fn(char) -> bool| !text.is_empty() && text.chars().all(allowed);
+    let is_word = text.len() <= 16 && are(|c| c.is_ascii_lowercase() || "_-".contains(c));
+    let is_time = text.len() <= 10
+        && text.starts_with(|c: char| c.is_ascii_digit())
+        && are(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == ' ');
+    let is_place =
+        text.len() <= 80 && text.contains([':', '.']) && are(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || ".:/-[]".contains(c));
+    if is_word || is_time || is_place { format!("\"{text}\": ") } else { String::new() }
+}
+
 /// The keys that `T` knows.
 pub(crate) fn keys_of<T: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
     let mut keys: &'static [&'static str] = &[];

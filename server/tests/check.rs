@@ -95,12 +95,12 @@ fn every_mistake_is_told_at_once_with_its_line() {
     assert_eq!(code, 64, "{told}");
     for part in [
         "line 1: unknown key `lissten`: `listen` is meant?",
-        "line 3: leeway: write u64",
+        "line 3: leeway: write seconds, a whole number without quotes, such as 3600",
         "line 4: realm: a realm consists of printable ASCII",
-        "line 7: credentials: a credential is of one of the kinds otp, jws, jwe",
+        "line 7: credentials: \"hotp\": a credential is of one of the kinds otp, jws, jwe",
         "line 10: server_names: ",
         "line 9: `private_key` is missing",
-        "line 12: upstream: ",
+        "line 12: upstream: \"gopher://app\": is no upstream",
         "line 14: server_names: the certificate in good.pem is not for other.test",
         "line 18: `listen` is not a site's: put it above the first [[site]]",
         "line 19: unknown key `relm`",
@@ -125,7 +125,10 @@ fn text_that_is_not_toml_is_told_by_line_and_not_quoted() {
         (format!("realm = {SECRET}\n"), "line 1: this is not TOML"),
         (format!("realm = \"api\"\nsecrets = \"{SECRET}\nleeway = 3\n"), "line 2: this is not TOML"),
         ("[site]\nserver_names = []\n".to_owned(), "line 1: sites are a list: write [[site]], with two brackets"),
-        (format!("realm = \"a\"\nrealm = \"{SECRET}\"\n"), "line 2: this is not TOML: duplicate key"),
+        (
+            format!("realm = \"a\"\nrealm = \"{SECRET}\"\n"),
+            "line 2: this is not TOML: duplicate key `realm`: it stands in this table already",
+        ),
         (format!("\"{SECRET}\" = 1\n"), "line 1: unknown key this"),
     ] {
         let folder = folder(&config);
@@ -185,4 +188,186 @@ fn what_cannot_be_opened_has_its_exit_code() {
     assert!(told.contains("cannot read missing.pem") && told.contains("at most 600 seconds"), "{told}");
     let elsewhere = folder(&config("good", ""));
     assert_eq!(check(&elsewhere, &["--listen", "192.0.2.1:8443"]).0, 69);
+}
+
+/// A configuration that is good but for these lines, which stand above its site, and those, which stand in it.
+fn with(top: &str, of_site: &str) -> TempDir {
+    folder(&format!("{HEAD}{top}\n{}{of_site}\n", site("\"a.test\"", "good")))
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_told_in_words_of_people() {
+    for (top, of_site, told_as) in [
+        ("max_age = \"1h\"", "", "line 3: max_age: \"1h\": write seconds, a whole number from 1 on without quotes, such as 3600"),
+        ("drain = \"30s\"", "", "line 3: drain: \"30s\": write seconds, a whole number without quotes"),
+        ("leeway = -1", "", "line 3: leeway: -1: write seconds, a whole number"),
+        ("max_headers = \"many\"", "", "line 3: max_headers: \"many\": write a whole number from 1 on without quotes, such as 100"),
+        ("tls12 = \"yes\"", "", "line 3: tls12: \"yes\": write true or false, without quotes"),
+        ("realm = 3", "", "line 3: realm: 3: write a text in quotes"),
+        ("log_format = \"xml\"", "", "line 3: log_format: \"xml\": write \"text\" or \"json\""),
+        ("", "allow = [\"Bob\"]", "line 9: allow: write a list of tables, such as allow = [{ client = \"alice.*\" }"),
+        ("", "allow = { client = \"Bob\" }", "line 9: allow: write a list of tables, such as"),
+        ("", "allow = [{ cleint = \"Bob\" }]", "line 9: allow: `cleint` is no key of it: write `client` or `claims`"),
+        ("", "authorities = [\"a\"]", "line 9: authorities: write a table of lists, such as"),
+        ("", "credentials = []", "line 9: credentials: names no kind: take it out to accept all of them"),
+        ("", "identity_kid = \"host\"", "line 9: identity_kid: Host has a meaning of its own"),
+        ("", "identity_kid = \"ekm_otp_client\"", "line 9: identity_kid: looks to an app like the name of identity_client"),
+        ("unsafe_upstream = true", "", "line 3: `unsafe_upstream` can only be given as the flag --unsafe-upstream"),
+        ("", "unsafe_upstream = true", "line 9: `unsafe_upstream` can only be given as the flag --unsafe-upstream"),
+        ("log = \"foo=bar=baz\"", "", "line 3: log: "),
+    ] {
+        let (code, told) = check(&with(top, of_site), &[]);
+        assert_eq!(code, 64, "{top}{of_site}: {told}");
+        assert!(told.contains(told_as), "{told_as:?} is missing:\n{told}");
+        assert!(told.contains(": 1 errors, 0 warnings"), "more than that is told:\n{told}");
+        for word in ["u64", "struct", "sequence", "variant", "nonzero"] {
+            assert!(!told.contains(word), "{word}: {told}");
+        }
+    }
+}
+
+#[test]
+fn sites_under_another_name_are_read_and_told() {
+    let config = format!("{HEAD}{}relm = 1\n", site("\"a.test\"", "good").replace("[[site]]", "[[sites]]"));
+    let (code, told) = check(&folder(&config), &[]);
+    assert_eq!(code, 64, "{told}");
+    assert!(told.contains("line 3: unknown table `sites`: `[[site]]` is meant?") && told.contains("line 8: unknown key `relm`"), "{told}");
+    assert!(told.contains(": 2 errors, 0 warnings"), "{told}");
+}
+
+#[test]
+fn one_bracket_that_is_not_closed_is_one_error() {
+    for (list, told_as) in [
+        ("open = [\"GET=/a\"", "line 10: this is not TOML: missing comma between array elements (or a bracket above is not closed)"),
+        (
+            "allow = [{ client = \"a\" ]",
+            "line 9: this is not TOML: invalid inline table element (each bracket that is opened must be closed)",
+        ),
+        ("[[site]", "line 9: this is not TOML: unclosed array table (each"),
+    ] {
+        let (code, told) =
+            check(&with("", &format!("{list}\nidle_timeout = 3\nupstream_host = \"a\"\n[[site]]\nupstream = \"demo\"")), &[]);
+        assert_eq!(code, 64, "{told}");
+        assert!(told.contains(told_as) && told.contains(": 1 errors, 0 warnings"), "{told_as:?} is missing:\n{told}");
+    }
+}
+
+#[test]
+fn what_the_start_would_end_with_is_found_and_nothing_is_made() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let stranger = taken.local_addr().expect("its address");
+    // Answers whoever looks whether it is a server, as no server does.
+    std::thread::spawn(move || {
+        for socket in taken.incoming() {
+            let _ = std::io::Write::write_all(&mut socket.expect("a connection"), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    });
+    for (top, told_as) in [
+        ("access_log = \"nowhere/access.log\"".to_owned(), "access_log: cannot open nowhere/access.log: there is no folder nowhere"),
+        ("audit_log = \"nowhere/audit.log\"".to_owned(), "audit_log: cannot open nowhere/audit.log: there is no folder nowhere"),
+        ("admin = \"unix:nowhere/a.sock\"".to_owned(), "admin: cannot listen on unix:nowhere/a.sock: there is no folder nowhere"),
+        (format!("admin = \"{stranger}\""), "admin: cannot listen on 127.0.0.1:"),
+        ("registry_key = \"nowhere\"\nregistry = \"sqlite://nowhere/r.db\"".to_owned(), "there is no folder nowhere"),
+        ("registry_key = \"nowhere\"\nregistry = \"postgres:///x?host=/nowhere\"".to_owned(), "cannot open nowhere"),
+        ("registry_key = \"key\"\nregistry = \"postgres:///x?host=/nowhere\"".to_owned(), "the registry's database: "),
+    ] {
+        let config = format!("{HEAD}{top}\n{}", site("\"a.test\"", "good"));
+        let config = if top.contains("registry =") { config.replace("secrets = \"secrets.toml\"\n", "") } else { config };
+        let folder = folder(&config);
+        write_private(&folder.path().join("key"), &format!("ekm-otp-registry-key-1:{SECRET}\n"));
+        let begin = std::time::Instant::now();
+        let (code, told) = check(&folder, &[]);
+        assert_eq!(code, 69, "{told}");
+        assert!(told.contains(told_as) && told.contains(": 1 errors, 0 warnings"), "{told_as:?} is missing:\n{told}");
+        assert!(begin.elapsed() < std::time::Duration::from_secs(20), "it waited for what does not come");
+    }
+    let made = with("access_log = \"access.log\"\naudit_log = \"audit.log\"\nadmin = \"unix:admin.sock\"", "");
+    let (code, told) = check(&made, &[]);
+    assert_eq!(code, 0, "{told}");
+    let config = format!("{HEAD}registry = \"sqlite://r.db\"\nregistry_key = \"key\"\n{}", site("\"a.test\"", "good"));
+    let new = folder(&config.replace("secrets = \"secrets.toml\"\n", ""));
+    let (code, told) = check(&new, &[]);
+    assert!(code == 0 && told.contains("r.db is not there yet: the first start makes it"), "{told}");
+    for (folder, file) in [(&made, "access.log"), (&made, "audit.log"), (&made, "admin.sock"), (&new, "r.db")] {
+        assert!(!folder.path().join(file).exists(), "{file} was made");
+    }
+}
+
+#[test]
+fn a_private_key_for_everyone_and_a_name_that_is_not_this_machine_are_warned_of() {
+    let folder = folder(&format!("{HEAD}{}", site("\"a.test\"", "good").replace("\"demo\"", "\"http://app.invalid:3000\"")));
+    fs::set_permissions(folder.path().join("good.key"), fs::Permissions::from_mode(0o644)).expect("chmod");
+    let (code, told) = check(&folder, &[]);
+    assert_eq!(code, 0, "{told}");
+    for part in [
+        "line 5: private_key: everyone on this machine can use good.key: chmod o= good.key",
+        "line 7: upstream: app.invalid has no address now",
+    ] {
+        assert!(told.contains(&format!("warning: server.toml: {part}")), "{part:?} is missing:\n{told}");
+    }
+}
+
+/// Exit code and text of `check --ready`.
+fn ready(address: &str) -> (i32, String) {
+    let output = Command::new(SERVER).args(["check", "--ready", address]).stdin(Stdio::null()).output().expect("the server");
+    let told = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code().expect("an exit code"), told)
+}
+
+#[test]
+fn readiness_is_asked_of_a_running_server_and_no_stranger_is_believed() {
+    for (admin, name) in [("unix:admin.sock", None), ("127.0.0.1:0", Some("address=127.0.0.1:"))] {
+        let folder = with(&format!("admin = \"{admin}\""), "");
+        let mut command = Command::new(SERVER);
+        command.args(["run", "--config", "server.toml"]).current_dir(folder.path()).env_remove("EKM_OTP_LOG").stdin(Stdio::null());
+        let mut server = command.stderr(Stdio::piped()).spawn().expect("the server");
+        let mut log = std::io::BufReader::new(server.stderr.take().expect("its log"));
+        let address = loop {
+            let mut line = String::new();
+            assert!(std::io::BufRead::read_line(&mut log, &mut line).expect("a line") > 0, "the server ended");
+            if line.contains("metrics, health and status are served") {
+                break match name {
+                    Some(name) => format!("127.0.0.1:{}", line.split_once(name).expect("a port").1.trim()),
+                    None => format!("unix:{}", folder.path().join("admin.sock").display()),
+                };
+            }
+        };
+        let (code, told) = ready(&address);
+        assert!(code == 0 && told.contains("ok workers: ") && told.contains("ok registry: "), "{code}: {told}");
+        let (code, told) = check(&folder, &["--admin", &address]);
+        assert!(code == 0 && told.contains(" is in use by a running ekm-otp-server"), "{told}");
+        server.kill().expect("its end");
+        server.wait().expect("its end");
+        let (code, told) = ready(&address);
+        assert!(code == 69 && told.contains("cannot ask "), "{code}: {told}");
+    }
+    for answer in ["HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n", "HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nok workers: all\n", ""]
+    {
+        let stranger = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = stranger.local_addr().expect("its address").to_string();
+        let answering = std::thread::spawn(move || {
+            let mut socket = stranger.accept().expect("a connection").0;
+            let _ = std::io::Read::read(&mut socket, &mut [0; 4096]);
+            std::io::Write::write_all(&mut socket, answer.as_bytes()).expect("writing");
+        });
+        let (code, told) = ready(&address);
+        answering.join().expect("the stranger");
+        assert!(code == 69 && told.contains("not as the admin listener"), "{code}: {told}");
+    }
+}
+
+#[test]
+fn a_server_that_is_not_ready_is_told_by_the_exit_code_and_why() {
+    let text = "ok workers: all threads answer\nFAILS registry: too old\n";
+    let stranger = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = stranger.local_addr().expect("its address").to_string();
+    let answering = std::thread::spawn(move || {
+        let mut socket = stranger.accept().expect("a connection").0;
+        let _ = std::io::Read::read(&mut socket, &mut [0; 4096]);
+        let answer = format!("HTTP/1.1 503 Service Unavailable\r\ncontent-length: {}\r\n\r\n{text}", text.len());
+        std::io::Write::write_all(&mut socket, answer.as_bytes()).expect("writing");
+    });
+    let (code, told) = ready(&address);
+    answering.join().expect("the server");
+    assert!(code == 69 && told.contains("FAILS registry: too old"), "{code}: {told}");
 }

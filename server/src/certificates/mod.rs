@@ -78,7 +78,7 @@ pub(crate) fn certified_key(certificate: &Path, private_key: &Path, provider: &C
     let (chain_file, key_file) = (certificate.display(), private_key.display());
     let read = |path: &Path| fs::read(path).map_err(|e| ServerError::io(&format!("cannot read {}", path.display()), &e));
     let chain = pem::certificates(&read(certificate)?).map_err(|e| ServerError::Config(format!("{chain_file}: {e}")))?;
-    if fs::metadata(private_key).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o007 != 0) {
+    if is_for_everyone(private_key) {
         tracing::warn!("everyone on this machine can use {key_file}, the TLS private key: chmod o= {key_file}");
     }
     let key = pem::tls_key(&Zeroizing::new(read(private_key)?)).map_err(|e| ServerError::Config(format!("{key_file}: {e}")))?;
@@ -88,6 +88,11 @@ pub(crate) fn certified_key(certificate: &Path, private_key: &Path, provider: &C
         }
         other => ServerError::Config(format!("{chain_file} with {key_file}: {other}")),
     })
+}
+
+/// Whether everyone on this machine may use a private key's file.
+pub(crate) fn is_for_everyone(private_key: &Path) -> bool {
+    fs::metadata(private_key).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o007 != 0)
 }
 
 /// What rustls asks at each handshake.

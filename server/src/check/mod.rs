@@ -1,19 +1,19 @@
 //! `check`: reads a configuration and opens what it names, as the server would at its start, and tells all that is wrong, not the first.
 
+mod places;
+mod ready;
 mod report;
 mod sites;
 
-use std::io::ErrorKind;
-use std::net::TcpListener;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use self::report::{Finding, Report};
 use crate::config::{Config, Reading, RunArgs};
-use crate::doors::Address;
 use crate::error::ServerError;
-use crate::registry::{Location, Registry};
+use crate::operations::AdminAddress;
+use crate::registry::{Location, NO_REGISTRY, Registry};
 use crate::{output, workers};
 
 #[derive(Args)]
@@ -23,10 +23,23 @@ pub(crate) struct CheckArgs {
     /// Tell it in JSON
     #[arg(long)]
     json: bool,
+    /// Look at no configuration, but ask a running server's admin listener whether it is ready (/readyz): 0 if it is, 69 if not. For probes of
+    /// containers
+    #[arg(long, value_name = "IP:PORT|unix:PATH", conflicts_with_all = ["json", "config"])]
+    ready: Option<AdminAddress>,
 }
 
 /// Looks at everything; 0 where a server would start with it.
 pub(crate) fn check(args: &CheckArgs) -> ExitCode {
+    if let Some(address) = &args.ready {
+        return match ready::readiness(address) {
+            Ok(text) => output::show(&text, 0),
+            Err(e) => {
+                output::complain(&e.to_string());
+                ExitCode::from(e.exit_code())
+            }
+        };
+    }
     let report = match Config::read(&args.run) {
         Ok(reading) => look(reading),
         Err(e) => Report::of(e),
@@ -43,7 +56,7 @@ fn look(reading: Reading) -> Report {
     }
     sites::look(&config, &mut report);
     registry_of(&config, &mut report);
-    listen(&config, &mut report);
+    places::look(&config, &mut report);
     report
 }
 
@@ -52,9 +65,19 @@ fn registry_of(config: &Config, report: &mut Report) {
     if matches!(&config.registry.location, Location::File(path) if path.as_os_str().is_empty()) {
         return;
     }
+    if let Some(path) = config.registry.location.is_to_be_made() {
+        let shown = path.display();
+        match places::folder_of(path) {
+            Ok(()) => {
+                report.add(Finding::warning(0, format!("registry: {shown} is not there yet: the first start makes it, without any key")))
+            }
+            Err(e) => report.add_error(0, ServerError::io(&format!("registry: cannot make {shown}"), &e)),
+        }
+        return;
+    }
     let opened = workers::runtime()
         .map_err(|e| ServerError::Other(format!("cannot start the runtime: {e}")))
-        .and_then(|runtime| runtime.block_on(Registry::open(&config.registry)));
+        .and_then(|runtime| runtime.block_on(Registry::look(&config.registry)));
     match opened {
         Ok(registry) => {
             let health = registry.health();
@@ -68,26 +91,9 @@ fn registry_of(config: &Config, report: &mut Report) {
                 report.add(Finding::warning(0, "registry: it holds no key: every request will be refused".into()));
             }
         }
-        Err(e) => report.add_error(0, e),
-    }
-}
-
-/// Whether the addresses are this machine's. One that is taken may be so by the running server.
-fn listen(config: &Config, report: &mut Report) {
-    for address in &config.doors.listen {
-        report.listen.push(address.to_string());
-        let bound = match address {
-            Address::Ip(address) => TcpListener::bind(address),
-            Address::Name(name, port) => TcpListener::bind((name.as_str(), *port)),
-            // Opening these leaves traces.
-            Address::Unix(_) | Address::Vsock { .. } => continue,
-        };
-        match bound {
-            Ok(_) => {}
-            Err(e) if e.kind() == ErrorKind::AddrInUse => {
-                report.add(Finding::warning(0, format!("listen: {address} is in use: by the running server, or by something else")));
-            }
-            Err(e) => report.add_error(0, ServerError::io(&format!("cannot listen on {address}"), &e)),
+        Err(ServerError::Unavailable(why)) if why == NO_REGISTRY => {
+            report.add(Finding::warning(0, format!("registry: {why} yet: the first start makes it, without any key")));
         }
+        Err(e) => report.add_error(0, e),
     }
 }

@@ -1,12 +1,13 @@
 //! The sites' certificates, as clients will look at them.
 
+use std::net::ToSocketAddrs as _;
 use std::time::SystemTime;
 
 use ekm_otp::ServerName;
 
 use super::report::{Finding, Report, SiteReport};
-use crate::certificates::certified_key;
 use crate::certificates::facts::{SOON, dates, first_gap, is_a_cas, is_for, shown};
+use crate::certificates::{certified_key, is_for_everyone};
 use crate::config::{Config, Site};
 use crate::proxy;
 
@@ -16,6 +17,18 @@ pub(super) fn look(config: &Config, report: &mut Report) {
         let label = site.server_names.first().map_or("", ServerName::as_str);
         if let Err(e) = proxy::Site::open(label, &site.proxy) {
             report.add_error(site.lines.upstream, e);
+        }
+        for (host, port) in site.proxy.hosts_on_this_machine() {
+            let what = match (host, port).to_socket_addrs() {
+                Ok(mut found) => match found.find(|found| !found.ip().to_canonical().is_loopback()) {
+                    Some(elsewhere) => {
+                        format!("is {}, which is not this machine's loopback: requests would be answered 502", elsewhere.ip())
+                    }
+                    None => continue,
+                },
+                Err(e) => format!("has no address now ({e}): requests would be answered 502"),
+            };
+            report.add(Finding::warning(site.lines.upstream, format!("upstream: {host} {what}")));
         }
         report.sites.push(SiteReport { server_names: site.hosts.clone(), certificate: site.certificate.display().to_string(), expires });
     }
@@ -33,6 +46,10 @@ fn certificate(config: &Config, site: &Site, report: &mut Report) -> Option<Stri
             return None;
         }
     };
+    if is_for_everyone(&site.private_key) {
+        let key = site.private_key.display();
+        report.add(Finding::warning(line, format!("private_key: everyone on this machine can use {key}: chmod o= {key}")));
+    }
     let chain = &certified.cert;
     let own = chain.first()?;
     for host in site.hosts.iter().filter(|host| !is_for(own, host.trim_end_matches('.'))) {

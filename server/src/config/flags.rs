@@ -52,6 +52,19 @@ impl RunArgs {
     }
 }
 
+/// What the flag of this key takes: `SECONDS`, `N`.
+pub(super) fn unit(key: &str) -> Option<String> {
+    let command = RunArgs::augment_args(Command::new(""));
+    let argument = command.get_arguments().find(|argument| argument.get_id() == key)?;
+    argument.get_value_names()?.first().map(ToString::to_string)
+}
+
+/// Whether it is a flag that no file can set.
+pub(super) fn is_only_a_flag(key: &str) -> bool {
+    let command = RunArgs::augment_args(Command::new(""));
+    key.starts_with("unsafe_") && command.get_arguments().any(|argument| argument.get_id() == key)
+}
+
 /// How the flag of this key is spelled.
 pub(super) fn flag(key: &str) -> String {
     let command = RunArgs::augment_args(Command::new(""));

@@ -10,7 +10,8 @@ use ekm_otp::{KeyId, Profile, TlsPolicy};
 use serde::Deserialize;
 
 use crate::log_lines::LogFormat;
-use crate::settings::{Mistakes, Settings};
+use crate::logging;
+use crate::settings::{Mistakes, Settings, one_or_many};
 
 #[derive(Args, Debug, Default, Deserialize)]
 #[group(skip)]
@@ -26,6 +27,7 @@ pub(super) struct GeneralSettings {
     /// the registry, and weaker: the server proves nothing to the client, the server's name is not covered, a token is bound to the
     /// connection, not to the request or the time; its secrets are often weak [default: v1]
     #[arg(long = "profile", hide_short_help = true, value_name = "PROFILE", value_parser = PossibleValuesParser::new(Profile::ALL.map(Profile::as_str)), help_heading = "Compatibility")]
+    #[serde(deserialize_with = "one_or_many")]
     profiles: Vec<String>,
     /// With the profile go: the key id that its JWS are checked with; they name none
     #[arg(long, hide_short_help = true, value_name = "KID", help_heading = "Compatibility")]
@@ -100,6 +102,10 @@ impl GeneralSettings {
         }
         let go_default_kid =
             self.go_default_kid.and_then(|kid| KeyId::new(&kid).map_err(|e| mistakes.add("go_default_kid", e.to_string())).ok());
+        let log = self.log.unwrap_or_else(|| "info".to_owned());
+        if let Err(why) = logging::filter(&log) {
+            mistakes.add("log", why);
+        }
         General {
             realm,
             leeway: Duration::from_secs(leeway),
@@ -108,7 +114,7 @@ impl GeneralSettings {
             tls: TlsPolicy { tls12: self.tls12.unwrap_or(false), require_post_quantum: self.require_post_quantum.unwrap_or(false) },
             max_age: Duration::from_secs(self.max_age.map_or(3600, NonZeroU64::get)),
             drain: Duration::from_secs(self.drain.unwrap_or(30)),
-            log: self.log.unwrap_or_else(|| "info".to_owned()),
+            log,
             log_format: self.log_format.unwrap_or_default(),
             show_otp: self.unsafe_show_otp,
         }

@@ -7,6 +7,7 @@ mod general;
 mod nearest;
 mod site;
 mod table;
+mod words;
 
 use std::path::{Path, PathBuf};
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use super::credentials::{CERTIFICATE, PRIVATE_KEY, credential};
 use crate::proxy::{SiteConfig, SiteSettings};
-use crate::settings::{Mistakes, Settings, one_or_many, rebase};
+use crate::settings::{Mistakes, Settings, named, one_or_many, rebase, some_one_or_many};
 
 #[derive(Args, Debug, Default, Deserialize)]
 #[group(skip)]
@@ -37,8 +37,8 @@ pub(super) struct SiteKeys {
     /// File key: `credentials`. Kind of credential that is accepted; repeat for more. The registry may ask for more from a key id
     /// [default: otp, jws, jwe]
     #[arg(long = "credential", value_name = "KIND", value_parser = PossibleValuesParser::new(CredentialKind::ALL.map(CredentialKind::as_str)), help_heading = "Registry and credentials")]
-    #[serde(deserialize_with = "one_or_many")]
-    credentials: Vec<String>,
+    #[serde(deserialize_with = "some_one_or_many")]
+    credentials: Option<Vec<String>>,
 }
 
 impl Settings for SiteKeys {
@@ -110,10 +110,13 @@ impl SiteKeys {
             }
         }
         let mut kinds = Vec::new();
-        for (at, text) in self.credentials.iter().enumerate() {
+        if self.credentials.as_ref().is_some_and(Vec::is_empty) {
+            mistakes.add("credentials", "names no kind: take it out to accept all of them, or name some of otp, jws and jwe");
+        }
+        for (at, text) in self.credentials.iter().flatten().enumerate() {
             match text.parse::<CredentialKind>() {
                 Ok(kind) => kinds.push(kind),
-                Err(e) => mistakes.add_at("credentials", at, e.to_string()),
+                Err(e) => mistakes.add_at("credentials", at, format!("{}{e}", named(text))),
             }
         }
         if kinds.is_empty() {

@@ -7,7 +7,9 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::flags::{flag, is_only_a_flag};
 use super::nearest::nearest;
+use super::words;
 use crate::settings::{Settings, keys_of};
 
 /// Something that is wrong, and in which line of the file; without one it is a flag.
@@ -54,12 +56,24 @@ impl<'t> Tables<'t> {
     pub(super) fn parse(text: &'t str) -> Self {
         let lines = Lines::of(text);
         let (root, errors) = DeTable::parse_recoverable(text);
-        let mut faults: Vec<Fault> =
-            errors.iter().map(|e| Fault { line: Some(lines.line(e.span().map_or(0, |s| s.start))), what: syntax(e) }).collect();
+        // What comes behind the first one mostly comes of it.
+        let first = errors.iter().min_by_key(|e| e.span().map_or(0, |span| span.start));
+        let mut faults: Vec<Fault> = first
+            .iter()
+            .map(|e| Fault { line: Some(lines.line(e.span().map_or(0, |span| span.start))), what: words::syntax(e, text) })
+            .collect();
         let is_toml = errors.is_empty();
         let mut root = Table::new(root, &lines);
         let mut sites = Vec::new();
-        if let Some((line, value)) = root.values.remove("site") {
+        // Read as what they are meant to be, so that what is in them is looked at.
+        let meant =
+            root.values.iter().find_map(|(key, (line, value))| is_meant_for_sites(key, value.get_ref()).then(|| (key.clone(), *line)));
+        if let Some((key, line)) = &meant {
+            faults.push(Fault { line: Some(*line), what: format!("unknown table {}: `[[site]]` is meant?", words::name(key)) });
+        }
+        let written = root.values.remove("site");
+        let misspelt = meant.and_then(|(key, _)| root.values.remove(&key));
+        if let Some((line, value)) = written.or(misspelt) {
             match value.into_inner() {
                 DeValue::Array(members) if members.iter().all(|member| member.get_ref().is_table()) => {
                     for member in members {
@@ -80,6 +94,12 @@ impl<'t> Tables<'t> {
         }
         Self { root, sites, faults, is_toml, lines }
     }
+}
+
+fn is_meant_for_sites(key: &str, value: &DeValue<'_>) -> bool {
+    let are_tables =
+        matches!(value, DeValue::Array(members) if !members.is_empty() && members.iter().all(|member| member.get_ref().is_table()));
+    are_tables && key != "site" && nearest(key, ["site"]).is_some()
 }
 
 impl<'t> Table<'t> {
@@ -118,7 +138,7 @@ impl<'t> Table<'t> {
                 }
                 Err(e) => {
                     let line = e.span().filter(|span| *span != (0..0)).map_or(line, |span: Range<usize>| lines.line(span.start));
-                    faults.extend([Fault { line: Some(line), what: format!("{key}: {}", kind(&e)) }]);
+                    faults.extend([Fault { line: Some(line), what: format!("{key}: {}", words::value(key, value.get_ref(), &e)) }]);
                 }
             }
         }
@@ -131,9 +151,10 @@ impl<'t> Table<'t> {
     pub(super) fn left_over(&mut self, elsewhere: impl Fn(&str) -> Option<String>, faults: &mut impl Extend<Fault>) {
         for (key, (line, value)) in std::mem::take(&mut self.values) {
             let what = elsewhere(&key).unwrap_or_else(|| {
-                // A name that is short and made of letters is a key; anything else may be what was meant to be a value.
-                let is_name = key.len() <= 40 && key.chars().all(|c| c.is_ascii_lowercase() || "_-".contains(c));
-                let shown = if is_name { format!("`{key}`") } else { "this".to_owned() };
+                let shown = words::name(&key);
+                if is_only_a_flag(&key) {
+                    return format!("{shown} can only be given as the flag {}, where the server is started", flag(&key));
+                }
                 match nearest(&key, self.known.iter().copied()) {
                     Some(meant) => format!("unknown key {shown}: `{meant}` is meant?"),
                     None if value.get_ref().is_table() => {
@@ -183,20 +204,6 @@ impl<'t> Table<'t> {
 
 fn read<T: Settings>(table: DeTable<'_>) -> Result<T, toml::de::Error> {
     T::deserialize(toml::Deserializer::from(Spanned::new(0..0, table)))
-}
-
-/// A parser's message without what it quotes: that may be a secret that was put into the wrong file.
-fn syntax(error: &toml::de::Error) -> String {
-    let message = error.message().split(['"', '`']).next().unwrap_or_default().trim_end().trim_end_matches([',', ':']);
-    format!("this is not TOML: {message} (texts stand in quotes, as in realm = \"api\")")
-}
-
-/// What a value should have been. It is quoted before that.
-fn kind(error: &toml::de::Error) -> String {
-    match error.message().rsplit_once(", expected ") {
-        Some((_, expected)) => format!("write {}", expected.trim_end()),
-        None => error.message().split(['"', '`']).next().unwrap_or_default().trim_end().trim_end_matches([',', ':']).to_owned(),
-    }
 }
 
 fn listed(keys: &[&str]) -> String {

@@ -1,5 +1,6 @@
 //! Where the admin pages may be served: to this machine only. They authenticate nobody.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,6 +10,15 @@ use std::str::FromStr;
 pub(crate) enum AdminAddress {
     Loopback(SocketAddr),
     Unix(PathBuf),
+}
+
+impl fmt::Display for AdminAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Loopback(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
 }
 
 /// Why an address is none for the admin pages.

@@ -25,10 +25,11 @@ mod status;
 mod watch;
 
 pub(crate) use access::Access;
+pub(crate) use address::AdminAddress;
 pub(crate) use exchange::Answered;
 pub(crate) use metrics::SiteLabel;
 pub(crate) use request_id::RequestId;
 pub(crate) use running::Operations;
-pub(crate) use settings::{Config, Settings};
+pub(crate) use settings::{Config, LogTo, Settings};
 pub(crate) use sources::{Certificate, Health, OldKey, RegistryState, Sources, UpstreamState};
 pub(crate) use watch::Watch;

@@ -32,7 +32,9 @@ impl Operations {
     /// When a file or the address cannot be had.
     pub(crate) fn open(config: &Config, log: &Lines) -> Result<Self, ServerError> {
         let started = SystemTime::now();
-        let bind = |address| Bound::bind(address).map_err(|e| ServerError::io("cannot listen for the admin pages (--admin)", &e));
+        let bind = |address| {
+            Bound::bind(address).map_err(|e| ServerError::io(&format!("cannot listen for the admin pages on {address} (--admin)"), &e))
+        };
         let bound = config.admin.as_ref().map(bind).transpose()?;
         let watch = Arc::new(Watch::new(Logs::open(config, log)?));
         Ok(Self { watch, told: Arc::default(), started, bound, admin: None })

@@ -51,17 +51,26 @@ impl IdentityNames {
         self.folded.iter().any(|folded| folds_to(name, folded))
     }
 
-    /// Why they cannot be used, if so.
-    pub(crate) fn unusable(&self) -> Option<&'static str> {
-        let [a, b, c] = &self.folded;
-        if a == b || b == c || a == c {
-            return Some("looks to an app like another of the identity fields: give each its own name");
+    /// Which setting's cannot be used, and why, if so.
+    pub(crate) fn unusable(&self) -> Option<(&'static str, String)> {
+        let keys = ["identity_client", "identity_kid", "identity_claims"];
+        let defaults = [Self::CLIENT, Self::KID, Self::CLAIMS].map(folded);
+        for (key, name) in keys.iter().zip(&self.folded) {
+            if let Some(taken) = TAKEN.iter().find(|taken| folded(taken) == *name) {
+                return Some((
+                    key,
+                    format!("{taken} has a meaning of its own, as no identity field's name may: write X-Forwarded-User, say"),
+                ));
+            }
         }
-        let is_taken = |name: &String| TAKEN.iter().any(|taken| folded(taken) == *name);
-        self.folded
-            .iter()
-            .any(is_taken)
-            .then_some("is a name with a meaning of its own, as each identity field's must not: write X-Forwarded-User, say")
+        for (a, b) in [(0, 1), (0, 2), (1, 2)] {
+            if self.folded[a] == self.folded[b] {
+                // One of the two may be the default, which nobody wrote.
+                let (wrong, other) = if self.folded[b] == defaults[b] { (a, b) } else { (b, a) };
+                return Some((keys[wrong], format!("looks to an app like the name of {}: give each its own", keys[other])));
+            }
+        }
+        None
     }
 
     /// Adds the fields of a verified request. What the client sent under these names is gone by then.

@@ -10,9 +10,9 @@ use serde::Deserialize;
 use super::allow::{AllowList, AllowSettings};
 use super::identity::IdentityNames;
 use super::open::OpenRoutes;
-use super::target::{Protocol, Target};
+use super::target::{Protocol, Security, Target};
 use super::tls::TlsFiles;
-use crate::settings::{Mistakes, Settings, one_or_many, rebase};
+use crate::settings::{Mistakes, Settings, named, one_or_many, rebase};
 
 /// Keys of the configuration file, at its top level or in a `[[site]]`; most are flags, too.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -103,6 +103,14 @@ impl SiteConfig {
         self.tls.ca.iter().chain(self.tls.identity.iter().flat_map(|(chain, key)| [chain, key]))
     }
 
+    /// Hosts whose every address must be this machine's own, since nothing protects what goes there; with their ports.
+    pub(crate) fn hosts_on_this_machine(&self) -> impl Iterator<Item = (&str, u16)> {
+        self.targets.iter().filter_map(|target| match target {
+            Target::Tcp { host, port, security: Security::Loopback } => Some((host.as_str(), *port)),
+            _ => None,
+        })
+    }
+
     pub(super) fn is_demo(&self) -> bool {
         self.targets.contains(&Target::Demo)
     }
@@ -160,8 +168,8 @@ impl SiteSettings {
             name("identity_kid", self.identity_kid, IdentityNames::KID),
             name("identity_claims", self.identity_claims, IdentityNames::CLAIMS),
         );
-        if let Some(why) = names.unusable() {
-            mistakes.add("identity_client", why);
+        if let Some((key, why)) = names.unusable() {
+            mistakes.add(key, why);
         }
         let host = self.upstream_host.and_then(|host| {
             let authority = host.parse::<http::uri::Authority>().ok().filter(|authority| !authority.as_str().contains('@'));
@@ -197,11 +205,11 @@ impl SiteSettings {
         }
         let mut targets = Vec::new();
         for (index, text) in self.upstream.iter().enumerate() {
-            // The text is not shown: it may hold a password.
             match Target::parse(text, self.unsafe_upstream) {
                 Ok(target) if targets.contains(&target) => mistakes.add_at("upstream", index, format!("{target} is named twice")),
                 Ok(target) => targets.push(target),
-                Err(e) => mistakes.add_at("upstream", index, e.to_string()),
+                // It may hold a password.
+                Err(e) => mistakes.add_at("upstream", index, format!("{}{e}", named(text))),
             }
         }
         if targets.len() > 1 && targets.contains(&Target::Demo) {

@@ -128,6 +128,16 @@ pub(crate) enum Location {
     Database { address: Address, registry_key: PathBuf },
 }
 
+impl Location {
+    /// A database's file that is not there: the server makes it.
+    pub(crate) fn is_to_be_made(&self) -> Option<&Path> {
+        match self {
+            Self::Database { address: Address::Sqlite(path), .. } if !path.exists() => Some(path),
+            _ => None,
+        }
+    }
+}
+
 /// Of a file's path, or a URL. Else which setting is wrong, and how.
 fn location(
     text: &str,

@@ -11,7 +11,7 @@ use super::config::{Config, Location};
 use super::file::FileSource;
 use super::health::Status;
 use super::snapshot::Snapshot;
-use super::source::DatabaseSource;
+use super::source::{DatabaseSource, Opening};
 use crate::error::ServerError;
 
 /// How often the source is looked at, and expired keys for: what changed is seen within a second.
@@ -24,6 +24,8 @@ const USES: Duration = Duration::from_secs(60);
 const FAREWELL: Duration = Duration::from_secs(4);
 /// How long a database on another machine may be away at the start.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often it is told that it is waited for.
+const TELL: Duration = Duration::from_secs(10);
 
 /// Reads the source now. Answers whether anything was read.
 type Demand = oneshot::Sender<Result<bool, ServerError>>;
@@ -49,11 +51,18 @@ impl Source {
 
     /// At the start: what may come yet is waited for.
     async fn first(&mut self, snapshot: &Snapshot, status: &Status) -> Result<bool, ServerError> {
-        let until = Instant::now() + PATIENCE;
+        if let Self::Database(source) = self {
+            // Files of this machine do not come by waiting.
+            source.files()?;
+        }
+        let (until, mut tell_at) = (Instant::now() + PATIENCE, Instant::now());
         loop {
             match (self.refresh(snapshot, status, true).await, &*self) {
                 (Err(why @ ServerError::Unavailable(_)), Self::Database(source)) if source.may_come() && Instant::now() < until => {
-                    tracing::warn!(%why, "waiting for the registry's database");
+                    if Instant::now() >= tell_at {
+                        tracing::warn!(%why, "waiting for the registry's database, for up to {} seconds", PATIENCE.as_secs());
+                        tell_at += TELL;
+                    }
                     sleep(Duration::from_secs(1)).await;
                 }
                 (read, _) => return read,
@@ -80,14 +89,19 @@ impl Source {
 
 impl Keeper {
     /// Reads the source, then keeps the snapshot fresh until it is dropped.
-    pub(crate) async fn start(config: &Config, snapshot: &Arc<Snapshot>, status: &Arc<Status>) -> Result<Self, ServerError> {
+    pub(crate) async fn start(
+        config: &Config,
+        snapshot: &Arc<Snapshot>,
+        status: &Arc<Status>,
+        opening: Opening,
+    ) -> Result<Self, ServerError> {
         let (demands, demanded) = mpsc::channel(1);
         let (first, read) = oneshot::channel();
         let (snapshot, status) = (Arc::clone(snapshot), Arc::clone(status));
         let source = match &config.location {
             Location::File(path) => Source::File(FileSource::new(path.clone(), config.weak_secrets)),
             Location::Database { address, registry_key } => {
-                Source::Database(Box::new(DatabaseSource::new(address.clone(), registry_key.clone())))
+                Source::Database(Box::new(DatabaseSource::new(address.clone(), registry_key.clone(), opening)))
             }
         };
         let runtime = Builder::new_current_thread().enable_all().build();

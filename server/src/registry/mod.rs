@@ -14,6 +14,7 @@ mod source;
 mod store;
 
 pub(crate) use self::config::{Config, Location, Settings};
+pub(crate) use self::database::NO_REGISTRY;
 pub(crate) use self::edit::{Edit, Entries, as_toml, instant, json};
 pub(crate) use self::file::of_file;
 pub(crate) use self::health::{Engine, Health, Overlap};

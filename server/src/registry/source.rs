@@ -20,7 +20,17 @@ use crate::error::ServerError;
 const CONNECT: Duration = Duration::from_secs(5);
 const ASK: Duration = Duration::from_secs(10);
 
+/// What for a database is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Opening {
+    /// To serve: one that is away is waited for, and one that is empty is made a registry.
+    Serve,
+    /// To look whether it could be: it is asked once, and stays as it is.
+    Look,
+}
+
 pub(crate) struct DatabaseSource {
+    opening: Opening,
     address: Address,
     registry_key: PathBuf,
     open: Option<Open>,
@@ -39,13 +49,19 @@ struct Open {
 }
 
 impl DatabaseSource {
-    pub(crate) fn new(address: Address, registry_key: PathBuf) -> Self {
-        Self { address, registry_key, open: None, seen: None, unreadable: BTreeSet::new(), uses: BTreeMap::new() }
+    pub(crate) fn new(address: Address, registry_key: PathBuf, opening: Opening) -> Self {
+        Self { opening, address, registry_key, open: None, seen: None, unreadable: BTreeSet::new(), uses: BTreeMap::new() }
     }
 
     /// Whether waiting for it may help at the start.
     pub(crate) fn may_come(&self) -> bool {
-        matches!(self.address, Address::Postgres { .. })
+        self.opening == Opening::Serve && matches!(self.address, Address::Postgres { .. })
+    }
+
+    /// Reads those that it needs besides the database.
+    pub(crate) fn files(&self) -> Result<(), ServerError> {
+        RegistryKeys::read(&self.registry_key)?;
+        self.address.postgres_options().map(drop)
     }
 
     /// Reads what is new. Whether anything was. After an error the connection is made anew: a half-read answer is nobody's.
@@ -136,7 +152,7 @@ impl DatabaseSource {
         let keys = RegistryKeys::read(&self.registry_key)?;
         let place = self.address.what_is_there();
         // Made at the first start only: what vanished is not replaced by nothing.
-        let create = keys.newest().filter(|_| self.seen.is_none()).map(|key| key.id().to_owned());
+        let create = keys.newest().filter(|_| self.seen.is_none() && self.opening == Opening::Serve).map(|key| key.id().to_owned());
         let database = within(CONNECT, self.address.open(create.as_deref())).await?;
         // It may have been made just now.
         let place = place.or_else(|| self.address.what_is_there());

@@ -13,6 +13,7 @@ use super::file;
 use super::health::{Engine, Health, Overlap, Status};
 use super::keeper::Keeper;
 use super::snapshot::Snapshot;
+use super::source::Opening;
 use crate::error::ServerError;
 
 /// It is asked 2.5 times a second, and each question has its deadline: this is more than one that is late.
@@ -32,8 +33,17 @@ pub(crate) struct Registry {
 impl Registry {
     /// Reads all of it. With a million keys that takes seconds.
     pub(crate) async fn open(config: &Config) -> Result<Self, ServerError> {
+        Self::open_to(config, Opening::Serve).await
+    }
+
+    /// The same, only to look at it: nothing is waited for, and nothing is made.
+    pub(crate) async fn look(config: &Config) -> Result<Self, ServerError> {
+        Self::open_to(config, Opening::Look).await
+    }
+
+    async fn open_to(config: &Config, opening: Opening) -> Result<Self, ServerError> {
         let (snapshot, status) = (Arc::new(Snapshot::default()), Arc::new(Status::new()));
-        let keeper = Keeper::start(config, &snapshot, &status).await?;
+        let keeper = Keeper::start(config, &snapshot, &status, opening).await?;
         let engine = match config.location {
             Location::File(_) => Engine::File,
             Location::Database { address: Address::Sqlite(_), .. } => Engine::Sqlite,

@@ -19,6 +19,9 @@ use crate::error::ServerError;
 /// How long another writer is waited for.
 const BUSY: Duration = Duration::from_secs(5);
 
+/// Of a database that a server makes one in, at its first start.
+pub(crate) const NO_REGISTRY: &str = "the registry's database holds no registry";
+
 /// Where a database is. Checked, not opened.
 #[derive(Clone, Debug)]
 pub(crate) enum Address {
@@ -106,7 +109,7 @@ impl Address {
             }
         };
         if !database.has_schema().await? {
-            let registry_key = create.ok_or_else(|| ServerError::Unavailable("the registry's database holds no registry".into()))?;
+            let registry_key = create.ok_or_else(|| ServerError::Unavailable(NO_REGISTRY.into()))?;
             database.create_schema(registry_key).await?;
         }
         Ok(database)

@@ -10,7 +10,7 @@ use sqlx::postgres::{PgConnection, PgRow, Postgres};
 use sqlx::sqlite::{Sqlite, SqliteConnection, SqliteRow};
 use sqlx::{Connection as _, Row as _};
 
-pub(crate) use self::connect::{Address, Place};
+pub(crate) use self::connect::{Address, NO_REGISTRY, Place};
 pub(crate) use self::error::NOT_UNIQUE;
 pub(crate) use self::error::of_sqlx;
 pub(crate) use self::rows::{Faulty, PAGE, Read, USES_AT_ONCE, unknown_registry_key};
