@@ -401,7 +401,7 @@ fn a_secret_in_the_configuration_file_is_not_shown() {
     let folder = folder();
     let secret = "dGVzdCBkYXRhLCB1c2VkIG5vd2hlcmUgZWxzZSAuLi4=";
     for (line, told_of) in [
-        (format!("tls12 = \"{secret}\""), "server.toml: line 1: tls12: write a boolean"),
+        (format!("tls12 = \"{secret}\""), "server.toml: line 1: tls12: write true or false, without quotes"),
         (format!("[client1]\nsecret = \"{secret}\""), "server.toml: line 1: unknown table"),
         (format!("realm = {secret}"), "server.toml: line 1: "),
     ] {
