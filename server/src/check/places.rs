@@ -31,6 +31,9 @@ pub(super) fn look(config: &Config, report: &mut Report) {
             Err(e) if e.kind() == ErrorKind::AddrInUse => {
                 report.add(Finding::warning(0, format!("listen: {address} is in use: by the running server, or by something else")));
             }
+            Err(e) if is_made_at_the_start(&e, matches!(address, Address::Unix(path) if path.starts_with("/run"))) => {
+                report.add(Finding::warning(0, format!("listen: {address}: {e} yet: RuntimeDirectory= of its unit makes it")));
+            }
             Err(e) => report.add_error(0, ServerError::io(&format!("listen: cannot listen on {address}"), &e)),
         }
     }
@@ -56,8 +59,16 @@ fn admin(address: &AdminAddress, report: &mut Report) {
         Err(e) if e.kind() == ErrorKind::AddrInUse && is_answered(address) => {
             report.add(Finding::warning(0, format!("admin: {address} is in use by a running ekm-otp-server")));
         }
+        Err(e) if is_made_at_the_start(&e, matches!(address, AdminAddress::Unix(path) if path.starts_with("/run"))) => {
+            report.add(Finding::warning(0, format!("admin: {address}: {e} yet: RuntimeDirectory= of its unit makes it")));
+        }
         Err(e) => report.add_error(0, ServerError::io(&format!("admin: cannot listen on {address}"), &e)),
     }
+}
+
+/// A folder in /run is gone while the service is stopped.
+fn is_made_at_the_start(error: &io::Error, is_in_run: bool) -> bool {
+    is_in_run && error.kind() == ErrorKind::NotFound
 }
 
 /// Never listens: nobody's connection is taken.
