@@ -131,7 +131,7 @@ fn a_server_would_start_with_every_example() {
         ("one-app.toml", &[][..]),
         ("several-sites.toml", &[]),
         ("container/server.toml", &[]),
-        ("systemd/server.toml", &[("/var/lib/ekm-otp", "FOLDER")]),
+        ("systemd/server.toml", &[("/var/lib/ekm-otp", "FOLDER"), ("/var/log/ekm-otp", "FOLDER")]),
     ] {
         let (code, told) = check(example, replaced, &[]);
         assert_eq!(code, Some(0), "{example}: {told}");
