@@ -1,5 +1,7 @@
 //! `ekm-otp-server`: serves HTTP to clients that prove, on each TLS connection, that they hold their key.
 
+// What documents a flag is its help as well, where a link would show its brackets.
+#![allow(rustdoc::bare_urls)]
 // Both panic where the output is closed or full: `output` shows things.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
