@@ -33,6 +33,7 @@ mod service_manager;
 mod serving;
 mod settings;
 mod signals;
+mod unix_socket;
 mod workers;
 
 use std::process::ExitCode;

@@ -15,6 +15,7 @@ mod mode;
 mod options;
 mod pki;
 mod process;
+mod quantile;
 mod report;
 mod server;
 mod timing;

@@ -13,7 +13,7 @@ use crate::mode::Mode;
 use crate::options::Options;
 use crate::pki::Pki;
 use crate::process::ServerProcess;
-use crate::report::quantile;
+use crate::quantile::quantile;
 
 /// How many connections are busy at a time: a server that always finds work spends its time on it, and not on waking up.
 const BUSY: usize = 8;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::measure::Rounds;
 use crate::mode::{Mode, Server};
+use crate::quantile::quantile;
 
 /// What one operation costs origins.
 pub fn costs(operation: &str, rounds: &Rounds) -> String {
@@ -49,12 +50,4 @@ fn line(table: &mut String, line: std::fmt::Arguments<'_>) {
 fn ratio(costs: &[f64], base: &[f64]) -> String {
     let ratios: Vec<f64> = costs.iter().zip(base).map(|(cost, base)| cost / base).collect();
     format!("{:.3} ({:.3} to {:.3})", quantile(&ratios, 0.5), quantile(&ratios, 0.25), quantile(&ratios, 0.75))
-}
-
-/// The nearest value at or below which the share `q` of the values lies.
-pub fn quantile(values: &[f64], q: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let index = (q * (sorted.len().saturating_sub(1)) as f64).round() as usize;
-    sorted.get(index).copied().unwrap_or(f64::NAN)
 }

@@ -20,7 +20,7 @@ use crate::mode::{HOST, Log, Mode, PATH, Server, Shown};
 use crate::options::KeyExchange;
 use crate::pki::{POLICY, Pki};
 use crate::process::{ServerProcess, leave_the_servers_processor};
-use crate::report::quantile;
+use crate::quantile::quantile;
 
 /// What |t| may be.
 const THRESHOLD: f64 = 4.5;

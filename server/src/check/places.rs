@@ -4,7 +4,6 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::os::unix::fs::FileTypeExt as _;
-use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use rustix::fs::{Access, AtFlags, CWD};
@@ -15,6 +14,7 @@ use crate::config::Config;
 use crate::doors::Address;
 use crate::error::ServerError;
 use crate::operations::{AdminAddress, LogTo};
+use crate::unix_socket;
 
 pub(super) fn look(config: &Config, report: &mut Report) {
     for address in &config.doors.listen {
@@ -78,15 +78,7 @@ fn bind(addresses: &[SocketAddr]) -> io::Result<()> {
 
 /// Whether a socket could be made there. One that is left behind is replaced.
 fn socket(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(file) if !file.file_type().is_socket() => {
-            return Err(io::Error::new(ErrorKind::AlreadyExists, "there is a file of that name, and it is no socket"));
-        }
-        Ok(_) if UnixStream::connect(path).is_ok() => return Err(io::Error::from(ErrorKind::AddrInUse)),
-        Ok(_) => {}
-        Err(e) if e.kind() == ErrorKind::NotFound => {}
-        Err(e) => return Err(e),
-    }
+    unix_socket::must_be_free(path)?;
     folder_of(path)
 }
 

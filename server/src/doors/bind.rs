@@ -1,18 +1,16 @@
 //! Opens what is listened on: before the workers start, so that a mistake ends the start.
 
-use std::fs;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixListener;
 
 use socket2::{Domain, SockAddr, Type};
 
 use super::address::Address;
 use super::settings::Doors;
 use crate::error::ServerError;
+use crate::unix_socket::{self, SocketFile};
 
 /// As many connections wait to be accepted, per socket; the kernel may allow fewer.
 const BACKLOG: i32 = 1024;
@@ -65,7 +63,7 @@ impl Listening {
                 addresses.into_iter().try_for_each(|address| self.open_tcp(address))
             }
             Address::Unix(path) => {
-                let (socket, file) = open_unix(path, mode)?;
+                let (socket, file) = unix_socket::listen(path, mode)?;
                 self.files.push(file);
                 self.share(&address.to_string(), || Ok(Socket::Unix(socket.try_clone()?)))
             }
@@ -132,75 +130,9 @@ impl Listening {
     }
 }
 
-/// A socket file that is this process' own.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-/// Gone with the process, unless another one has put its own in that place.
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == (self.device, self.inode)) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
-/// The file gets its name when its mode is right: nobody connects before.
-fn open_unix(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
-    make_way(path)?;
-    let mut name = path.file_name().ok_or(io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?.to_owned();
-    name.push(format!(".{}", std::process::id()));
-    let fresh = path.with_file_name(name);
-    let _ = fs::remove_file(&fresh);
-    let socket = UnixListener::bind(&fresh)?;
-    let named = fs::set_permissions(&fresh, fs::Permissions::from_mode(mode)).and_then(|()| fs::rename(&fresh, path));
-    let file = named.and_then(|()| fs::symlink_metadata(path)).inspect_err(|_| drop(fs::remove_file(&fresh)))?;
-    socket.set_nonblocking(true)?;
-    Ok((socket, SocketFile { path: path.to_owned(), device: file.dev(), inode: file.ino() }))
-}
-
-/// Whether the place is free: nothing is there, or the socket of a process that is dead.
-fn make_way(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(file) if !file.file_type().is_socket() => {
-            Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there: remove it, or choose another path"))
-        }
-        Ok(_) => match UnixStream::connect(path) {
-            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
-            Err(error) => Err(error),
-            Ok(_) => Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens there")),
-        },
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_socket_of_a_dead_process_is_replaced_and_that_of_a_living_one_is_not() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("tls.sock");
-        drop(UnixListener::bind(&path).expect("a socket"));
-        assert!(path.exists(), "it stays behind");
-        let (socket, file) = open_unix(&path, 0o660).expect("the dead one's place");
-        assert_eq!(fs::metadata(&path).expect("a file").permissions().mode() & 0o777, 0o660);
-        UnixStream::connect(&path).expect("it listens");
-        let error = open_unix(&path, 0o660).expect_err("a living one is there");
-        assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
-        drop((socket, file));
-        assert!(!path.exists(), "it was left behind");
-        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 0);
-        fs::write(&path, "precious").expect("a file");
-        assert!(open_unix(&path, 0o660).is_err());
-        assert_eq!(fs::read_to_string(&path).expect("a file"), "precious");
-    }
 
     #[test]
     fn only_what_listens_is_taken_from_the_service_manager() {
@@ -215,7 +147,7 @@ mod tests {
         assert!(listening.workers.iter().all(|sockets| sockets.len() == 2));
         assert!(listening.adopt(std::net::UdpSocket::bind("127.0.0.1:0").expect("a port").into()).is_err());
         assert!(listening.adopt(std::net::TcpStream::connect(address).expect("TCP").into()).is_err());
-        assert!(listening.adopt(fs::File::open("/dev/null").expect("a file").into()).is_err());
+        assert!(listening.adopt(std::fs::File::open("/dev/null").expect("a file").into()).is_err());
         drop(listening);
         assert!(path.exists(), "the service manager's file is its own");
     }

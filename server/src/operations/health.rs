@@ -170,6 +170,15 @@ mod tests {
         Certificate { site: site.into(), not_before: day(from), not_after: day(to) }
     }
 
+    fn well<'a>(
+        registry: &'a RegistryState,
+        certificates: &'a [Certificate],
+        upstreams: &'a [UpstreamState],
+        now: SystemTime,
+    ) -> Facts<'a> {
+        Facts { is_draining: false, is_current: true, workers_answer: true, registry, certificates, upstreams, now }
+    }
+
     fn upstream(site: &str, health: Health) -> UpstreamState {
         UpstreamState { site: site.into(), address: "http://127.0.0.1:1".into(), health, requests: 0, failures: 0 }
     }
@@ -185,15 +194,8 @@ mod tests {
         let (valid, expired, early) = (certificate("a", now, 0, 200), certificate("b", now, 0, 99), certificate("c", now, 101, 200));
         let certificates = [valid.clone()];
         let upstreams = [upstream("a", Health::Down), upstream("a", Health::Unknown)];
-        let well = Facts {
-            is_draining: false,
-            is_current: true,
-            workers_answer: true,
-            registry: &WELL,
-            certificates: &certificates,
-            upstreams: &upstreams,
-            now,
-        };
+        let registry = WELL;
+        let well = well(&registry, &certificates, &upstreams, now);
         assert_eq!(failed(&well), [""; 0]);
         assert_eq!(failed(&Facts { is_draining: true, ..well }), ["draining"]);
         assert_eq!(failed(&Facts { workers_answer: false, ..well }), ["workers"]);
@@ -212,15 +214,7 @@ mod tests {
             ..WELL
         };
         let check = |registry: &RegistryState| {
-            let facts = Facts {
-                is_draining: false,
-                is_current: true,
-                workers_answer: true,
-                registry,
-                certificates: &[],
-                upstreams: &[],
-                now: SystemTime::now(),
-            };
+            let facts = well(registry, &[], &[], SystemTime::now());
             (facts.registry().is_ok, registry.is_up(), facts.registry().found)
         };
         let (day, second) = (Duration::from_secs(86_400), Duration::from_secs(1));
@@ -244,15 +238,8 @@ mod tests {
         let now = SystemTime::now();
         let certificates = [certificate("a", now, 0, 200)];
         let upstreams = [upstream("a", Health::Down), upstream("b", Health::Up), upstream("c", Health::Unknown)];
-        let facts = Facts {
-            is_draining: false,
-            is_current: true,
-            workers_answer: true,
-            registry: &WELL,
-            certificates: &certificates,
-            upstreams: &upstreams,
-            now,
-        };
+        let registry = WELL;
+        let facts = well(&registry, &certificates, &upstreams, now);
         assert_eq!(failed(&facts), [""; 0]);
         let found = facts.upstreams();
         assert_eq!((found.word(), &*found.found), ("NOTE", "all down when last tried: a"));

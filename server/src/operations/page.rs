@@ -92,29 +92,16 @@ fn tiles(page: &mut String, it: &Snapshot) -> fmt::Result {
     Ok(())
 }
 
-/// A table, with its heading.
+/// A table, with its heading, in a section of this width.
 fn table<const N: usize>(
     page: &mut String,
+    section: &str,
     heading: &str,
     columns: [&str; N],
     none: &str,
     rows: impl IntoIterator<Item = [Cell; N]>,
 ) -> fmt::Result {
-    write!(page, "{SECTION}<h2>{heading}</h2>")?;
-    rows_of(page, heading, columns, none, rows)?;
-    page.push_str("</section>");
-    Ok(())
-}
-
-/// The same over the whole width.
-fn wide_table<const N: usize>(
-    page: &mut String,
-    heading: &str,
-    columns: [&str; N],
-    none: &str,
-    rows: impl IntoIterator<Item = [Cell; N]>,
-) -> fmt::Result {
-    write!(page, "{WIDE}<h2>{heading}</h2>")?;
+    write!(page, "{section}<h2>{heading}</h2>")?;
     rows_of(page, heading, columns, none, rows)?;
     page.push_str("</section>");
     Ok(())
@@ -173,7 +160,7 @@ fn number(count: u64) -> Cell {
 
 fn checks(page: &mut String, it: &Snapshot) -> fmt::Result {
     let rows = it.checks.iter().map(|check| [text(check.name), Cell::State(check.is_ok, check.word().to_lowercase()), text(&check.found)]);
-    table(page, "Readiness", ["Check", "State", "Found"], "", rows)
+    table(page, SECTION, "Readiness", ["Check", "State", "Found"], "", rows)
 }
 
 fn refusals(page: &mut String, it: &Snapshot) -> fmt::Result {
@@ -197,7 +184,7 @@ fn reasons(page: &mut String, it: &Snapshot) -> fmt::Result {
     let mut by_reason: Vec<_> = it.refusals.iter().collect();
     by_reason.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
     let rows = by_reason.into_iter().map(|(reason, count)| [text(*reason), number(*count)]);
-    table(page, "Refused since the start", ["Reason", "Requests"], "None.", rows)
+    table(page, SECTION, "Refused since the start", ["Reason", "Requests"], "None.", rows)
 }
 
 fn sites(page: &mut String, it: &Snapshot) -> fmt::Result {
@@ -216,8 +203,9 @@ fn sites(page: &mut String, it: &Snapshot) -> fmt::Result {
             Cell::Number(bytes(site.bytes_out)),
         ]
     });
-    wide_table(
+    table(
         page,
+        WIDE,
         "Sites",
         ["Site", "Answered", "4xx", "5xx", "No answer", "To the head, mean", "99 % at most", "In", "Out"],
         "No request was let in yet.",
@@ -230,7 +218,7 @@ fn clients(page: &mut String, it: &Snapshot) -> fmt::Result {
     let beyond: u64 = it.clients.iter().skip(SHOWN).map(|(_, requests)| requests).sum::<u64>() + it.requests_of_other_clients;
     let rows = it.clients.iter().take(SHOWN).map(|(client, requests)| [text(&**client), number(*requests)]);
     let others = (beyond > 0).then(|| [text("all others"), number(beyond)]);
-    table(page, "Clients, the busiest first", ["Client", "Requests"], "No client was verified yet.", rows.chain(others))
+    table(page, SECTION, "Clients, the busiest first", ["Client", "Requests"], "No client was verified yet.", rows.chain(others))
 }
 
 fn keys(page: &mut String, it: &Snapshot) -> fmt::Result {
@@ -265,7 +253,7 @@ fn certificates(page: &mut String, it: &Snapshot) -> fmt::Result {
         let left = if is_valid { format!("{} left", ago(certificate.not_after, it.at)) } else { "not valid".to_owned() };
         [text(&certificate.site), Cell::Number(moment(certificate.not_after)), Cell::State(is_valid, left)]
     });
-    table(page, "Certificates", ["Site", "Expires", "State"], "There is none.", certificates)
+    table(page, SECTION, "Certificates", ["Site", "Expires", "State"], "There is none.", certificates)
 }
 
 fn upstreams(page: &mut String, it: &Snapshot) -> fmt::Result {
@@ -273,17 +261,17 @@ fn upstreams(page: &mut String, it: &Snapshot) -> fmt::Result {
         let state = Cell::State(upstream.health != Health::Down, upstream.health.as_str().to_owned());
         [text(&upstream.address), text(&upstream.site), state, number(upstream.requests), number(upstream.failures)]
     });
-    wide_table(page, "Upstreams", ["Upstream", "Site", "State", "Requests", "Failures"], "There is none: the demo origin answers.", rows)
+    table(page, WIDE, "Upstreams", ["Upstream", "Site", "State", "Requests", "Failures"], "There is none: the demo origin answers.", rows)
 }
 
 fn connections(page: &mut String, it: &Snapshot) -> fmt::Result {
     let failed = it.handshakes_failed.iter().map(|(why, count)| [text(format!("handshake failed: {why}")), number(*count)]);
     let closed = it.closed.iter().map(|(why, count)| [text(format!("closed: {why}")), number(*count)]);
     let opened = [[text("opened"), number(it.opened)]];
-    table(page, "Connections since the start", ["What", "Connections"], "", opened.into_iter().chain(failed).chain(closed))?;
+    table(page, SECTION, "Connections since the start", ["What", "Connections"], "", opened.into_iter().chain(failed).chain(closed))?;
     let lost = it.logs.iter().filter(|(_, lost)| lost.no_room + lost.not_written > 0);
     let lost = lost.map(|(log, lost)| [text(*log), number(lost.no_room), number(lost.not_written)]);
-    table(page, "Log lines lost", ["Log", "No room", "Not written"], "None.", lost)
+    table(page, SECTION, "Log lines lost", ["Log", "No room", "Not written"], "None.", lost)
 }
 
 fn mean(times: &Distribution) -> Cell {

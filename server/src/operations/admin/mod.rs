@@ -22,10 +22,11 @@ use tokio::runtime::Builder;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinSet;
 
-use self::socket::{Bound, Remove};
+use self::socket::Bound;
 use super::snapshot::{Snapshot, Told};
 use super::sources::Sources;
 use super::watch::Watch;
+use crate::unix_socket::SocketFile;
 
 /// How many connections are served at a time; further ones wait.
 const CONNECTIONS: usize = 32;
@@ -87,7 +88,7 @@ impl Drop for Admin {
 
 enum Listener {
     Loopback(TcpListener),
-    Unix(UnixListener, #[expect(dead_code, reason = "the file is removed with the listener")] Remove),
+    Unix(UnixListener, #[expect(dead_code, reason = "the file is removed with the listener")] SocketFile),
 }
 
 impl Listener {

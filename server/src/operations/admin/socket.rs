@@ -1,27 +1,19 @@
 //! Where the admin pages are listened for: a loopback address, or a Unix socket of this user's.
 
-use std::fs;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 use rustix::fs::Mode;
 
 use crate::operations::address::AdminAddress;
+use crate::unix_socket::{self, SocketFile};
 
 /// Listens, but nobody accepts yet.
 #[derive(Debug)]
 pub(crate) enum Bound {
     Loopback(std::net::TcpListener),
-    Unix(UnixListener, Remove),
-}
-
-/// Removes a socket's file, unless it is another one by now.
-#[derive(Debug)]
-pub(crate) struct Remove {
-    path: PathBuf,
-    inode: (u64, u64),
+    Unix(UnixListener, SocketFile),
 }
 
 impl Bound {
@@ -45,53 +37,31 @@ impl std::fmt::Display for Bound {
                 Ok(address) => address.fmt(f),
                 Err(_) => f.write_str("a loopback address"),
             },
-            Self::Unix(_, remove) => write!(f, "unix:{}", remove.path.display()),
+            Self::Unix(_, file) => write!(f, "unix:{}", file.path().display()),
         }
     }
 }
 
+/// Whoever connects needs the right to write: this user has it, and the group, where the process lets its group write what it makes.
 fn bind_unix(path: &Path) -> io::Result<Bound> {
-    free(path)?;
-    // From its first moment on nobody else may connect: whoever connects needs the right to write.
+    // It cannot be looked at but by setting it.
     let umask = rustix::process::umask(Mode::from_raw_mode(0o177));
-    let bound = UnixListener::bind(path);
     rustix::process::umask(umask);
-    let listener = bound?;
-    listener.set_nonblocking(true)?;
-    // The group may, where the process lets its group write what it makes.
-    if !umask.contains(Mode::WGRP) {
-        fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
-    }
-    let file = fs::symlink_metadata(path)?;
-    Ok(Bound::Unix(listener, Remove { path: path.to_owned(), inode: (file.dev(), file.ino()) }))
-}
-
-/// Removes what a process that is gone has left there; nothing else.
-fn free(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(file) if !file.file_type().is_socket() => {
-            Err(io::Error::new(ErrorKind::AddrInUse, "there is a file of that name, and it is no socket"))
-        }
-        Ok(_) => match UnixStream::connect(path) {
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path),
-            Err(error) => Err(error),
-            Ok(_) => Err(io::Error::new(ErrorKind::AddrInUse, "another process listens there")),
-        },
-    }
-}
-
-impl Drop for Remove {
-    fn drop(&mut self) {
-        if fs::symlink_metadata(&self.path).is_ok_and(|file| (file.dev(), file.ino()) == self.inode) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
+    let mode = if umask.contains(Mode::WGRP) { 0o600 } else { 0o660 };
+    let (listener, file) = unix_socket::listen(path, mode).map_err(|error| match error.kind() {
+        // Taken, as a port may be.
+        ErrorKind::AlreadyExists => io::Error::new(ErrorKind::AddrInUse, error),
+        _ => error,
+    })?;
+    Ok(Bound::Unix(listener, file))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::net::UnixStream;
+
     use super::*;
 
     #[test]
