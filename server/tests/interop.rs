@@ -1,5 +1,7 @@
 //! The server against stacks that nobody here wrote: a client on pyOpenSSL and jwcrypto (testdata/python), and OpenSSL's exporter.
 
+mod common;
+
 use std::fs;
 use std::io::{BufRead as _, BufReader, ErrorKind};
 use std::net::{TcpListener, TcpStream};
@@ -7,9 +9,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, LazyLock};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
+use common::server::binary;
 use ekm_otp::TlsPolicy;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -67,40 +69,23 @@ fn folder() -> TempDir {
     folder
 }
 
-/// A running server binary. Killed when dropped; a test that fails shows its log.
+/// A running server binary. Killed when dropped; a test that fails shows the end of its log.
 struct Server {
-    folder: TempDir,
     port: u16,
-    process: Child,
-    log: Option<JoinHandle<String>>,
+    process: common::server::Server,
+    folder: TempDir,
 }
 
 impl Server {
     fn start(flags: &[&str]) -> Self {
         let folder = folder();
-        let mut process = Command::new(env!("CARGO_BIN_EXE_ekm-otp-server"))
+        let mut command = binary(folder.path());
+        command
             .args(["run", "--listen", "127.0.0.1:0", "--certificate", "server.pem", "--private-key", "server.key"])
             .args(["--secrets", "secrets.toml", "--server-name", "interop.test", "--upstream", "demo"])
-            .args(flags)
-            .current_dir(folder.path())
-            .env_remove("EKM_OTP_LOG")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the server");
-        let mut lines = BufReader::new(process.stderr.take().expect("its log")).lines().map_while(Result::ok);
-        let mut log = String::new();
-        let port = loop {
-            let Some(line) = lines.next() else { panic!("the server ended: {log}") };
-            log += &format!("{line}\n");
-            if let Some((_, rest)) = line.split_once("address=127.0.0.1:") {
-                break rest.split_whitespace().next().and_then(|port| port.parse().ok()).expect("a port");
-            }
-        };
-        // Read on: a full pipe would stop the server.
-        let log = std::thread::spawn(move || lines.fold(log, |log, line| log + &line + "\n"));
-        Self { folder, port, process, log: Some(log) }
+            .args(flags);
+        let process = common::server::Server::started(command, folder.path(), "server");
+        Self { port: process.address.port(), process, folder }
     }
 
     /// The Python client, once, for this resource.
@@ -125,20 +110,9 @@ impl Server {
 
     /// Ends it and returns why it refused requests, in their order.
     fn end(mut self) -> Vec<String> {
-        assert!(Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status().expect("kill").success());
-        assert_eq!(self.process.wait().expect("its end").code(), Some(0));
-        let log = self.log.take().expect("its log").join().expect("its log");
-        log.lines().filter(|line| line.contains("request refused")).map(str::to_owned).collect()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        if let Some(Ok(log)) = self.log.take().filter(|_| std::thread::panicking()).map(JoinHandle::join) {
-            eprintln!("{log}");
-        }
+        self.process.signal("TERM");
+        assert_eq!(self.process.ended().code(), Some(0));
+        self.process.log().lines().filter(|line| line.contains("request refused")).map(str::to_owned).collect()
     }
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
 use super::pki::replace;
 use super::{SOON, until};
@@ -20,28 +21,30 @@ pub struct Server {
     admin: PathBuf,
     process: Child,
     log: Arc<Mutex<String>>,
+    /// Reads the log to its end.
+    reader: Option<JoinHandle<()>>,
 }
 
 /// `run` with the configuration file of this name in this folder. What is in the environment of whoever runs the tests does not count.
 pub fn command(folder: &Path, config: &str) -> Command {
-    let mut command = Command::new(BINARY);
+    let mut command = binary(folder);
     command.args(["run", "--config", config]);
-    with_nothing_around(&mut command, folder);
     command
 }
 
-fn with_nothing_around(command: &mut Command, folder: &Path) {
+/// The binary in this folder, with no flags yet.
+pub fn binary(folder: &Path) -> Command {
+    let mut command = Command::new(BINARY);
     command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     for name in ["EKM_OTP_LOG", "NOTIFY_SOCKET", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "CREDENTIALS_DIRECTORY", "WATCHDOG_USEC"] {
         command.env_remove(name);
     }
+    command
 }
 
 /// Another of the binary's commands, to its end.
 pub fn tool(folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(BINARY);
-    with_nothing_around(&mut command, folder);
-    command.args(arguments).stdout(Stdio::piped()).output().expect("the binary")
+    binary(folder).args(arguments).stdout(Stdio::piped()).output().expect("the binary")
 }
 
 /// The same, which must succeed. Returns what it prints.
@@ -66,7 +69,7 @@ impl Server {
         let lines = BufReader::new(process.stderr.take().expect("its log")).lines().map_while(Result::ok);
         let written = Arc::clone(&log);
         // Read on for ever: a full pipe would stop the server.
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in lines {
                 let mut log = written.lock().expect("the log");
                 log.push_str(&line);
@@ -74,7 +77,8 @@ impl Server {
             }
         });
         let admin = folder.join(format!("{name}.admin"));
-        let mut server = Self { address: SocketAddr::from(([0, 0, 0, 0], 0)), folder: folder.to_owned(), admin, process, log };
+        let mut server =
+            Self { address: SocketAddr::from(([0, 0, 0, 0], 0)), folder: folder.to_owned(), admin, process, log, reader: Some(reader) };
         server.address = server.listens();
         server
     }
@@ -123,13 +127,16 @@ impl Server {
         rustix::process::kill_process(id, signal).expect("a signal");
     }
 
-    /// Waits for its end, which must come without being killed.
+    /// Waits for its end, which must come without being killed, and for the last line of its log.
     pub fn ended(&mut self) -> ExitStatus {
         let mut status = None;
         until("the server ends", || {
             status = self.process.try_wait().expect("its state");
             status.is_some()
         });
+        if let Some(reader) = self.reader.take() {
+            reader.join().expect("its log");
+        }
         status.expect("a status")
     }
 

@@ -1,18 +1,19 @@
 //! The server's binary in front of an upstream that a test controls, and a client that can be told to misbehave. All secrets are test data.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+#[path = "../common/mod.rs"]
+mod common;
 pub mod upstream;
 
 use std::fs;
 use std::future::Future;
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use common::server::binary;
 use ekm_otp::field::Credential;
 use ekm_otp::jose::{ExtraClaims, SignedRequest};
 use ekm_otp::{Channel, Derivation, Ekm, KeyId, Prk, Secret, ServerName};
@@ -75,12 +76,11 @@ pub fn folder() -> TempDir {
     folder
 }
 
-/// A running server binary. Killed when dropped; a test that fails shows its log.
+/// A running server binary. Killed when dropped; a test that fails shows the end of its log.
 pub struct Server {
-    pub folder: TempDir,
     pub port: u16,
-    process: Child,
-    log: Arc<Mutex<String>>,
+    process: common::server::Server,
+    pub folder: TempDir,
 }
 
 impl Server {
@@ -104,41 +104,19 @@ impl Server {
     }
 
     fn run(folder: TempDir, flags: &[&str]) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_ekm-otp-server"))
-            .args(["run", "--listen", "127.0.0.1:0", "--secrets", "secrets.toml"])
-            .args(flags)
-            .current_dir(folder.path())
-            .env_remove("EKM_OTP_LOG")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the server");
-        let mut lines = BufReader::new(process.stderr.take().expect("its log")).lines().map_while(Result::ok);
-        let mut text = String::new();
-        let port = loop {
-            let Some(line) = lines.next() else { panic!("the server ended: {text}") };
-            text += &format!("{line}\n");
-            if let Some((_, rest)) = line.split_once("address=127.0.0.1:") {
-                break rest.split_whitespace().next().and_then(|port| port.parse().ok()).expect("a port");
-            }
-        };
-        let log = Arc::new(Mutex::new(text));
-        let kept = Arc::clone(&log);
-        // Read on: a full pipe would stop the server.
-        std::thread::spawn(move || lines.for_each(|line| *kept.lock().unwrap_or_else(PoisonError::into_inner) += &format!("{line}\n")));
-        Self { folder, port, process, log }
+        let mut command = binary(folder.path());
+        command.args(["run", "--listen", "127.0.0.1:0", "--secrets", "secrets.toml"]).args(flags);
+        let process = common::server::Server::started(command, folder.path(), "server");
+        Self { port: process.address.port(), process, folder }
     }
 
     pub fn log(&self) -> String {
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.process.log()
     }
 
     /// The process's memory, in KiB.
     pub fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id())).expect("its status");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("its memory");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
+        self.process.memory("VmHWM") / 1024
     }
 
     fn authority(&self) -> String {
@@ -182,16 +160,6 @@ impl Server {
         let mut connection = self.connect(ALICE, false).await;
         connection.send(head, b"").await;
         connection.answer().await
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        if std::thread::panicking() {
-            eprintln!("{}", self.log());
-        }
     }
 }
 
