@@ -25,7 +25,6 @@ mod observed;
 mod operations;
 mod output;
 mod proxy;
-#[expect(dead_code, unused_imports, reason = "the configuration, operations and key commands that use the rest are on their way")]
 mod registry;
 mod reload;
 mod run;

@@ -12,8 +12,8 @@ use crate::error::ServerError;
 
 impl Intake for Filling {
     fn take(&mut self, entry: Entry) -> Result<(), String> {
-        let (kid, successor) = (entry.kid.clone(), entry.successor.clone());
-        self.add(kid, entry.into_key(), successor)
+        let (kid, is_succeeded) = (entry.kid.clone(), entry.successor.is_some());
+        self.add(kid, entry.into_key(), is_succeeded)
     }
 }
 

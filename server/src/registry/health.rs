@@ -54,12 +54,9 @@ pub(crate) struct Health {
 pub(crate) struct Overlap {
     pub(crate) kid: KeyId,
     pub(crate) client: String,
-    pub(crate) successor: KeyId,
     pub(crate) not_after: Option<SystemTime>,
     /// On this server, to the minute; what a database remembers of others stands here from the start on.
     pub(crate) last_use: Option<SystemTime>,
-    /// How many connections live by it on this server now.
-    pub(crate) connections: usize,
 }
 
 /// What whoever keeps the snapshot fresh tells of it.

@@ -17,7 +17,7 @@ pub(crate) use self::config::{Config, Location, Settings};
 pub(crate) use self::database::NO_REGISTRY;
 pub(crate) use self::edit::{Edit, Entries, as_toml, instant, json};
 pub(crate) use self::file::of_file;
-pub(crate) use self::health::{Engine, Health, Overlap};
+pub(crate) use self::health::Overlap;
 pub(crate) use self::records::Records;
 pub(crate) use self::registry_key::{RegistryKey, RegistryKeys};
 pub(crate) use self::rewrite::{update, write_new};

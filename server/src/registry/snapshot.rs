@@ -19,7 +19,7 @@ pub(crate) struct Snapshot {
     /// Held by whoever changes it.
     writing: Mutex<()>,
     /// Keys with a successor.
-    succeeded: Mutex<BTreeMap<KeyId, (Arc<RegisteredKey>, KeyId)>>,
+    succeeded: Mutex<BTreeMap<KeyId, Arc<RegisteredKey>>>,
     /// When keys expire; one whose time has changed since stands here twice, which does no harm.
     expiries: Mutex<BinaryHeap<Reverse<Expiry>>>,
 }
@@ -98,12 +98,12 @@ impl Snapshot {
     }
 
     /// Takes in what was read of a key. Its connections go on if it is the same key, and may be used.
-    pub(crate) fn put(&self, new: RegisteredKey, successor: Option<KeyId>) {
+    pub(crate) fn put(&self, new: RegisteredKey, is_succeeded: bool) {
         let _writing = lock(&self.writing);
-        self.place(Arc::new(new), successor);
+        self.place(Arc::new(new), is_succeeded);
     }
 
-    fn place(&self, new: Arc<RegisteredKey>, successor: Option<KeyId>) -> Placing {
+    fn place(&self, new: Arc<RegisteredKey>, is_succeeded: bool) -> Placing {
         let known = self.get(new.kid());
         let before = known.as_ref().and_then(|known| known.not_after());
         let known_is_kept = known.as_ref().is_some_and(|known| known.is_same_as(&new));
@@ -131,9 +131,10 @@ impl Snapshot {
         if let Some(at) = key.not_after().filter(|_| !is_known) {
             lock(&self.expiries).push(Reverse(Expiry { at, key: Arc::clone(&key) }));
         }
-        match successor {
-            Some(successor) => drop(lock(&self.succeeded).insert(key.kid().clone(), (key, successor))),
-            None => drop(lock(&self.succeeded).remove(key.kid())),
+        if is_succeeded {
+            lock(&self.succeeded).insert(key.kid().clone(), key);
+        } else {
+            lock(&self.succeeded).remove(key.kid());
         }
         placing
     }
@@ -153,7 +154,7 @@ impl Snapshot {
     /// Becomes what was read as a whole. Keys that stay keep their connections.
     pub(crate) fn become_as(&self, mut fresh: Self) -> Changes {
         let table = std::mem::take(fresh.keys.get_mut().unwrap_or_else(PoisonError::into_inner));
-        let mut succeeded = std::mem::take(fresh.succeeded.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let succeeded = std::mem::take(fresh.succeeded.get_mut().unwrap_or_else(PoisonError::into_inner));
         let _writing = lock(&self.writing);
         let is_gone = |placed: &&Placed| table.find(placed.key.kid()).is_none();
         let gone: Vec<KeyId> = self.read().by_kid.iter().filter(is_gone).map(|placed| placed.key.kid().clone()).collect();
@@ -163,8 +164,8 @@ impl Snapshot {
             self.forget(kid);
         }
         for Placed { key, .. } in table.by_kid {
-            let successor = succeeded.remove(key.kid()).map(|(_, successor)| successor);
-            match self.place(key, successor) {
+            let is_succeeded = succeeded.contains_key(key.kid());
+            match self.place(key, is_succeeded) {
                 Placing::Added => changes.added += 1,
                 Placing::Changed => changes.changed += 1,
                 Placing::AsBefore => {}
@@ -190,19 +191,17 @@ impl Snapshot {
 
     /// The keys in overlap.
     pub(crate) fn overlaps(&self) -> Vec<Overlap> {
-        let overlap = |(key, successor): &(Arc<RegisteredKey>, KeyId)| Overlap {
+        let overlap = |key: &Arc<RegisteredKey>| Overlap {
             kid: key.kid().clone(),
             client: key.client().to_owned(),
-            successor: successor.clone(),
             not_after: key.not_after(),
             last_use: key.last_use(),
-            connections: key.connections(),
         };
-        lock(&self.succeeded).values().filter(|(key, _)| key.is_usable()).map(overlap).collect()
+        lock(&self.succeeded).values().filter(|key| key.is_usable()).map(overlap).collect()
     }
 
     pub(crate) fn in_overlap(&self) -> usize {
-        lock(&self.succeeded).values().filter(|(key, _)| key.is_usable()).count()
+        lock(&self.succeeded).values().filter(|key| key.is_usable()).count()
     }
 
     /// What was used since this was asked last, and when.
@@ -230,7 +229,7 @@ pub(crate) struct Filling {
 
 impl Filling {
     /// Takes one in. Refuses a key id or a secret that stands there already: why.
-    pub(crate) fn add(&mut self, kid: KeyId, key: Option<RegisteredKey>, successor: Option<KeyId>) -> Result<(), String> {
+    pub(crate) fn add(&mut self, kid: KeyId, key: Option<RegisteredKey>, is_succeeded: bool) -> Result<(), String> {
         if self.snapshot.get(&kid).is_some() || self.retired.contains(&kid) {
             return Err(format!("the key id {kid} is registered already"));
         }
@@ -243,7 +242,7 @@ impl Filling {
             return Err(format!("the secret of {kid} is the same as that of {}: each key id needs a secret of its own", other.key.kid()));
         }
         self.by_secret.insert_unique(hash, Placed { hash, key: Arc::clone(&key) }, |placed| placed.hash);
-        self.snapshot.place(key, successor);
+        self.snapshot.place(key, is_succeeded);
         Ok(())
     }
 }

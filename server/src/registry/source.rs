@@ -212,9 +212,9 @@ fn take(read: Result<Entry, Faulty>, snapshot: &Snapshot, unreadable: &mut BTree
     match read {
         Ok(entry) => {
             unreadable.remove(entry.kid.as_str());
-            let (kid, successor) = (entry.kid.clone(), entry.successor.clone());
+            let (kid, is_succeeded) = (entry.kid.clone(), entry.successor.is_some());
             match entry.into_key() {
-                Some(key) => snapshot.put(key, successor),
+                Some(key) => snapshot.put(key, is_succeeded),
                 None => drop(snapshot.remove(&kid)),
             }
         }
