@@ -119,7 +119,7 @@ impl Authentication {
     /// Such a request reaches the application with an [`Unverified`](crate::Unverified) in its extensions and without a
     /// [`VerifiedClient`](crate::VerifiedClient). Whoever shows a credential is checked as everywhere: a right one is verified, a wrong one, and
     /// any other `Authorization` field, is refused. The server's names, the authority and CONNECT are checked in any case, and
-    /// [`WELL_KNOWN_PATH`](ekm_otp::WELL_KNOWN_PATH) is never open. A connection on which nobody was verified is the first to make
+    /// [`WELL_KNOWN_PATH`](ekm_otp::WELL_KNOWN_PATH) and what is below it are never open. A connection on which nobody was verified is the first to make
     /// room where it is full; where such a request passed, it ends once no byte has passed for [`verified_within`](Self::verified_within).
     #[must_use]
     pub fn open_to(mut self, is_open: impl Fn(&Method, &Uri) -> bool + Send + Sync + 'static) -> Self {

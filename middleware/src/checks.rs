@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use constant_time_eq::constant_time_eq;
 use ekm_otp::field::{AuthenticationInfo, Credential, CredentialError, CredentialKind, Presented};
-use ekm_otp::{Derivation, Ekm, Handshake, KeyId, Profile, TlsFacts, WELL_KNOWN_PATH};
+use ekm_otp::{Derivation, Ekm, Handshake, KeyId, Profile, TlsFacts, WELL_KNOWN_PATH, is_reserved, tunnel};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Method, Request};
 use zeroize::Zeroizing;
@@ -154,7 +154,7 @@ impl Connection {
 
     /// CONNECT, and rule A.
     fn check_target<B>(&self, request: &Request<B>) -> Result<Cow<'_, Covered>, Refusal> {
-        if request.method() == Method::CONNECT && !is_extended_connect_for_websocket(request) {
+        if request.method() == Method::CONNECT && !is_extended_connect(request) {
             return Err(Refusal::Connect);
         }
         self.authority.check(request, &self.authentication.names, self.tls.server_name())
@@ -181,7 +181,7 @@ impl Connection {
             Demand::Credential => false,
             Demand::Nothing => true,
         };
-        if !is_open || request.uri().path() == WELL_KNOWN_PATH {
+        if !is_open || is_reserved(request.uri().path()) {
             return missing;
         }
         self.check_name()?;
@@ -371,7 +371,11 @@ fn repeats(headers: &HeaderMap, pinned: &Pinned) -> bool {
     }
 }
 
-/// RFC 8441: the only CONNECT that is served.
-fn is_extended_connect_for_websocket<B>(request: &Request<B>) -> bool {
-    request.extensions().get::<hyper::ext::Protocol>().is_some_and(|protocol| protocol.as_str() == "websocket")
+/// RFC 8441: the only CONNECTs that are served, for websockets, and for tunnels where those are asked for.
+fn is_extended_connect<B>(request: &Request<B>) -> bool {
+    request.extensions().get::<hyper::ext::Protocol>().is_some_and(|protocol| match protocol.as_str() {
+        "websocket" => true,
+        tunnel::PROTOCOL => request.uri().path().starts_with(tunnel::PATH),
+        _ => false,
+    })
 }

@@ -28,7 +28,7 @@ use crate::{Authentication, ConnectionAuthenticator, Unverified, VerifiedClient}
 /// connection's [`ConnectionAuthenticator`] into its requests' extensions.
 ///
 /// The wrapped service gets requests with a [`VerifiedClient`] in the extensions (and `VerifiedClaims`, where it came with a token) and
-/// without the `Authorization` field. It never sees [`WELL_KNOWN_PATH`](ekm_otp::WELL_KNOWN_PATH). Where no credential is needed
+/// without the `Authorization` field. It never sees [`WELL_KNOWN_PATH`](ekm_otp::WELL_KNOWN_PATH); what is below that is the protocol's, too, and no path of an application. Where no credential is needed
 /// ([`Authentication::open_to`], [`optional`](Self::optional)), a request without one has an [`Unverified`] in place of them.
 ///
 /// The response has the `VerifiedClient` in its extensions, too, so that layers outside see whom it is for. One of these layers within another is

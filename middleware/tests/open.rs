@@ -53,7 +53,10 @@ async fn an_open_route_needs_no_credential_and_all_others_do() {
 async fn a_server_that_is_open_to_everything_still_keeps_its_well_known_resource_for_the_proof() {
     let server = TestServer::with(TlsPolicy::default(), |a| a.open_to(|_, _| true), |a| a).await;
     for alpn in PROTOCOLS {
-        assert_eq!(answer(&server, alpn, request(WELL_KNOWN_PATH, None)).await.status, StatusCode::UNAUTHORIZED);
+        for reserved in [WELL_KNOWN_PATH, "/.well-known/ekm-otp/", "/.well-known/ekm-otp/tcp/db/22?x=/"] {
+            assert_eq!(answer(&server, alpn, request(reserved, None)).await.status, StatusCode::UNAUTHORIZED, "{reserved}");
+        }
+        assert_eq!(answer(&server, alpn, request("/.well-known/ekm-otp2", None)).await.status, StatusCode::OK);
         let mut client = server.connect_as(HOST, alpn).await;
         let credential = client.credential(KID);
         let probed = client.send(request(WELL_KNOWN_PATH, Some(&credential))).await.expect("an answer");

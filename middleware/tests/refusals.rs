@@ -139,20 +139,27 @@ async fn an_authority_as_the_target_is_a_bad_request() {
 }
 
 #[tokio::test]
-async fn extended_connect_is_for_websocket_only_and_authenticated_like_any_request() {
+async fn extended_connect_is_for_websockets_and_tunnels_only_and_authenticated_like_any_request() {
     let server = TestServer::start().await;
     let mut client = server.connect_as(HOST, b"h2").await;
     let credential = client.credential(KID);
     assert_eq!(client.get(&credential).await.status, StatusCode::OK);
-    for (protocol, credential, status) in [
-        ("websocket", Some(credential.as_str()), StatusCode::OK),
-        ("connect-udp", Some(credential.as_str()), StatusCode::NOT_IMPLEMENTED),
-        ("websocket", None, StatusCode::UNAUTHORIZED),
+    let (otp, tunnel) = (Some(credential.as_str()), "/.well-known/ekm-otp/tcp/db.internal/5432");
+    for (protocol, path, credential, status) in [
+        ("websocket", "/chat", otp, StatusCode::OK),
+        ("connect-udp", "/chat", otp, StatusCode::NOT_IMPLEMENTED),
+        ("connect-udp", tunnel, otp, StatusCode::NOT_IMPLEMENTED),
+        ("ekm-otp-tcp", tunnel, otp, StatusCode::OK),
+        ("ekm-otp-tcp", "/chat", otp, StatusCode::NOT_IMPLEMENTED),
+        ("ekm-otp-tcp", "/.well-known/ekm-otp/tcpx", otp, StatusCode::NOT_IMPLEMENTED),
+        ("ekm-otp-tcp", "/.well-known/ekm-otp", otp, StatusCode::NOT_IMPLEMENTED),
+        ("websocket", "/chat", None, StatusCode::UNAUTHORIZED),
+        ("ekm-otp-tcp", tunnel, None, StatusCode::UNAUTHORIZED),
     ] {
-        let mut connect = request("/chat", credential);
+        let mut connect = request(path, credential);
         *connect.method_mut() = hyper::Method::CONNECT;
         connect.extensions_mut().insert(hyper::ext::Protocol::from_static(protocol));
-        assert_eq!(client.status_of(connect).await, status, "{protocol}");
+        assert_eq!(client.status_of(connect).await, status, "{protocol} {path}");
     }
 }
 

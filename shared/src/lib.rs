@@ -40,6 +40,7 @@ mod profile;
 mod secret;
 mod server_name;
 mod tls;
+pub mod tunnel;
 
 pub use authority::{Authority, AuthorityError, ServerNames};
 pub use derivation::{Derivation, Otp, PresentedOtp, PresentedProof, Prk, ServerProof, Tag};
@@ -55,3 +56,9 @@ pub const SCHEME: &str = "EKM-OTP";
 
 /// Where a client asks for the server's proof before it sends anything else (RFC 8615). The layer answers it, never the application.
 pub const WELL_KNOWN_PATH: &str = "/.well-known/ekm-otp";
+
+/// Whether `path` is the server's own: [`WELL_KNOWN_PATH`] or anything below it. No application answers there, and a credential is always needed.
+#[must_use]
+pub fn is_reserved(path: &str) -> bool {
+    path.strip_prefix(WELL_KNOWN_PATH).is_some_and(|below| below.is_empty() || below.starts_with('/'))
+}

@@ -14,6 +14,8 @@ pub(super) enum Failure {
     NotAdmitted,
     /// Not verified, and the route is not open.
     NotOpen,
+    /// Nothing is there, of what is this server's own.
+    NotFound,
     /// TRACE would show the client what is told to the app.
     Trace,
     /// The request's body has a coding that cannot be passed on.
@@ -35,6 +37,7 @@ impl Failure {
         match self {
             Self::NoSite => StatusCode::MISDIRECTED_REQUEST,
             Self::NotAdmitted | Self::NotOpen => StatusCode::FORBIDDEN,
+            Self::NotFound => StatusCode::NOT_FOUND,
             Self::Trace => StatusCode::METHOD_NOT_ALLOWED,
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::ClientSlow => StatusCode::REQUEST_TIMEOUT,
@@ -50,6 +53,7 @@ impl Failure {
             Self::NoSite => "this server does not serve this name\n",
             Self::NotAdmitted => "this client is not allowed here\n",
             Self::NotOpen => "this needs a credential\n",
+            Self::NotFound => "this server has nothing here\n",
             Self::Trace => "TRACE is not served\n",
             Self::Coding => "this transfer coding is not served\n",
             Self::ClientSlow => "the request did not arrive in time\n",

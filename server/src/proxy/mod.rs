@@ -1,6 +1,7 @@
 //! The reverse proxy: the app behind this server sees plain requests, with fields that say who was verified and that nobody else can set.
 //!
-//! The way of a request: [`Proxy`] finds the [`Site`] of its connection's server name; `admission` says whether the client may pass; `headers`
+//! The way of a request: [`Proxy`] finds the [`Site`] of its connection's server name; `admission` says whether the client may pass; `own` answers what is
+//! this server's and no app's; `headers`
 //! takes away what the app must not believe and adds what it may; `forward` chooses an upstream and tries it; `pool` holds this thread's connections to
 //! it; `websocket` joins two streams where both sides agree to. The answer comes back through `headers`, its body as it arrives.
 
@@ -20,6 +21,7 @@ mod headers;
 mod health;
 mod identity;
 mod open;
+mod own;
 mod pattern;
 mod pool;
 mod progress;

@@ -23,7 +23,7 @@ use super::progress::Progress;
 use super::request_body::{BodyError, RequestBody};
 use super::site::{Site, Sites};
 use super::websocket::Offer;
-use super::{cookies, demo, forwarded, headers, tunnel};
+use super::{cookies, demo, forwarded, headers, own, tunnel};
 use crate::operations::{Answered, RequestId};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -81,6 +81,7 @@ impl Proxy {
         };
         let answer = match (caller.admit(&site, &parts), &site.upstreams) {
             (Err(failure), _) => Err(failure),
+            (Ok(()), _) if ekm_otp::is_reserved(parts.uri.path()) => own::answer(&parts, &caller),
             (Ok(()), Some(balance)) => self.hand_on(&site, balance, &caller, parts, body).await,
             (Ok(()), None) => Ok(demo::answer(&parts, caller.verified())),
         };
