@@ -28,11 +28,9 @@ mod proxy;
 mod registry;
 mod reload;
 mod run;
-mod service_manager;
 mod serving;
 mod settings;
 mod signals;
-mod unix_socket;
 mod workers;
 
 use std::process::ExitCode;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use ekm_otp::Profile;
+use ekm_otp_relay::service_manager;
 use ekm_otp_tower::{Connections, EkmListener};
 
 use crate::config::{Config, RunArgs};
@@ -16,7 +17,7 @@ use crate::reload::{Reason, blocking, reload};
 use crate::serving::accept;
 use crate::signals::{Asked, Signals};
 use crate::workers::Worker;
-use crate::{confinement, doors, limits, logging, observed, service_manager, workers};
+use crate::{confinement, doors, limits, logging, observed, workers};
 
 /// Serves until SIGTERM or SIGINT, then drains.
 pub(crate) fn run(args: &RunArgs) -> Result<(), ServerError> {
@@ -74,7 +75,8 @@ async fn serve(server: Server<'_>, mut signals: Signals) -> Result<(), ServerErr
     let limits = limits::fitting(descriptors, config.doors.limits());
     let connections = Connections::new(limits);
     // The files of Unix sockets are there for as long as this is.
-    let mut listening = doors::listen(&config.doors, service_manager::sockets()?, workers::count())?;
+    let handed = service_manager::sockets().map_err(|e| ServerError::Config(e.to_string()))?;
+    let mut listening = doors::listen(&config.doors, handed.into_iter().map(|handed| handed.socket).collect(), workers::count())?;
     let sockets = std::mem::take(&mut listening.workers);
     tracing::info!(
         address = %listening.addresses.join(","),

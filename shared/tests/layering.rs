@@ -7,22 +7,24 @@ use std::process::Command;
 use serde_json::Value;
 
 /// Who may import whom. Development dependencies are not looked at, but for `ekm-otp-swtpm`, which may be nothing else.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("ekm-otp", &[]),
     ("ekm-otp-tower", &["ekm-otp", "ekm-otp-files"]),
     ("ekm-otp-files", &[]),
+    ("ekm-otp-relay", &[]),
     ("ekm-otp-tpm", &["ekm-otp-files"]),
     ("ekm-otp-attestation", &["ekm-otp-files"]),
     ("ekm-otp-cloud", &["ekm-otp-files"]),
-    ("ekm-otp-client", &["ekm-otp", "ekm-otp-attestation", "ekm-otp-cloud", "ekm-otp-files", "ekm-otp-tpm"]),
-    ("ekm-otp-server", &["ekm-otp", "ekm-otp-files", "ekm-otp-tower"]),
+    ("ekm-otp-client", &["ekm-otp", "ekm-otp-attestation", "ekm-otp-cloud", "ekm-otp-files", "ekm-otp-relay", "ekm-otp-tpm"]),
+    ("ekm-otp-server", &["ekm-otp", "ekm-otp-files", "ekm-otp-relay", "ekm-otp-tower"]),
     ("ekm-otp-swtpm", &[]),
 ];
 
 /// What must not be reached from a member, however far down.
-const FORBIDDEN: [(&str, &[&str]); 6] = [
+const FORBIDDEN: [(&str, &[&str]); 7] = [
     ("ekm-otp", &["tokio", "hyper", "tss-esapi"]),
     ("ekm-otp-files", &["tokio", "hyper", "tss-esapi"]),
+    ("ekm-otp-relay", &["tss-esapi", "clap", "rustls"]),
     ("ekm-otp-tower", &["tss-esapi"]),
     ("ekm-otp-attestation", &["tokio", "hyper", "tss-esapi", "clap"]),
     ("ekm-otp-cloud", &["tss-esapi", "clap", "aws-sigv4"]),

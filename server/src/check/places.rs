@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpListener, ToSocketAddrs as _};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
+use ekm_otp_relay::unix_socket;
 use rustix::fs::{Access, AtFlags, CWD};
 
 use super::ready::is_answered;
@@ -14,7 +15,6 @@ use crate::config::Config;
 use crate::doors::Address;
 use crate::error::ServerError;
 use crate::operations::{AdminAddress, LogTo};
-use crate::unix_socket;
 
 pub(super) fn look(config: &Config, report: &mut Report) {
     for address in &config.doors.listen {

@@ -5,12 +5,12 @@ use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 
+use ekm_otp_relay::unix_socket::{self, SocketFile};
 use socket2::{Domain, SockAddr, Type};
 
 use super::address::Address;
 use super::settings::Doors;
 use crate::error::ServerError;
-use crate::unix_socket::{self, SocketFile};
 
 /// As many connections wait to be accepted, per socket; the kernel may allow fewer.
 const BACKLOG: i32 = 1024;

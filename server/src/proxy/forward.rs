@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use ekm_otp_relay::hop::Hop;
+use ekm_otp_relay::websocket::Offer;
 use http::header::{CONNECTION, EXPECT, HOST, TE};
 use http::uri::{PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri, Version};
@@ -16,13 +18,11 @@ use tokio::time::Instant;
 use super::balance::Balance;
 use super::connect::{ConnectError, Fault};
 use super::failure::Failure;
-use super::headers::Hop;
 use super::pool::{Connection, Lease, Pools};
 use super::progress::{CancelledOnDrop, Progress};
 use super::request_body::RequestBody;
 use super::site::Site;
 use super::upstream::Upstream;
-use super::websocket::Offer;
 
 /// How often one request may meet connections that died unused, until that counts as a failure of the upstream.
 const STALE: u32 = 3;

@@ -2,11 +2,10 @@
 
 use std::fmt::Write as _;
 
+use ekm_otp_relay::folded::{folded, folds_to};
 use ekm_otp_tower::{VerifiedClaims, VerifiedClient};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use sfv::ItemSerializer;
-
-use super::folded::{folded, folds_to};
 
 /// What the identity fields are called.
 #[derive(Clone, Debug)]

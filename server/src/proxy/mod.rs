@@ -3,7 +3,7 @@
 //! The way of a request: [`Proxy`] finds the [`Site`] of its connection's server name; `admission` says whether the client may pass; `own` answers what is
 //! this server's and no app's; `headers`
 //! takes away what the app must not believe and adds what it may; `forward` chooses an upstream and tries it; `pool` holds this thread's connections to
-//! it; `websocket` joins two streams where both sides agree to. The answer comes back through `headers`, its body as it arrives.
+//! it. (What a sidecar needs as much is in `ekm_otp_relay`: fields of one hop, websockets, joined streams.) The answer comes back through `headers`, its body as it arrives.
 
 mod admission;
 mod allow;
@@ -11,10 +11,8 @@ mod balance;
 mod body;
 mod challenges;
 mod connect;
-mod cookies;
 mod demo;
 mod failure;
-mod folded;
 mod forward;
 mod forwarded;
 mod headers;
@@ -32,9 +30,7 @@ mod shared;
 mod site;
 mod target;
 mod tls;
-mod tunnel;
 mod upstream;
-mod websocket;
 
 pub(crate) use service::Proxy;
 pub(crate) use settings::{SiteConfig, SiteSettings};

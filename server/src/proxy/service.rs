@@ -7,9 +7,10 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use ekm_otp_relay::websocket::Offer;
+use ekm_otp_relay::{cookies, joined, target};
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
-use http::uri::PathAndQuery;
 use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body as HttpBody;
 
@@ -22,8 +23,7 @@ use super::pool::Pools;
 use super::progress::Progress;
 use super::request_body::{BodyError, RequestBody};
 use super::site::{Site, Sites};
-use super::websocket::Offer;
-use super::{cookies, demo, forwarded, headers, own, tunnel};
+use super::{demo, forwarded, headers, own};
 use crate::operations::{Answered, RequestId};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -121,7 +121,7 @@ impl Proxy {
         }
 
         let progress = (has_body && offer.is_none()).then(|| Arc::new(Progress::new(!hop.expects_continue)));
-        let target = target(&parts);
+        let target = target::origin_form(&parts.uri);
         let mut request = Request::new(RequestBody::Empty);
         (*request.method_mut(), *request.headers_mut()) = (parts.method, parts.headers);
         if let Some(progress) = &progress {
@@ -163,7 +163,7 @@ fn answer(site: &Site, incoming: Incomings) -> Result<Response<Body>, Failure> {
     if let Some(offer) = accepted {
         offer.accept(&mut response);
         let upstream = hyper::upgrade::on(&mut response);
-        tunnel::join(offer.client, upstream, site.idle_timeout, lease.hand_over());
+        joined::join(offer.client, upstream, site.idle_timeout, lease.hand_over());
         response.extensions_mut().insert(answered);
         return Ok(response.map(|_| Body::Empty));
     }
@@ -180,16 +180,6 @@ fn host(parts: &Parts) -> Option<HeaderValue> {
         Some(authority) => HeaderValue::try_from(authority.as_str()).ok(),
         None => parts.headers.get(HOST).cloned(),
     }
-}
-
-/// In origin-form, byte for byte what the client sent.
-fn target(parts: &Parts) -> PathAndQuery {
-    let target = parts.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-    if target.as_str().starts_with('/') || target.as_str() == "*" {
-        return target;
-    }
-    // Of an absolute target without a path: only the query is there.
-    PathAndQuery::try_from(format!("/{}", target.as_str())).unwrap_or(target)
 }
 
 /// `Content-Length` is said once, from what the body is known to be; else the body goes in chunks.

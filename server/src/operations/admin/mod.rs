@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
+use ekm_otp_relay::unix_socket::SocketFile;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -26,7 +27,6 @@ use self::socket::Bound;
 use super::snapshot::{Snapshot, Told};
 use super::sources::Sources;
 use super::watch::Watch;
-use crate::unix_socket::SocketFile;
 
 /// How many connections are served at a time; further ones wait.
 const CONNECTIONS: usize = 32;

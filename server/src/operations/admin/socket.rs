@@ -4,10 +4,10 @@ use std::io::{self, ErrorKind};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
+use ekm_otp_relay::unix_socket::{self, SocketFile};
 use rustix::fs::Mode;
 
 use crate::operations::address::AdminAddress;
-use crate::unix_socket::{self, SocketFile};
 
 /// Listens, but nobody accepts yet.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 
 /// Joins them.
-pub(super) fn join(headers: &mut HeaderMap) {
+pub fn join(headers: &mut HeaderMap) {
     let mut crumbs = headers.get_all(COOKIE).iter();
     let (Some(first), Some(_)) = (crumbs.next(), crumbs.next()) else { return };
     let rest = headers.get_all(COOKIE).iter().skip(1);

@@ -10,14 +10,16 @@ use rustix::fs::Mode;
 
 /// A socket's file, which is this process' own.
 #[derive(Debug)]
-pub(crate) struct SocketFile {
+pub struct SocketFile {
     path: PathBuf,
     device: u64,
     inode: u64,
 }
 
 impl SocketFile {
-    pub(crate) fn path(&self) -> &Path {
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
         &self.path
     }
 }
@@ -32,7 +34,12 @@ impl Drop for SocketFile {
 }
 
 /// Listens there. The file gets its name when its mode is right, and until then is this user's alone: nobody connects before.
-pub(crate) fn listen(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
+///
+/// Changes the process' umask for a moment: call it before threads make files.
+///
+/// # Errors
+/// As [`must_be_free`] does; when the socket cannot be made.
+pub fn listen(path: &Path, mode: u32) -> io::Result<(UnixListener, SocketFile)> {
     must_be_free(path)?;
     let mut name = path.file_name().ok_or(io::Error::new(ErrorKind::InvalidInput, "the path names no file"))?.to_owned();
     name.push(format!(".{}", std::process::id()));
@@ -52,7 +59,7 @@ pub(crate) fn listen(path: &Path, mode: u32) -> io::Result<(UnixListener, Socket
 ///
 /// # Errors
 /// `AlreadyExists` where another file is there, `AddrInUse` where a process listens.
-pub(crate) fn must_be_free(path: &Path) -> io::Result<()> {
+pub fn must_be_free(path: &Path) -> io::Result<()> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),

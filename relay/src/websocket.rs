@@ -9,16 +9,17 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Versio
 use hyper::ext::Protocol;
 use hyper::upgrade::OnUpgrade;
 
-use super::headers::lists;
+use crate::hop::lists;
 
 const WEBSOCKET: &str = "websocket";
 /// RFC 6455 §1.3.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
 /// A client's wish for a websocket.
-pub(super) struct Offer {
+#[derive(Debug)]
+pub struct Offer {
     /// The client's stream, once it was told so.
-    pub(super) client: OnUpgrade,
+    pub client: OnUpgrade,
     /// What the client wants to see hashed, on HTTP/1.
     client_key: Option<HeaderValue>,
     /// The same towards an upstream on HTTP/1.
@@ -27,7 +28,8 @@ pub(super) struct Offer {
 
 impl Offer {
     /// `has_body`: then it is a request like any other. `None` also where the key could not be made.
-    pub(super) fn of(request: &mut Parts, has_body: bool) -> Option<Self> {
+    #[must_use]
+    pub fn of(request: &mut Parts, has_body: bool) -> Option<Self> {
         let is_extended =
             request.method == Method::CONNECT && request.extensions.get::<Protocol>().is_some_and(|p| p.as_str() == WEBSOCKET);
         let client_key = if is_extended { None } else { Some(upgrade_key(request).filter(|_| !has_body)?) };
@@ -48,7 +50,7 @@ impl Offer {
     }
 
     /// Makes the request ask for a websocket, the way of the upstream's HTTP.
-    pub(super) fn ask<B>(&self, request: &mut Request<B>, upstream_is_http2: bool) {
+    pub fn ask<B>(&self, request: &mut Request<B>, upstream_is_http2: bool) {
         *request.method_mut() = if upstream_is_http2 { Method::CONNECT } else { Method::GET };
         if upstream_is_http2 {
             request.extensions_mut().insert(Protocol::from_static(WEBSOCKET));
@@ -60,8 +62,11 @@ impl Offer {
         }
     }
 
-    /// Whether the upstream agreed. An error: it answered neither yes nor no.
-    pub(super) fn is_accepted<B>(&self, response: &Response<B>, upstream_is_http2: bool) -> Result<bool, &'static str> {
+    /// Whether the upstream agreed.
+    ///
+    /// # Errors
+    /// It answered neither yes nor no: in which way.
+    pub fn is_accepted<B>(&self, response: &Response<B>, upstream_is_http2: bool) -> Result<bool, &'static str> {
         if upstream_is_http2 {
             return Ok(response.status().is_success());
         }
@@ -85,7 +90,7 @@ impl Offer {
     }
 
     /// Makes the response one that accepts, the way of the client's HTTP. Its hop-by-hop fields are gone by then.
-    pub(super) fn accept<B>(&self, response: &mut Response<B>) {
+    pub fn accept<B>(&self, response: &mut Response<B>) {
         let headers = response.headers_mut();
         headers.remove(CONTENT_LENGTH);
         match &self.client_key {

@@ -1,9 +1,9 @@
-//! Which field names an app could mistake for ours.
+//! Which field names an app could mistake for those that say who somebody is, which no client may set.
 //!
 //! Many apps see fields as CGI variables (RFC 3875 §4.1.18): upper case, and `_` for `-`; some put `_` for everything that is neither letter nor
 //! digit. So a name is compared as such an app would see it.
 
-/// Fields that say what only this server may say, or that change what an app takes a request for. Folded; `*` ends a prefix.
+/// Fields that say what only the server may say, or that change what an app takes a request for. Folded; `*` ends a prefix.
 const OURS: [&str; 12] = [
     "authorization",
     "ekm_otp_*",
@@ -24,18 +24,21 @@ const OURS: [&str; 12] = [
 /// With these, apps take another method than the one that was checked. Dropped where the method decided that nobody needs be verified.
 const METHODS: [&str; 3] = ["x_http_method", "x_http_method_override", "x_method_override"];
 
-/// Whether the client must not set this field.
-pub(super) fn is_ours(name: &str) -> bool {
+/// Whether the client must not set this field: only the server may that verified it.
+#[must_use]
+pub fn is_ours(name: &str) -> bool {
     OURS.iter().any(|ours| folds_to(name, ours))
 }
 
 /// Whether the field overrides the request's method.
-pub(super) fn overrides_method(name: &str) -> bool {
+#[must_use]
+pub fn overrides_method(name: &str) -> bool {
     METHODS.iter().any(|method| folds_to(name, method))
 }
 
 /// Whether an app that sees folded names sees `folded`.
-pub(super) fn folds_to(name: &str, folded: &str) -> bool {
+#[must_use]
+pub fn folds_to(name: &str, folded: &str) -> bool {
     let (folded, is_prefix) = folded.strip_suffix('*').map_or((folded, false), |prefix| (prefix, true));
     let (name, folded) = (name.as_bytes(), folded.as_bytes());
     (name.len() == folded.len() || is_prefix && name.len() > folded.len())
@@ -43,7 +46,8 @@ pub(super) fn folds_to(name: &str, folded: &str) -> bool {
 }
 
 /// `name` as [`folds_to`] wants it.
-pub(super) fn folded(name: &str) -> String {
+#[must_use]
+pub fn folded(name: &str) -> String {
     name.bytes().map(|byte| char::from(fold(byte))).collect()
 }
 

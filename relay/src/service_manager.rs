@@ -11,15 +11,25 @@ use sd_notify::NotifyState;
 use tokio::runtime::Handle;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::error::ServerError;
+/// A socket that was handed over and cannot be served.
+#[derive(Debug, thiserror::Error)]
+#[error("the service manager's socket {name} cannot be served ({source}): ListenStream= with a port or a path is")]
+#[non_exhaustive]
+pub struct SocketsError {
+    /// As `LISTEN_FDNAMES` has it.
+    pub name: String,
+    /// Why.
+    #[source]
+    pub source: std::io::Error,
+}
 
-/// The server serves, as `status` says.
-pub(crate) fn ready(status: &str) {
+/// The process serves, as `status` says.
+pub fn ready(status: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(status)]);
 }
 
 /// The files are read again. [`ready`] ends it.
-pub(crate) fn reloading() {
+pub fn reloading() {
     // Type=notify-reload (systemd 253) takes no RELOADING without the time at which it began.
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now, NotifyState::Status("Reading its files again")]),
@@ -28,7 +38,7 @@ pub(crate) fn reloading() {
 }
 
 /// No more connections are taken; those that are open may finish.
-pub(crate) fn stopping() {
+pub fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("Draining")]);
 }
 
@@ -40,7 +50,7 @@ fn tell(state: &[NotifyState<'_>]) {
 }
 
 /// Feeds the watchdog for as long as every worker answers within a quarter of its time; for ever. Ends at once where there is none.
-pub(crate) async fn watchdog(workers: Vec<Handle>) {
+pub async fn watchdog(workers: Vec<Handle>) {
     let mut microseconds = 0;
     if !sd_notify::watchdog_enabled(false, &mut microseconds) {
         return;
@@ -60,11 +70,20 @@ pub(crate) async fn watchdog(workers: Vec<Handle>) {
     }
 }
 
+/// A socket that was opened for this process.
+#[derive(Debug)]
+pub struct Handed {
+    /// As `FileDescriptorName=` has it; `unknown` where nothing is told.
+    pub name: String,
+    /// It listens, for TCP or on a Unix socket.
+    pub socket: OwnedFd,
+}
+
 /// The sockets that were opened for this process.
 ///
 /// # Errors
 /// When one is neither a listening TCP nor a listening Unix socket.
-pub(crate) fn sockets() -> Result<Vec<OwnedFd>, ServerError> {
+pub fn sockets() -> Result<Vec<Handed>, SocketsError> {
     let names = env::var("LISTEN_FDNAMES").unwrap_or_default();
     let mut names = names.split(':');
     let mut handed = ListenFd::from_env();
@@ -73,13 +92,9 @@ pub(crate) fn sockets() -> Result<Vec<OwnedFd>, ServerError> {
         let name = names.next().filter(|name| !name.is_empty()).unwrap_or("unknown");
         let tcp = handed.take_tcp_listener(at).map(|socket| socket.map(OwnedFd::from));
         let socket = tcp.or_else(|_| handed.take_unix_listener(at).map(|socket| socket.map(OwnedFd::from)));
-        let socket = socket.map_err(|e| {
-            ServerError::Config(format!(
-                "the service manager's socket {name} cannot be served ({e}): ListenStream= with a port or a path is"
-            ))
-        })?;
+        let socket = socket.map_err(|source| SocketsError { name: name.to_owned(), source })?;
         tracing::info!(name, "the service manager's socket is served; `listen` is passed over");
-        sockets.extend(socket);
+        sockets.extend(socket.map(|socket| Handed { name: name.to_owned(), socket }));
     }
     Ok(sockets)
 }
