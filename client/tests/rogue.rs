@@ -1,12 +1,17 @@
 //! A rogue server with a certificate that the client trusts, and without the secret, gets the bodyless probe and nothing else. What one
 //! gets that has the secret, or learns from a request: what is meant for it.
 
+mod common;
+mod rogues;
+
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use ekm_otp::field::{AuthenticationInfo, Credential, CredentialKind, Presented};
 use ekm_otp::jose::{ExtraClaims, SignedRequest};
-use ekm_otp::{Authority, Derivation, Handshake, KeyId, Prk, Secret, TlsPolicy, WELL_KNOWN_PATH};
+use ekm_otp::{Authority, Derivation, Handshake, KeyId, Prk, TlsPolicy, WELL_KNOWN_PATH};
 use ekm_otp_client::{ConnectError, Connector, Key, Mutual, RequestError};
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
@@ -14,6 +19,8 @@ use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rogues::interceptor::Interceptor;
+use rogues::{MARKER, Rogue, Trust, every_trick, secret};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -76,10 +83,6 @@ async fn peer(answers: impl FnOnce(&Handshake) -> Vec<String> + Send + 'static) 
     (port, client, received)
 }
 
-fn secret() -> Secret {
-    Secret::new(b"test data, used nowhere else ...".to_vec()).expect("a secret")
-}
-
 fn kid() -> KeyId {
     KeyId::new("client1").expect("a key id")
 }
@@ -105,35 +108,76 @@ fn claims() -> ExtraClaims {
     ExtraClaims::new([("role".to_owned(), "admin".into())].into_iter().collect()).expect("a free name")
 }
 
-#[tokio::test]
-async fn a_rogue_server_gets_the_bodyless_probe_and_nothing_else() {
-    for (trick, answer) in [
-        ("no_proof", "HTTP/1.1 204 No Content\r\n\r\n".to_owned()),
-        ("forged_proof", format!("HTTP/1.1 204 No Content\r\n{PROOF}\r\n")),
-        ("two_forged_proofs", format!("HTTP/1.1 204 No Content\r\n{PROOF}{PROOF}\r\n")),
-        ("malformed_proof", "HTTP/1.1 204 No Content\r\nAuthentication-Info: proof=\r\n\r\n".to_owned()),
-        ("success_with_a_body", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_owned()),
-        ("early_hints_then_204", "HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 204 No Content\r\n\r\n".to_owned()),
-        ("forged_proof_in_an_interim_answer", format!("HTTP/1.1 103 Early Hints\r\n{PROOF}\r\nHTTP/1.1 204 No Content\r\n\r\n")),
-        ("redirect", "HTTP/1.1 307 Temporary Redirect\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n".to_owned()),
-        ("unauthorized", "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: EKM-OTP realm=\"x\"\r\nContent-Length: 0\r\n\r\n".to_owned()),
-        ("basic_challenge", "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\n\r\n".to_owned()),
-        ("not_found", "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_owned()),
-    ] {
-        let (port, tls, received) = rogue(answer).await;
-        let error = connector(port, tls).connect().await.expect_err(trick);
-        assert!(matches!(error, ConnectError::NotProven(_) | ConnectError::Refused { .. }), "{trick}: {error:?}");
-        let received = received.await.expect("the rogue");
-        assert!(received.starts_with("GET /.well-known/ekm-otp HTTP/1.1\r\n"), "{trick}: {received}");
-        assert!(
-            received.ends_with("\r\n\r\n") && received.matches("\r\n\r\n").count() == 1,
-            "{trick}: more than one header section: {received}"
-        );
-        assert!(
-            !received.to_ascii_lowercase().contains("content-length") && !received.to_ascii_lowercase().contains("transfer-encoding"),
-            "{trick}"
-        );
+/// Tries as many at a time: some end by a deadline only.
+const AT_A_TIME: usize = 16;
+
+/// Has `fall_for` meet every trick. Afterwards each rogue has got its probes and nothing else.
+fn every_trick_yields_the_probe_alone(fall_for: impl Fn(&Trust, &Rogue) + Sync) {
+    let trust = Arc::new(Trust::new());
+    let rogues = Rogue::start(every_trick(), &trust);
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..AT_A_TIME {
+            scope.spawn(|| {
+                while let Some(rogue) = rogues.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    fall_for(&trust, rogue);
+                }
+            });
+        }
+    });
+    let probed = rogues.iter().filter(|rogue| rogue.got_nothing_but_the_probe() > 0).count();
+    // The others close or speak before it could be sent.
+    assert!(probed >= rogues.len() - 8, "{probed} of {} rogues saw a probe", rogues.len());
+}
+
+/// One attempt by the library, in a runtime of its own.
+fn block_on(work: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime").block_on(work);
+}
+
+#[test]
+fn from_a_connector_a_rogue_gets_the_bodyless_probe_and_nothing_else() {
+    every_trick_yields_the_probe_alone(|trust, rogue| {
+        block_on(async {
+            let connector = connector(rogue.port, trust.client.clone()).deadline(Duration::from_secs(1));
+            let error = connector.connect().await.expect_err(rogue.trick.name);
+            assert!(!matches!(error, ConnectError::Unreachable { .. } | ConnectError::Certificate(_)), "{}: {error:?}", rogue.trick.name);
+        });
+    });
+}
+
+#[test]
+fn from_the_command_a_rogue_gets_the_bodyless_probe_and_nothing_else() {
+    every_trick_yields_the_probe_alone(|trust, rogue| {
+        let url = format!("https://localhost:{}/{MARKER}", rogue.port);
+        let field = format!("X-Private: {MARKER}");
+        let credential = ["--kid", "client1", "--secret-file", "secret", "--ca", "ca.pem"];
+        let got =
+            common::client().args(["get", &url, "--timeout", "1", "-H", &field]).args(credential).current_dir(trust.folder()).output();
+        let got = got.expect("the client");
+        let told = common::text(&got.stderr);
+        assert!(matches!(got.status.code(), Some(1 | 69 | 77)), "{}: {:?} {told}", rogue.trick.name, got.status);
+        assert!(got.stdout.is_empty() && !told.contains("panicked"), "{}: {told}", rogue.trick.name);
+    });
+}
+
+/// As a company's proxy or a virus scanner does it: the client trusts its CA, it ends TLS and relays every byte to the real server.
+#[test]
+fn a_proxy_that_intercepts_tls_with_a_trusted_ca_is_named_and_gets_the_probe_alone() {
+    let bench = common::Bench::new();
+    bench.create_key();
+    let server = common::Server::start(&bench, &[]);
+    let interceptor = Interceptor::start(&bench.path("server.pem"), server.port, bench.swtpm.dir());
+    let url = format!("https://localhost:{}/{MARKER}", interceptor.port);
+    for http in ["h2", "http/1.1"] {
+        interceptor.speak(http);
+        let got = bench.client(&["get", &url, "--kid", "client1", "--key-file", "client1.pem", "--ca", "interceptor.pem"]);
+        assert_eq!(got.status.code(), Some(77), "{}", common::text(&got.stderr));
+        assert!(common::text(&got.stderr).contains("TLS ends somewhere in between"), "{}", common::text(&got.stderr));
     }
+    assert_eq!(interceptor.got_nothing_but_probes(), 2);
+    let (_, log) = server.end("TERM");
+    assert_eq!(log.matches("the credential was made for another connection").count(), 2, "{log}");
 }
 
 #[tokio::test]
@@ -175,7 +219,7 @@ async fn a_request_for_another_origin_never_leaves() {
 async fn a_server_that_never_answers_ends_at_the_deadline() {
     // No complete answer: the rogue's text has no end of its header section.
     let (port, tls, _received) = rogue("HTTP/1.1 204 No Content\r\n".to_owned()).await;
-    let deadline = std::time::Duration::from_millis(300);
+    let deadline = Duration::from_millis(300);
     let error = connector(port, tls).deadline(deadline).connect().await.expect_err("there is no answer");
     assert!(matches!(error, ConnectError::Deadline { phase: "the probe", .. }), "{error:?}");
 }
@@ -224,7 +268,7 @@ async fn the_probe_carries_no_claims_of_the_callers_own_and_the_request_after_it
             let payload = prk(&handshake).token_verifier(&kid()).verify(kind, token).expect("its token");
             let audience = format!("https://localhost:{port}");
             let request = SignedRequest { audience: &audience, method: "GET", target };
-            payload.check(&request, now, std::time::Duration::from_secs(60)).expect("its claims").extra
+            payload.check(&request, now, Duration::from_secs(60)).expect("its claims").extra
         };
         assert_eq!(fields.len(), 2, "{received}");
         assert_eq!(shown(fields[0], WELL_KNOWN_PATH), ExtraClaims::default(), "{kind}");
