@@ -23,8 +23,11 @@ step "lints"
 cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 # What embedders get who want passwords only: no OpenSSL.
 cargo clippy --package ekm-otp-tower --all-targets --locked -- -D warnings
-# What people get who want the client without the clouds.
-cargo clippy --package ekm-otp-client --no-default-features --locked -- -D warnings
+# What people get who want the client without the clouds, and who embed it: neither libtss2 nor OpenSSL unless they ask for it.
+cargo clippy --package ekm-otp-client --no-default-features --features cli --locked -- -D warnings
+for features in "" tpm jose tonic; do
+  cargo clippy --package ekm-otp-client --no-default-features --features "$features" --lib --locked -- -D warnings
+done
 
 cargo fmt --manifest-path fuzz/Cargo.toml --check
 cargo clippy --manifest-path fuzz/Cargo.toml --target-dir fuzz/target --locked -- -D warnings

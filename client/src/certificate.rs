@@ -3,7 +3,9 @@
 use std::time::{Duration, SystemTime};
 
 use rustls::CertificateError;
-use rustls::pki_types::UnixTime;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
 
 const OTHER_KEY: &str = "it has the name of one that is trusted here, and another key: name its CA, or the certificate itself, with --ca FILE; if that \
                          is done, the file is an older certificate, or something else than the server answers";
@@ -38,6 +40,14 @@ pub(crate) fn in_words(error: &CertificateError) -> String {
         }
         other => other.to_string(),
     }
+}
+
+/// Who issued it, as it says itself (RFC 4514): to name who ends TLS in between. `None` where that cannot be read.
+pub(crate) fn issuer(certificate: &CertificateDer<'_>) -> Option<String> {
+    let name = Certificate::from_der(certificate).ok()?.tbs_certificate().issuer().to_string();
+    // It goes to terminals and logs.
+    let shown: String = name.chars().filter(|c| !c.is_control()).take(200).collect();
+    (!shown.is_empty()).then_some(shown)
 }
 
 /// As rustls shows them: `DnsName("a.test")`.

@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use ekm_otp::field::TooLong;
-use ekm_otp::jose::SignError;
 use ekm_otp::{Authority, TlsError};
-use ekm_otp_tpm::TpmError;
 use http::StatusCode;
 
 use crate::certificate;
+use crate::signer::SignerError;
 
 /// Why no authenticated connection came about. Nothing but the bodyless probe was sent.
 #[derive(Debug, thiserror::Error)]
@@ -41,7 +39,11 @@ pub enum ConnectError {
     Policy(#[from] TlsError),
     /// The key could not be used.
     #[error(transparent)]
-    Key(#[from] TpmError),
+    Key(#[from] SignerError),
+    /// Tokens were asked for, and this program was built without them.
+    #[cfg(not(feature = "jose"))]
+    #[error("this program was built without the feature `jose`, and so without {0} credentials")]
+    NoTokens(ekm_otp::field::CredentialKind),
     /// HTTP broke.
     #[error("the connection broke: {}", with_sources(.0))]
     Http(#[from] hyper::Error),
@@ -51,7 +53,17 @@ pub enum ConnectError {
         /// 401, 403 or 421.
         status: StatusCode,
         /// What may be the matter.
-        why: &'static str,
+        why: Refusal,
+    },
+    /// Whoever answered says that it sees another TLS connection than this client. Nobody has authenticated that: it is a diagnosis.
+    #[error(
+        "who answers says that it sees another TLS connection than this client: TLS ends somewhere in between{}. Have that pass TLS through, or run the \
+         server in front of it",
+        named(.issuer.as_deref())
+    )]
+    Intercepted {
+        /// Who issued the certificate that was shown, as it says itself (RFC 4514), where that can be read.
+        issuer: Option<String>,
     },
     /// The server cannot answer now.
     #[error("the server is not available ({0}): try again later")]
@@ -59,6 +71,34 @@ pub enum ConnectError {
     /// The server did not prove that it holds the secret.
     #[error("the server did not prove that it holds the secret of this key id: {0}. Only the bodyless probe was sent to it")]
     NotProven(String),
+}
+
+/// What may be the matter with a refused credential. The server says no more than it must, and nobody has authenticated what it says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It sees another TLS connection than this client.
+    #[error("it sees another TLS connection than this client: TLS ends somewhere in between")]
+    Channel,
+    /// It wants another kind of credential.
+    #[error("it wants another kind of credential from this key id, or from all (--credential otp, jws or jwe)")]
+    Credential,
+    /// The clocks differ.
+    #[error("the two clocks differ too much")]
+    Time,
+    /// The token's claims do not fit the request.
+    #[error("it sees another request than this client sent: something in between changes the authority or the target")]
+    Claims,
+    /// It does not take this key id and secret, and does not say why.
+    #[error("unknown key id, another secret, a revoked key, one of the other profile, or a name that the server is not configured for")]
+    Unknown,
+    /// It is not configured for the request's authority.
+    #[error("the server is not configured for this authority (its --server-name or --authority)")]
+    Authority,
+}
+
+fn named(issuer: Option<&str>) -> String {
+    issuer.map_or_else(String::new, |issuer| format!(" (the certificate that was shown here was issued by {issuer})"))
 }
 
 /// An error with the errors behind it, each told once: hyper's own texts leave out why.
@@ -133,8 +173,9 @@ pub enum RequestError {
     #[error("{0}")]
     ClaimsTooLong(String),
     /// The request's token could not be made.
+    #[cfg(feature = "jose")]
     #[error(transparent)]
-    Sign(#[from] SignError),
+    Sign(#[from] ekm_otp::jose::SignError),
     /// The response carried a proof that is not this connection's.
     #[error("the server's proof is wrong: it does not hold the secret of this key id, or TLS ends somewhere in between")]
     WrongProof,
@@ -146,8 +187,9 @@ pub enum RequestError {
     Http(#[from] hyper::Error),
 }
 
-impl From<TooLong> for RequestError {
-    fn from(error: TooLong) -> Self {
+#[cfg(feature = "jose")]
+impl From<ekm_otp::field::TooLong> for RequestError {
+    fn from(error: ekm_otp::field::TooLong) -> Self {
         Self::ClaimsTooLong(error.to_string())
     }
 }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use zeroize::Zeroizing;
 
 use crate::connection::{Body, Keys, Sign};
-use crate::signer::{refuse_claims, sensitive};
+use crate::credential::{refuse_claims, sensitive};
 use crate::{ConnectError, Connector, Mutual, RequestError};
 
 impl Connector {
@@ -46,7 +46,7 @@ fn keys<'a>(connector: &'a Connector, tls: &ClientConnection) -> BoxFuture<'a, R
         let inputs = inputs.map_err(|e| ConnectError::Policy(e.into()))?;
         let mut tags = Vec::with_capacity(2);
         for input in &inputs {
-            tags.push(connector.key.mac(input).await?);
+            tags.push(connector.signer.mac(input).await?);
         }
         let mut tags = tags.into_iter();
         let signer: Box<dyn Sign> = match (connector.kind, tags.next(), tags.next()) {
@@ -90,7 +90,7 @@ struct Tokens {
 
 impl Sign for Tokens {
     fn sign(&mut self, request: &mut Request<Body>) -> Result<HeaderValue, RequestError> {
-        let mut claims = request.extensions_mut().remove::<ExtraClaims>().unwrap_or_default().into_map();
+        let mut claims = request.extensions().get::<ExtraClaims>().cloned().unwrap_or_default().into_map();
         for name in ["iss", "sub"] {
             claims.entry(name).or_insert_with(|| Value::from(self.kid.as_str()));
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use common::{Bench, Server};
 use ekm_otp::{Authority, KeyId, TlsPolicy};
-use ekm_otp_client::{ConnectError, Connector, Key};
+use ekm_otp_client::{ConnectError, Connector};
 use ekm_otp_swtpm::Tap;
 use ekm_otp_tpm::{KeyFile, TpmHandle};
 use http::{Request, StatusCode};
@@ -33,7 +33,7 @@ async fn connector(bench: &Bench, server: &Server, tcti: &str) -> Connector {
     let key = tpm.load(file);
     key.prepare().await.expect("loading");
     let origin = Authority::parse(&format!("localhost:{}", server.port)).expect("an authority");
-    Connector::new(tls, policy, origin, KeyId::new("client1").expect("a key id"), Key::Tpm(key))
+    Connector::new(tls, policy, origin, KeyId::new("client1").expect("a key id"), key)
 }
 
 async fn get(connector: &Connector) -> Result<StatusCode, ConnectError> {
@@ -110,7 +110,7 @@ async fn a_proxy_that_ends_tls_is_refused_and_told_as_such() {
     let through_the_proxy = Authority::parse(&format!("127.0.0.1:{proxy_port}")).expect("an authority");
     let connector = connector(&bench, &server, &bench.swtpm.tcti()).await.dial(&through_the_proxy);
     let error = connector.connect().await.expect_err("the binding is broken");
-    assert!(matches!(error, ConnectError::Refused { .. }) && error.to_string().contains("TLS ends somewhere in between"), "{error}");
+    assert!(matches!(error, ConnectError::Intercepted { .. }) && error.to_string().contains("TLS ends somewhere in between"), "{error}");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use std::time::Duration;
 use ekm_otp::field::{AuthenticationInfo, Credential, CredentialKind, Presented};
 use ekm_otp::jose::{ExtraClaims, SignedRequest};
 use ekm_otp::{Authority, Derivation, Handshake, KeyId, Prk, TlsPolicy, WELL_KNOWN_PATH};
-use ekm_otp_client::{ConnectError, Connector, Key, Mutual, RequestError};
+use ekm_otp_client::{ConnectError, Connector, Mutual, RequestError};
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
 use http_body_util::Full;
@@ -89,7 +89,7 @@ fn kid() -> KeyId {
 
 fn connector(port: u16, tls: ClientConfig) -> Connector {
     let origin = Authority::parse(&format!("localhost:{port}")).expect("an authority");
-    Connector::new(tls, TlsPolicy::default(), origin, kid(), Key::Software(secret()))
+    Connector::new(tls, TlsPolicy::default(), origin, kid(), secret())
 }
 
 /// What a server derives that has the secret.

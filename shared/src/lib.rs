@@ -39,6 +39,7 @@ mod kid;
 mod profile;
 mod secret;
 mod server_name;
+mod target;
 mod tls;
 pub mod tunnel;
 
@@ -49,6 +50,7 @@ pub use kid::{KeyId, KeyIdError};
 pub use profile::{Profile, UnknownProfile};
 pub use secret::{Secret, SecretError};
 pub use server_name::{ServerName, ServerNameError};
+pub use target::origin_form;
 pub use tls::{Handshake, TlsError, TlsFacts, TlsPolicy};
 
 /// The authentication scheme's name (RFC 9110 §11.1), compared without regard to case.

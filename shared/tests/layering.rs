@@ -135,6 +135,25 @@ fn who_embeds_passwords_alone_links_no_openssl() {
     }
 }
 
+/// A client with a software key: clap, the TPM's libraries and OpenSSL are behind features.
+#[test]
+fn who_embeds_the_client_without_features_links_neither_libtss2_nor_openssl() {
+    let built_with = |features: &[&str]| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["tree", "--locked", "--edges=normal,build", "--prefix=none", "--package=ekm-otp-client", "--no-default-features"]);
+        cargo.args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")]);
+        let output = cargo.args(features.iter().map(|feature| format!("--features={feature}"))).output().expect("cargo tree");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let tree = String::from_utf8(output.stdout).expect("UTF-8");
+        ["openssl-sys", "tss-esapi-sys", "clap"].map(|name| tree.lines().any(|line| line.starts_with(&format!("{name} v"))))
+    };
+    assert_eq!(built_with(&[]), [false, false, false]);
+    assert_eq!(built_with(&["tonic"]), [false, false, false]);
+    assert_eq!(built_with(&["jose"]), [true, false, false]);
+    assert_eq!(built_with(&["tpm"])[1..], [true, false]);
+    assert_eq!(built_with(&["cli"]), [true, true, true]);
+}
+
 /// What only tests may make, nobody else can: the feature is off in what is built to run.
 #[test]
 fn no_program_is_built_with_what_is_for_tests() {

@@ -10,11 +10,12 @@ mod report;
 mod server;
 mod tpm;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use ekm_otp::Authority;
-use ekm_otp_client::Key;
+use ekm_otp_client::Signer;
 use ekm_otp_tpm::TpmKey;
 use http::Uri;
 
@@ -56,7 +57,7 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<(), CliError> {
             if args.who.use_key.tpm.tcti.is_some() {
                 look_at_tpm(&mut report, &args, deadline).await?;
             }
-            Some(Key::Software(secret))
+            Some(Arc::new(secret) as Arc<dyn Signer>)
         }
         None => {
             let key = look_at_tpm(&mut report, &args, deadline).await?;
@@ -65,7 +66,7 @@ pub(crate) async fn run(args: DoctorArgs) -> Result<(), CliError> {
                 args.cloud.check(&mut report, key, args.who.ca.as_deref(), deadline).await?;
                 return report.finish();
             }
-            key.map(Key::Tpm)
+            key.map(|key| Arc::new(key) as Arc<dyn Signer>)
         }
     };
     if let Some(dialled) = &args.url {

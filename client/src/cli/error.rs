@@ -63,6 +63,12 @@ impl CliError {
 
 impl From<TpmError> for CliError {
     fn from(error: TpmError) -> Self {
+        Self::from(&error)
+    }
+}
+
+impl From<&TpmError> for CliError {
+    fn from(error: &TpmError) -> Self {
         let text = error.to_string();
         match error {
             TpmError::Unreachable { .. }
@@ -128,9 +134,14 @@ impl From<ConnectError> for CliError {
     fn from(error: ConnectError) -> Self {
         let text = error.to_string();
         match error {
-            ConnectError::Key(error) => error.into(),
+            ConnectError::Key(error) => match error.downcast_ref::<TpmError>() {
+                Some(error) => error.into(),
+                None => Self::Other(text),
+            },
             ConnectError::Unreachable { .. } | ConnectError::Deadline { .. } | ConnectError::Unavailable(_) => Self::Unavailable(text),
-            ConnectError::Refused { .. } | ConnectError::NotProven(_) | ConnectError::Certificate(_) => Self::NotPermitted(text),
+            ConnectError::Refused { .. } | ConnectError::Intercepted { .. } | ConnectError::NotProven(_) | ConnectError::Certificate(_) => {
+                Self::NotPermitted(text)
+            }
             _ => Self::Other(text),
         }
     }

@@ -1,12 +1,13 @@
 //! `get URL`: one authenticated request.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::{ArgAction, Args, ValueEnum};
 use ekm_otp::field::CredentialKind;
 use ekm_otp::jose::{ExtraClaims, SignedRequest};
 use ekm_otp::{Authority, KeyId, Profile, TlsPolicy};
-use ekm_otp_client::{ConnectError, Connection, Connector, Key, Mutual, with_sources};
+use ekm_otp_client::{ConnectError, Connection, Connector, Mutual, Signer, with_sources};
 use ekm_otp_tpm::{BusEncryption, KeyKind, KeySource};
 use http::{HeaderName, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty};
@@ -153,7 +154,7 @@ pub(crate) async fn run(args: GetArgs) -> Result<(), CliError> {
     request.extensions_mut().insert(claims);
 
     let mut connection = connector.connect().await.map_err(|e| match e {
-        ConnectError::Refused { .. } => refused(&args, &e.to_string()),
+        ConnectError::Refused { .. } | ConnectError::Intercepted { .. } => refused(&args, &e.to_string()),
         other => other.into(),
     })?;
     if args.verbose > 0 {
@@ -224,7 +225,7 @@ async fn write_body(mut body: Incoming, deadline: Duration) -> Result<(), CliErr
 /// The connector for the URL's origin, and the target on it.
 fn connector(
     args: &GetArgs,
-    key: Key,
+    key: Arc<dyn Signer>,
     tls: Result<ClientConfig, CliError>,
     policy: TlsPolicy,
     deadline: Duration,
@@ -256,7 +257,7 @@ fn connector(
     Ok((connector, SignedRequest::origin_form(url).parse().map_err(|e| CliError::Usage(format!("{url}: {e}")))?))
 }
 
-async fn key(args: &GetArgs, deadline: Duration) -> Result<Key, CliError> {
+async fn key(args: &GetArgs, deadline: Duration) -> Result<Arc<dyn Signer>, CliError> {
     let kid = args.kid()?;
     match (&args.who.key, args.who.secret().await?) {
         (Some(key), _) => {
@@ -278,11 +279,11 @@ async fn key(args: &GetArgs, deadline: Duration) -> Result<Key, CliError> {
             if args.verbose > 0 {
                 note!("* TPM: key loaded, {}", milliseconds(started.elapsed()));
             }
-            Ok(Key::Tpm(key))
+            Ok(Arc::new(key))
         }
         (None, Some(secret)) => {
             note!("ekm-otp-client: warning: the secret is in a file and in this process's memory, not in a TPM: whoever reads it has it");
-            Ok(Key::Software(secret))
+            Ok(Arc::new(secret))
         }
         (None, None) => Err(CliError::Usage("--key or --secret-file is missing".into())),
     }

@@ -33,11 +33,7 @@ impl SignedRequest<'_> {
     /// The origin-form of a request's target (RFC 9112 §3.2.1), unnormalised: path and query.
     #[must_use]
     pub fn origin_form(uri: &http::Uri) -> std::borrow::Cow<'_, str> {
-        match uri.path_and_query().map(http::uri::PathAndQuery::as_str) {
-            Some(target) if target.starts_with(['/', '*']) => target.into(),
-            Some(query) => format!("/{query}").into(),
-            None => "/".into(),
-        }
+        crate::origin_form(uri)
     }
 }
 

@@ -1,11 +1,12 @@
 //! A real credential, shown to the server on a connection of its own, as any other command shows it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ekm_otp::field::CredentialKind;
 use ekm_otp::{Authority, KeyId, TlsPolicy, WELL_KNOWN_PATH};
-use ekm_otp_client::{ConnectError, Connector, Key};
+use ekm_otp_client::{ConnectError, Connector, Refusal, Signer};
 use http::{Request, StatusCode};
 use http_body_util::Empty;
 
@@ -30,7 +31,7 @@ impl Asked<'_> {
         self.who.key.is_some() || self.who.secret_file.is_some()
     }
 
-    fn connector(&self, kid: &KeyId, key: Key) -> Result<Connector, CliError> {
+    fn connector(&self, kid: &KeyId, key: Arc<dyn Signer>) -> Result<Connector, CliError> {
         let tls = trust::client_config(self.who.ca.as_deref(), &POLICY)?;
         Ok(Connector::new(tls, POLICY, self.origin.clone(), kid.clone(), key).deadline(self.deadline).dial(self.dialled))
     }
@@ -49,14 +50,14 @@ pub(super) enum Proof {
 }
 
 /// A server or an entry in its registry may ask for more than a password.
-pub(super) async fn prove(asked: &Asked<'_>, kid: &KeyId, key: Key) -> Proof {
+pub(super) async fn prove(asked: &Asked<'_>, kid: &KeyId, key: Arc<dyn Signer>) -> Proof {
     let Ok(mut connector) = asked.connector(kid, key) else { return Proof::NotTried };
     let mut last = None;
     for kind in asked.kinds() {
         connector = connector.credential(kind);
         match connector.connect().await {
             Ok(_) => return Proof::Given(kind),
-            Err(e @ ConnectError::Refused { why, .. }) if why.contains("another kind of credential") => last = Some(e),
+            Err(e @ ConnectError::Refused { why: Refusal::Credential, .. }) => last = Some(e),
             Err(e) => return Proof::Failed(e),
         }
     }
@@ -64,7 +65,7 @@ pub(super) async fn prove(asked: &Asked<'_>, kid: &KeyId, key: Key) -> Proof {
 }
 
 /// In the profile go a server does not say which kind it wants: they are tried until one is taken.
-pub(super) async fn prove_go(asked: &Asked<'_>, kid: &KeyId, key: Key) -> Result<(CredentialKind, StatusCode), CliError> {
+pub(super) async fn prove_go(asked: &Asked<'_>, kid: &KeyId, key: Arc<dyn Signer>) -> Result<(CredentialKind, StatusCode), CliError> {
     let mut connector = asked.connector(kid, key)?.profile_go();
     let mut last = (CredentialKind::default(), StatusCode::UNAUTHORIZED);
     for kind in asked.kinds() {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use ekm_otp::{Handshake, Profile, WELL_KNOWN_PATH};
-use ekm_otp_client::{ConnectError, Key, dial};
+use ekm_otp_client::{ConnectError, Signer, dial};
 use http::header::DATE;
 use http::{Response, StatusCode};
 use rustls::pki_types::ServerName;
@@ -26,7 +26,7 @@ const LEEWAY: u64 = 60;
 const NOTICED: u64 = 5;
 
 /// The server's lines. They end where nothing can be found out behind a problem.
-pub(super) async fn check(report: &mut Report, asked: Asked<'_>, key: Option<Key>) {
+pub(super) async fn check(report: &mut Report, asked: Asked<'_>, key: Option<Arc<dyn Signer>>) {
     let Some(tcp) = reach(report, &asked).await else { return };
     let Some((tls, handshake)) = handshake(report, &asked, tcp).await else { return };
     if asked.who.profile == Profile::Go {
@@ -117,7 +117,7 @@ fn not_tried(report: &mut Report, asked: &Asked<'_>) {
 }
 
 /// The profile go: the server proves nothing and tells nothing of its own accord. Whether it takes a credential is all that can be seen.
-async fn tell_go(report: &mut Report, asked: &Asked<'_>, key: Option<Key>) {
+async fn tell_go(report: &mut Report, asked: &Asked<'_>, key: Option<Arc<dyn Signer>>) {
     let (Some(key), Some(kid)) = (key, &asked.who.kid) else { return not_tried(report, asked) };
     match proof::prove_go(asked, kid, key).await {
         Ok((kind, status)) if status != StatusCode::UNAUTHORIZED && status != StatusCode::FORBIDDEN => {

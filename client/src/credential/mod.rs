@@ -1,15 +1,17 @@
 //! What goes with each request of a connection: the same password, or a token of its own.
 
-use std::time::SystemTime;
+#[cfg(feature = "jose")]
+mod tokens;
 
 use ekm_otp::field::Credential;
-use ekm_otp::jose::{ExtraClaims, SignedRequest, TokenSigner};
-use ekm_otp::{Authority, Channel, KeyId, Prk};
+use ekm_otp::{Channel, KeyId, Prk};
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request};
 
 use crate::RequestError;
 use crate::connection::{Body, Sign};
+#[cfg(feature = "jose")]
+pub(crate) use tokens::Tokens;
 
 /// The connection's one-time password.
 pub(crate) struct Password(HeaderValue);
@@ -22,48 +24,18 @@ impl Password {
 
 impl Sign for Password {
     fn sign(&mut self, request: &mut Request<Body>) -> Result<HeaderValue, RequestError> {
+        #[cfg(feature = "jose")]
         refuse_claims(request)?;
         request.headers_mut().insert(AUTHORIZATION, self.0.clone());
         Ok(self.0.clone())
     }
 }
 
-/// A JWS or JWE for each request.
-pub(crate) struct Tokens {
-    kid: KeyId,
-    channel: Channel,
-    audience: String,
-    signer: TokenSigner,
-    /// The number of the request that was signed last.
-    n: u64,
-}
-
-impl Tokens {
-    pub(crate) fn new(kid: &KeyId, origin: &Authority, channel: Channel, signer: TokenSigner) -> Self {
-        Self { kid: kid.clone(), channel, audience: origin.audience(), signer, n: 0 }
-    }
-}
-
-impl Sign for Tokens {
-    fn sign(&mut self, request: &mut Request<Body>) -> Result<HeaderValue, RequestError> {
-        self.n += 1;
-        let extra = request.extensions_mut().remove::<ExtraClaims>().unwrap_or_default();
-        let signed = SignedRequest {
-            audience: &self.audience,
-            method: request.method().as_str(),
-            target: &SignedRequest::origin_form(request.uri()),
-        };
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
-        let token = self.signer.sign(&signed, self.n, now, &extra)?;
-        let credential = sensitive(&Credential::write_token(&self.kid, &self.channel, &token)?);
-        request.headers_mut().insert(AUTHORIZATION, credential.clone());
-        Ok(credential)
-    }
-}
-
 /// Claims that would be lost are no small matter: whoever set them counts on their arrival.
+#[cfg(feature = "jose")]
 pub(crate) fn refuse_claims(request: &Request<Body>) -> Result<(), RequestError> {
-    if request.extensions().get::<ExtraClaims>().is_some_and(|claims| !claims.is_empty()) { Err(RequestError::NoToken) } else { Ok(()) }
+    let claims = request.extensions().get::<ekm_otp::jose::ExtraClaims>();
+    if claims.is_some_and(|claims| !claims.is_empty()) { Err(RequestError::NoToken) } else { Ok(()) }
 }
 
 /// A field's value that neither logs nor HPACK's table are to keep.
@@ -73,7 +45,7 @@ pub(crate) fn sensitive(credential: &str) -> HeaderValue {
     value
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "jose"))]
 mod tests {
     use bytes::Bytes;
     use ekm_otp::{Derivation, Ekm, Secret, ServerName};
@@ -87,7 +59,8 @@ mod tests {
         let derivation = Derivation::new(&ekm, &kid, &ServerName::from_host("localhost").expect("a name"));
         let tag = Secret::new(vec![0x5a; 32]).expect("a secret").mac(derivation.mac_input());
         let prk = derivation.finish(tag);
-        let tokens = |signer| Tokens { kid: kid.clone(), channel: ekm.channel(), audience: "https://localhost".into(), signer, n: 0 };
+        let origin = ekm_otp::Authority::parse("localhost").expect("an authority");
+        let tokens = |signer| Tokens::new(&kid, &origin, ekm.channel(), signer);
         let signers: [Box<dyn Sign>; 3] = [
             Box::new(Password::new(&kid, &ekm.channel(), &prk)),
             Box::new(tokens(prk.jws_signer(&kid))),

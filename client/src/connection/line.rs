@@ -1,0 +1,148 @@
+//! The sending end of a connection: what signs, and what writes, under one lock. So requests are signed in the order in which they leave.
+
+use std::error::Error;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use ekm_otp::Authority;
+use http::header::HOST;
+use http::uri::{PathAndQuery, Scheme};
+use http::{HeaderValue, Request, Response, Uri};
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Incoming;
+use hyper::client::conn::{TrySendError, http1, http2};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
+
+use crate::RequestError;
+use crate::tasks::Tasks;
+
+/// A request's body, whatever it is made of.
+pub type Body = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
+
+/// Puts the connection's credential into its requests.
+pub(crate) trait Sign: Send + Sync {
+    /// Signs a request whose URI is its origin-form target. Yields the credential that it put there.
+    fn sign(&mut self, request: &mut Request<Body>) -> Result<HeaderValue, RequestError>;
+}
+
+/// What the peer's last SETTINGS (RFC 9113 §6.5.2) allow. Of HTTP/1.1, one request at a time.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    max_streams: AtomicUsize,
+    takes_extended_connect: AtomicBool,
+}
+
+impl Default for Peer {
+    fn default() -> Self {
+        Self { max_streams: AtomicUsize::new(1), takes_extended_connect: AtomicBool::new(false) }
+    }
+}
+
+impl Peer {
+    /// How many requests may be under way at once.
+    #[expect(dead_code, reason = "the pool that asks follows")]
+    pub(crate) fn max_streams(&self) -> usize {
+        self.max_streams.load(Ordering::Relaxed)
+    }
+
+    /// Whether it knows extended CONNECT (RFC 8441 §3).
+    pub(crate) fn takes_extended_connect(&self) -> bool {
+        self.takes_extended_connect.load(Ordering::Relaxed)
+    }
+}
+
+pub(super) struct Line {
+    sender: Sender,
+    signer: Box<dyn Sign>,
+    last_credential: Option<HeaderValue>,
+}
+
+enum Sender {
+    H1(http1::SendRequest<Body>),
+    H2(http2::SendRequest<Body>),
+}
+
+/// The answer to come. What was not written comes back.
+type Answer = std::pin::Pin<Box<dyn Future<Output = Result<Response<Incoming>, TrySendError<Request<Body>>>> + Send>>;
+
+impl Line {
+    pub(super) async fn start(
+        tls: TlsStream<TcpStream>,
+        signer: Box<dyn Sign>,
+        tasks: &Tasks,
+        peer: &Arc<Peer>,
+    ) -> Result<Self, hyper::Error> {
+        let is_h2 = tls.get_ref().1.alpn_protocol() == Some(b"h2");
+        let io = TokioIo::new(tls);
+        let sender = if is_h2 {
+            let (sender, connection) = http2::handshake(tasks.clone(), io).await?;
+            let peer = Arc::clone(peer);
+            tasks.spawn(async move {
+                let mut connection = std::pin::pin!(connection);
+                std::future::poll_fn(|context| {
+                    let state = connection.as_mut().poll(context);
+                    peer.max_streams.store(connection.current_max_send_streams(), Ordering::Relaxed);
+                    peer.takes_extended_connect.store(connection.is_extended_connect_protocol_enabled(), Ordering::Relaxed);
+                    state.map(drop)
+                })
+                .await;
+            });
+            Sender::H2(sender)
+        } else {
+            let (sender, connection) = http1::handshake(io).await?;
+            let connection = connection.with_upgrades();
+            tasks.spawn(async move { drop(connection.await) });
+            Sender::H1(sender)
+        };
+        Ok(Self { sender, signer, last_credential: None })
+    }
+
+    /// Signs and sends in one step.
+    pub(super) fn send(&mut self, mut request: Request<Body>, origin: &Authority) -> Result<Answer, RequestError> {
+        let credential = self.signer.sign(&mut request)?;
+        let answer: Answer = match &mut self.sender {
+            Sender::H1(sender) => {
+                let host = HeaderValue::from_str(&origin.to_string()).map_err(http::Error::from)?;
+                request.headers_mut().insert(HOST, host);
+                Box::pin(sender.try_send_request(request))
+            }
+            Sender::H2(sender) => {
+                let target = request.uri().path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+                *request.uri_mut() = Uri::builder().scheme(Scheme::HTTPS).authority(origin.to_string()).path_and_query(target).build()?;
+                Box::pin(sender.try_send_request(request))
+            }
+        };
+        self.last_credential = Some(credential);
+        Ok(answer)
+    }
+
+    pub(super) fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        match &mut self.sender {
+            Sender::H1(sender) => sender.poll_ready(context),
+            Sender::H2(sender) => sender.poll_ready(context),
+        }
+    }
+
+    pub(super) fn is_ready(&self) -> bool {
+        match &self.sender {
+            Sender::H1(sender) => sender.is_ready(),
+            Sender::H2(sender) => sender.is_ready(),
+        }
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        match &self.sender {
+            Sender::H1(sender) => sender.is_closed(),
+            Sender::H2(sender) => sender.is_closed(),
+        }
+    }
+
+    pub(super) fn take_credential(&mut self) -> Option<HeaderValue> {
+        self.last_credential.take()
+    }
+}
