@@ -8,11 +8,11 @@ mod cli;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::plaintext::Ending;
-use crate::cli::{CliError, doctor, get, keys, output, policies, prompt, reseal, seal, unseal};
+use crate::cli::{CliError, doctor, get, keys, manual, output, policies, prompt, reseal, seal, unseal};
 
 /// EKM-OTP client: requests with a password that fits one TLS connection, derived by a key that never leaves the TPM.
 ///
@@ -96,6 +96,17 @@ enum Command {
         after_help = "Examples:\n  ekm-otp-client doctor\n  ekm-otp-client doctor --kid client1 --key client1.pem \\\n      --url https://api.example.test"
     )]
     Doctor(Box<doctor::DoctorArgs>),
+    /// Look at the profiles of the configuration file: which key is shown to which server.
+    #[command(subcommand)]
+    Profile(cli::profiles::ProfileCommand),
+    /// Write the completions of a shell to standard output.
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client completions bash \\\n      > ~/.local/share/bash-completion/completions/ekm-otp-client"
+    )]
+    Completions(manual::CompletionsArgs),
+    /// Write a manual page for each command into a folder.
+    #[command(after_help = "Examples:\n  ekm-otp-client man --out ~/.local/share/man/man1")]
+    Man(manual::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -176,6 +187,9 @@ fn run(cli: Cli) -> Result<Ending, CliError> {
                 Command::Nitro(command) => cli::nitro::run(command).await.map(Ending::of),
                 Command::Quote(command) => cli::quote::run(command).await.map(Ending::of),
                 Command::Doctor(args) => doctor::run(*args).await.map(Ending::of),
+                Command::Profile(command) => cli::profiles::run(command).map(Ending::of),
+                Command::Completions(args) => manual::completions(&args, Cli::command()).map(Ending::of),
+                Command::Man(args) => manual::man(&args, Cli::command()).map(Ending::of),
             }
         };
         // Ended by a signal, the work is dropped rather than cut: what is loaded in the TPM is flushed.
@@ -199,8 +213,6 @@ fn signals(kind: SignalKind) -> Result<Signal, CliError> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     fn examples(command: &clap::Command) -> Vec<String> {

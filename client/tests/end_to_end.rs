@@ -299,7 +299,7 @@ fn wrong_usage_is_told_with_its_reason() {
         ("only https:// is served", 64, [&["get", "http://localhost/"][..], &key].concat()),
         ("user information is not allowed", 64, [&["get", "https://me@localhost/"][..], &key].concat()),
         ("a key id consists of", 64, vec!["get", "https://localhost/", "--kid", "a b", "--key-file", "client1.pem"]),
-        ("required", 64, vec!["get", "https://localhost/", "--kid", "client1"]),
+        ("--key (or --secret-file) is missing", 64, vec!["get", "https://localhost/", "--kid", "client1"]),
         ("write it as 'Name: value'", 64, [&["get", "https://localhost/", "--header", "nocolon"][..], &key].concat()),
         ("is not served yet", 64, [&["get", "https://localhost/", "--tcti", "swtpm:path=/x"][..], &key].concat()),
         (

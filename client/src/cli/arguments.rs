@@ -23,7 +23,7 @@ use super::shown::hex;
 use super::shown::shown;
 
 /// Which TPM, and what it takes to use it.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "TPM")]
 pub(crate) struct TpmArgs {
     /// How to reach the TPM: device:/dev/tpmrm0, swtpm:host=HOST,port=PORT or tabrmd: [default: $TPM2TOOLS_TCTI, $TCTI, device:/dev/tpmrm0]
@@ -34,13 +34,13 @@ pub(crate) struct TpmArgs {
     pub(super) owner_password_file: Option<PathBuf>,
     /// File with the password of a persistent parent; - is standard input [or: $TPM_PARENT_AUTH]
     #[arg(long, value_name = "FILE")]
-    parent_password_file: Option<PathBuf>,
+    pub(super) parent_password_file: Option<PathBuf>,
     /// Salt sessions with the TPM's endorsement key, and only if that has this name, as `key ek-name` prints it (the RSA one's is taken, too):
     /// then nobody on the bus can pretend to be the TPM
     #[arg(long, aliases = ["tpm-session-encrypt-with-name"], value_name = "HEX", value_parser = name)]
-    session_key_name: Option<Name>,
+    pub(super) session_key_name: Option<Name>,
     #[command(flatten)]
-    fulfil: FulfilArgs,
+    pub(super) fulfil: FulfilArgs,
     /// The password of a persistent parent, where a command has a flag of its own for it.
     #[arg(skip)]
     pub(super) parent_password: Option<Password>,
@@ -54,9 +54,9 @@ pub(crate) struct TpmArgs {
 
 /// The name of a key in the TPM, from hexadecimal digits.
 #[derive(Clone, Debug)]
-struct Name(Vec<u8>);
+pub(super) struct Name(Vec<u8>);
 
-fn name(text: &str) -> Result<Name, String> {
+pub(super) fn name(text: &str) -> Result<Name, String> {
     secret_file::unhex(text)
         .filter(|bytes| bytes.len() == 34 && bytes.starts_with(&[0, 0x0b]))
         .map(Name)
@@ -119,7 +119,7 @@ impl TpmArgs {
 }
 
 /// Which key of it, and what it takes to use that.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Key")]
 pub(crate) struct UseKeyArgs {
     /// File with the key's password; - is standard input [or: $TPM_KEY_AUTH, $SSH_ASKPASS, a prompt]

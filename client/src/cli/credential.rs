@@ -1,9 +1,10 @@
-//! Which key, and how it is shown to which server: what `get` and `doctor` have in common.
+//! Which key, and how it is shown to which server: the flags that every command has which connects. What they leave open a profile says
+//! (`profiles`).
 
 use std::path::PathBuf;
 
-use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use clap::{Args, ValueEnum};
 use ekm_otp::field::CredentialKind;
 use ekm_otp::{Authority, KeyId, Profile, Secret};
 
@@ -11,9 +12,12 @@ use super::arguments::{KeyRef, UseKeyArgs, key_ref};
 use super::error::CliError;
 use super::secret_file::{self, SecretFormat};
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Key")]
 pub(crate) struct CredentialArgs {
+    /// The profile of the configuration file to use, for one of its origins [or: $EKM_OTP_PROFILE; else the one that has the URL's origin]
+    #[arg(long, short = 'P', value_name = "NAME")]
+    pub(super) profile_name: Option<String>,
     /// The key id that the server knows the secret by
     #[arg(long)]
     pub(super) kid: Option<KeyId>,
@@ -21,14 +25,15 @@ pub(crate) struct CredentialArgs {
     #[arg(long, visible_alias = "key-file", value_name = "KEY", value_parser = key_ref, conflicts_with = "secret_file")]
     pub(super) key: Option<KeyRef>,
     /// Instead of --key, a file with the secret itself, for machines without a TPM; - is standard input
-    #[arg(long, value_name = "FILE", requires_all = ["kid", "url"])]
+    #[arg(long, value_name = "FILE")]
     pub(super) secret_file: Option<PathBuf>,
     /// How the secret stands in its file
-    #[arg(long, value_enum, default_value_t, requires = "secret_file")]
-    secret_format: SecretFormat,
+    /// [default: base64]
+    #[arg(long, value_enum, requires = "secret_file")]
+    pub(super) secret_format: Option<SecretFormat>,
     /// Take a secret of fewer than 16 bytes. A rogue server can guess it offline
     #[arg(long, hide_short_help = true)]
-    unsafe_weak_secret: bool,
+    pub(super) unsafe_weak_secret: bool,
     #[command(flatten)]
     pub(super) use_key: UseKeyArgs,
     /// What goes with a request: the connection's one-time password, or a token that covers that request (signed; signed and encrypted)
@@ -43,10 +48,10 @@ pub(crate) struct CredentialArgs {
     #[arg(long, value_name = "NAME", help_heading = "TLS")]
     pub(super) server_name: Option<String>,
     /// The wire to speak. go is that of the Go original, and weaker: the server proves nothing, so a rogue one with a valid certificate is
-    /// not found out; the server's name is not covered; a token is bound to the connection, not to the request or the time
-    #[arg(long, default_value = "v1", help_heading = "Compatibility", hide_short_help = true)]
+    /// not found out; the server's name is not covered; a token is bound to the connection, not to the request or the time [default: v1]
+    #[arg(long, visible_alias = "wire", value_name = "WIRE", help_heading = "Compatibility", hide_short_help = true)]
     #[arg(value_parser = PossibleValuesParser::new(Profile::ALL.map(Profile::as_str)).try_map(|profile| profile.parse::<Profile>()))]
-    pub(super) profile: Profile,
+    pub(super) profile: Option<Profile>,
 }
 
 impl CredentialArgs {
@@ -60,11 +65,46 @@ impl CredentialArgs {
         }
     }
 
+    /// The wire to speak.
+    pub(super) fn wire(&self) -> Profile {
+        self.profile.unwrap_or_default()
+    }
+
     /// The secret of `--secret-file`, if that is given.
     pub(super) async fn secret(&self) -> Result<Option<Secret>, CliError> {
         match &self.secret_file {
             None => Ok(None),
-            Some(path) => secret_file::read(path, self.secret_format, self.unsafe_weak_secret, self.profile).await.map(Some),
+            Some(path) => {
+                let format = self.secret_format.unwrap_or_default();
+                secret_file::read(path, format, self.unsafe_weak_secret, self.wire()).await.map(Some)
+            }
         }
     }
+}
+
+/// How a connection is to be made: with which key, and what it has to be like.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ConnectArgs {
+    #[command(flatten)]
+    pub(super) who: CredentialArgs,
+    /// Let the HMAC's input and result travel in clear between this process and the TPM
+    #[arg(long, hide_short_help = true, help_heading = "TPM")]
+    pub(super) unsafe_plain_bus: bool,
+    /// When the server must prove itself: before the request is sent, or where its answer carries a proof (a diagnosis only)
+    /// [default: require; with --profile go the server proves nothing]
+    #[arg(long, value_enum, help_heading = "Request")]
+    pub(super) mutual: Option<MutualArg>,
+    /// Take TLS 1.2 too, with extended master secret and without resumption; =false where a profile says so
+    #[arg(long, help_heading = "TLS", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) tls12: Option<bool>,
+    /// Refuse every key exchange but X25519MLKEM768; =false where a profile says so
+    #[arg(long, help_heading = "TLS", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(super) require_post_quantum: Option<bool>,
+}
+
+/// What `--mutual` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum MutualArg {
+    Require,
+    Prefer,
 }

@@ -17,12 +17,12 @@ use clap::Args;
 use ekm_otp::Authority;
 use ekm_otp_client::Signer;
 use ekm_otp_tpm::TpmKey;
-use http::Uri;
 
 use self::report::Report;
 use super::arguments::UseKeyArgs;
 use super::credential::CredentialArgs;
 use super::error::CliError;
+use super::origin::origin_of;
 use super::{password, proxy};
 
 #[derive(Args, Debug)]
@@ -30,7 +30,7 @@ pub(crate) struct DoctorArgs {
     #[command(flatten)]
     who: CredentialArgs,
     /// The server: https://HOST[:PORT]
-    #[arg(long, help_heading = "Request", value_name = "URL", value_parser = origin)]
+    #[arg(long, help_heading = "Request", value_name = "URL", value_parser = origin_of)]
     url: Option<Authority>,
     #[cfg(feature = "cloud")]
     #[command(flatten)]
@@ -43,14 +43,11 @@ pub(crate) struct DoctorArgs {
     json: bool,
 }
 
-fn origin(text: &str) -> Result<Authority, String> {
-    let url = text.parse::<Uri>().ok().filter(|url| url.scheme() == Some(&http::uri::Scheme::HTTPS));
-    let authority = url.as_ref().and_then(Uri::authority).ok_or("write it as https://HOST[:PORT]")?;
-    Authority::parse(authority.as_str()).map_err(|e| e.to_string())
-}
-
 pub(crate) async fn run(args: DoctorArgs) -> Result<(), CliError> {
     let deadline = Duration::from_secs(args.timeout);
+    if args.who.secret_file.is_some() && (args.url.is_none() || args.who.kid.is_none()) {
+        return Err(CliError::Usage("--secret-file: it is shown to a server: name that with --url, and the key id with --kid".into()));
+    }
     let mut report = Report::new(args.json);
     let key = match args.who.secret().await? {
         Some(secret) => {

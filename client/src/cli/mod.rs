@@ -15,6 +15,7 @@ pub(crate) mod doctor;
 pub(crate) mod ek;
 mod encoded;
 mod error;
+mod file_lock;
 #[cfg(feature = "cloud")]
 pub(crate) mod gcp;
 pub(crate) mod get;
@@ -23,10 +24,12 @@ mod key_file;
 pub(crate) mod keys;
 #[cfg(feature = "cloud")]
 pub(crate) mod kms;
+pub(crate) mod manual;
 mod moment;
 mod moving;
 pub(crate) mod nitro;
 mod opener;
+mod origin;
 pub(crate) mod output;
 mod parent;
 mod password;
@@ -35,6 +38,7 @@ mod pieces;
 pub(crate) mod plaintext;
 pub(crate) mod policies;
 mod policy;
+pub(crate) mod profiles;
 mod progress;
 pub(crate) mod prompt;
 mod proxy;

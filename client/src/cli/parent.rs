@@ -21,6 +21,12 @@ const TEMPLATES: [(&str, Parent); 4] = [
     ("ek-ecc", Parent::EndorsementKey(PrimaryAlgorithm::Ecc)),
 ];
 
+/// What `--parent-template` names by this name.
+pub(super) fn template_of(name: &str) -> Result<Parent, String> {
+    let names = || TEMPLATES.map(|(name, _)| name).join(", ");
+    TEMPLATES.into_iter().find(|(known, _)| *known == name).map(|(_, parent)| parent).ok_or_else(|| format!("one of {}", names()))
+}
+
 pub(super) fn parent_template() -> impl TypedValueParser<Value = Parent> {
     PossibleValuesParser::new(TEMPLATES.map(|(name, _)| name))
         .map(|name| TEMPLATES.into_iter().find(|(known, _)| *known == name).map_or(Parent::H2Primary, |(_, parent)| parent))

@@ -21,21 +21,21 @@ use super::shown::shown;
 const MAX_LEN: u64 = 64 * 1024;
 
 /// What a policy may ask for besides registers and the key's password.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Policy")]
 pub(super) struct FulfilArgs {
     /// A policy that its key has signed, for what takes any that is: as `policy sign` writes it, or systemd's signatures over registers (.pcrsig)
     #[arg(long, value_name = "FILE", hide_short_help = true)]
-    signed_policy: Vec<PathBuf>,
+    pub(super) signed_policy: Vec<PathBuf>,
     /// The private key (PEM) that signs each use, for what wants that
     #[arg(long, value_name = "FILE", hide_short_help = true)]
-    policy_signing_key: Vec<PathBuf>,
+    pub(super) policy_signing_key: Vec<PathBuf>,
     /// File with the password of a hierarchy (0x4000000b, endorsement; 0x4000000a, lockout) or a persistent object that a policy asks for
     #[arg(long, value_name = "HANDLE=FILE", value_parser = secret, hide_short_help = true)]
-    policy_secret: Vec<(u32, PathBuf)>,
+    pub(super) policy_secret: Vec<(u32, PathBuf)>,
 }
 
-fn secret(text: &str) -> Result<(u32, PathBuf), String> {
+pub(super) fn secret(text: &str) -> Result<(u32, PathBuf), String> {
     let (handle, file) = text.split_once('=').ok_or("write it as HANDLE=FILE, such as 0x81008001=password.txt")?;
     let known = handle_of(handle)?;
     Ok((known, file.into()))

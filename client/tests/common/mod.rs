@@ -17,10 +17,10 @@ use ekm_otp_swtpm::Swtpm;
 
 pub const CLIENT: &str = env!("CARGO_BIN_EXE_ekm-otp-client");
 
-/// The client, which keeps nothing of a software TPM that ends with the test.
+/// The client, which keeps nothing of a software TPM that ends with the test, and takes nothing from the configuration of whoever runs that.
 pub fn client() -> Command {
     let mut client = Command::new(CLIENT);
-    client.env_remove("XDG_RUNTIME_DIR");
+    client.env_remove("XDG_RUNTIME_DIR").env("EKM_OTP_CONFIG", "/dev/null");
     client
 }
 

@@ -29,7 +29,7 @@ const NOTICED: u64 = 5;
 pub(super) async fn check(report: &mut Report, asked: Asked<'_>, key: Option<Arc<dyn Signer>>) {
     let Some(tcp) = reach(report, &asked).await else { return };
     let Some((tls, handshake)) = handshake(report, &asked, tcp).await else { return };
-    if asked.who.profile == Profile::Go {
+    if asked.who.wire() == Profile::Go {
         drop(tls);
         return tell_go(report, &asked, key).await;
     }

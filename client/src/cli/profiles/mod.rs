@@ -1,0 +1,30 @@
+//! Profiles: which key is shown to which server, and how, so that a URL alone is enough.
+//!
+//! ```text
+//! flags, EKM_OTP_* variables, config.toml ── resolve(&ConnectArgs, dialled) ──► Resolved ── open_keys, tls_config ──► a connection
+//! ```
+//!
+//! A profile's key id is sent to its own `origins` only.
+
+mod access;
+mod choose;
+#[allow(dead_code, reason = "what makes and changes profiles is under way")]
+mod edit;
+mod environment;
+mod file;
+pub(crate) mod nearest;
+mod open;
+mod resolve;
+mod settings;
+mod show;
+pub(crate) mod table;
+
+pub(crate) use self::show::{ProfileCommand, run};
+#[allow(unused_imports, reason = "the commands that use all of it are under way")]
+pub(crate) use self::{
+    choose::only_origin,
+    edit::Editor,
+    file::ConfigFile,
+    open::Opened,
+    resolve::{KeyChoice, Material, Resolved, resolve, resolve_credential, resolve_in},
+};
