@@ -12,7 +12,7 @@ use std::time::Duration;
 use ekm_otp::field::{AuthenticationInfo, Credential, CredentialKind, Presented};
 use ekm_otp::jose::{ExtraClaims, SignedRequest};
 use ekm_otp::{Authority, Derivation, Handshake, KeyId, Prk, TlsPolicy, WELL_KNOWN_PATH};
-use ekm_otp_client::{ConnectError, Connector, Mutual, RequestError};
+use ekm_otp_client::{Client, ConnectError, Connector, Mutual, RequestError};
 use http::uri::PathAndQuery;
 use http::{Request, Response, Uri};
 use http_body_util::Full;
@@ -142,6 +142,27 @@ fn from_a_connector_a_rogue_gets_the_bodyless_probe_and_nothing_else() {
             let connector = connector(rogue.port, trust.client.clone()).deadline(Duration::from_secs(1));
             let error = connector.connect().await.expect_err(rogue.trick.name);
             assert!(!matches!(error, ConnectError::Unreachable { .. } | ConnectError::Certificate(_)), "{}: {error:?}", rogue.trick.name);
+        });
+    });
+}
+
+#[test]
+fn from_the_library_a_rogue_gets_the_bodyless_probe_and_nothing_else() {
+    every_trick_yields_the_probe_alone(|trust, rogue| {
+        block_on(async {
+            let name = rogue.trick.name;
+            let second = Duration::from_secs(1);
+            let client = Client::new(format!("https://localhost:{}", rogue.port)).kid("client1").secret(secret());
+            let client =
+                client.tls_config(trust.client.clone()).connect_deadline(second).response_deadline(second).build().expect("a client");
+            let path = format!("/{MARKER}");
+            let post = Request::post(&path).header("x-private", MARKER).body(Full::<Bytes>::from(MARKER)).expect("a request");
+            let fields = http::HeaderMap::new();
+            let (got, posted, upgraded, connected) =
+                tokio::join!(client.get(&path), client.send(post), client.upgrade(&path, "websocket", fields), client.connected());
+            assert!(got.is_err() && posted.is_err() && upgraded.is_err() && connected.is_err(), "{name}");
+            // Who tries again finds out again.
+            assert!(client.get(&path).await.is_err(), "{name}");
         });
     });
 }
