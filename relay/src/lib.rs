@@ -3,7 +3,7 @@
 //!
 //! On the way of a request: [`hop`] takes away what was for one connection only (RFC 9110 §7.6.1), [`folded`] knows every spelling of the fields that
 //! say who somebody is, [`cookies`] and [`target`] undo what one version of HTTP does and the other does not know, [`websocket`] speaks both versions'
-//! way of asking for a stream (RFC 6455, RFC 8441), [`joined`] lets two of them be one.
+//! way of asking for a stream (RFC 6455, RFC 8441), [`joined`] lets two of them be one, [`framed`] tells the end of one from a cut.
 //!
 //! Around it: [`loopback`] tells names that nobody elsewhere can point to this machine from those that somebody can, [`unix_socket`] opens sockets
 //! with the right mode, [`service_manager`] tells systemd how it goes.
@@ -12,6 +12,7 @@
 
 pub mod cookies;
 pub mod folded;
+pub mod framed;
 pub mod hop;
 pub mod joined;
 pub mod loopback;

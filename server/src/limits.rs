@@ -10,6 +10,11 @@ pub(crate) fn fitting(descriptors: usize, wanted: Limits) -> Limits {
     Limits { connections: wanted.connections.min(room.saturating_sub(handshakes).max(1)), handshakes, ..wanted }
 }
 
+/// How many tunnels fit: each takes a descriptor of its own, and connections are not to be left without.
+pub(crate) fn tunnels(descriptors: usize, wanted: usize) -> usize {
+    wanted.min(descriptors / 4)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,11 +5,13 @@
 // Both panic where the output is closed or full: `output` shows things.
 #![warn(clippy::print_stdout, clippy::print_stderr)]
 
+mod allow;
 mod certificates;
 mod check;
 mod cli;
 mod config;
 mod confinement;
+mod dial;
 mod doors;
 mod error;
 mod file_watch;
@@ -24,6 +26,7 @@ mod manual;
 mod observed;
 mod operations;
 mod output;
+mod pattern;
 mod proxy;
 mod registry;
 mod reload;
@@ -31,6 +34,7 @@ mod run;
 mod serving;
 mod settings;
 mod signals;
+mod tcp;
 mod workers;
 
 use std::process::ExitCode;

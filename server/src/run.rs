@@ -16,8 +16,9 @@ use crate::registry::Registry;
 use crate::reload::{Reason, blocking, reload};
 use crate::serving::accept;
 use crate::signals::{Asked, Signals};
+use crate::tcp::Tunnels;
 use crate::workers::Worker;
-use crate::{confinement, doors, limits, logging, observed, workers};
+use crate::{confinement, doors, limits, logging, observed, tcp, workers};
 
 /// Serves until SIGTERM or SIGINT, then drains.
 pub(crate) fn run(args: &RunArgs) -> Result<(), ServerError> {
@@ -74,6 +75,7 @@ async fn serve(server: Server<'_>, mut signals: Signals) -> Result<(), ServerErr
     let descriptors = usize::try_from(rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024)).unwrap_or(usize::MAX);
     let limits = limits::fitting(descriptors, config.doors.limits());
     let connections = Connections::new(limits);
+    let tunnels = Tunnels::new(tcp::Config { max_tunnels: limits::tunnels(descriptors, config.tunnels.max_tunnels), ..config.tunnels });
     // The files of Unix sockets are there for as long as this is.
     let handed = service_manager::sockets().map_err(|e| ServerError::Config(e.to_string()))?;
     let mut listening = doors::listen(&config.doors, handed.into_iter().map(|handed| handed.socket).collect(), workers::count())?;
@@ -104,7 +106,7 @@ async fn serve(server: Server<'_>, mut signals: Signals) -> Result<(), ServerErr
     let http = config.doors.http();
     let start = |sockets| {
         let (acceptor, connections, http, show_otp) = (acceptor.clone(), connections.clone(), http.clone(), config.general.show_otp);
-        let (proxy, watch) = (Proxy::new(Arc::clone(live.sites())), operations.watch());
+        let (proxy, watch) = (Proxy::new(Arc::clone(live.sites()), tunnels.clone()), operations.watch());
         let speaks_for_others = config.doors.speaks_for_others();
         Worker::start(sockets, move |sockets| {
             let listener = EkmListener::new(sockets, acceptor).among(connections).proxy_protocol_from(speaks_for_others);
@@ -120,6 +122,7 @@ async fn serve(server: Server<'_>, mut signals: Signals) -> Result<(), ServerErr
         workers: workers.iter().map(|worker| worker.runtime().clone()).collect(),
         connections: connections.clone(),
         registry: Box::new(move || observed::registry(&registry)),
+        tunnels: Box::new(move || tunnels.all()),
         upstreams: Box::new(move || sites.load().all().flat_map(|site| observed::upstreams(site)).collect()),
     })?;
 

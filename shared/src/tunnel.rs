@@ -1,4 +1,4 @@
-//! Raw TCP through the server (docs/protocol.md §17): how a client says where to.
+//! Raw TCP through the server (docs/protocol.md §23): how a client says where to.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -30,6 +30,12 @@ pub(super) fn look(config: &Config, report: &mut Report) {
             };
             report.add(Finding::warning(site.lines.upstream, format!("upstream: {host} {what}")));
         }
+        for (host, port) in site.proxy.tcp_hosts() {
+            if let Err(e) = (host, port).to_socket_addrs() {
+                let what = format!("tcp: {host} has no address now ({e}): tunnels would be answered 502");
+                report.add(Finding::warning(site.lines.tcp, what));
+            }
+        }
         report.sites.push(SiteReport { server_names: site.hosts.clone(), certificate: site.certificate.display().to_string(), expires });
     }
 }

@@ -12,6 +12,7 @@ use crate::doors;
 use crate::operations;
 use crate::proxy::SiteSettings;
 use crate::registry;
+use crate::tcp;
 
 /// The flags of `run`. Each but `--unsafe-…` is also a key of the configuration file (with `_` for `-`).
 #[derive(Clone, Debug)]
@@ -75,7 +76,7 @@ pub(super) fn flag(key: &str) -> String {
 impl Args for RunArgs {
     fn augment_args(command: Command) -> Command {
         let command = doors::Settings::augment_args(ConfigFile::augment_args(command));
-        let command = operations::Settings::augment_args(command);
+        let command = operations::Settings::augment_args(tcp::Settings::augment_args(command));
         GeneralSettings::augment_args(registry::Settings::augment_args(SiteSettings::augment_args(SiteKeys::augment_args(command))))
     }
 

@@ -17,6 +17,7 @@ use crate::operations;
 use crate::proxy::SiteSettings;
 use crate::registry;
 use crate::settings::{Mistakes, Settings, keys_of};
+use crate::tcp;
 
 pub(crate) use self::faults::Faults;
 pub(crate) use self::flags::RunArgs;
@@ -35,6 +36,7 @@ pub(crate) struct Config {
     pub(crate) registry: registry::Config,
     pub(crate) general: General,
     pub(crate) operations: operations::Config,
+    pub(crate) tunnels: tcp::Config,
     /// At least one, where there is no fault.
     pub(crate) sites: Vec<Site>,
 }
@@ -105,6 +107,7 @@ impl Config {
             ("tls12", a.tls.tls12 != b.tls.tls12),
             ("require_post_quantum", a.tls.require_post_quantum != b.tls.require_post_quantum),
             ("admin, access_log or audit_log", format!("{:?}", self.operations) != format!("{:?}", before.operations)),
+            ("max_tunnels or max_tunnels_per_connection", self.tunnels != before.tunnels),
             ("log", a.log != b.log),
             ("log_format", a.log_format as u8 != b.log_format as u8),
         ];
@@ -149,12 +152,22 @@ fn of_text(args: &RunArgs, path: Option<&Path>, text: &str) -> Reading {
         general.resolve(mistakes)
     });
     let operations = reader.resolved(&mut root, operations::Settings::resolve);
+    let tunnels = reader.resolved(&mut root, tcp::Settings::resolve);
     let sites = if sites.is_empty() { reader.site(&mut root, true).into_iter().collect() } else { reader.sites(&mut root, &mut sites) };
     root.left_over(|_| None, &mut reader.faults);
     let is_toml = reader.tables.is_toml;
     let faults = if is_toml { reader.faults } else { no_toml };
     Reading {
-        config: Config { file: path.map(Path::to_owned), is_whole: text.ends_with('\n'), doors, registry, general, operations, sites },
+        config: Config {
+            file: path.map(Path::to_owned),
+            is_whole: text.ends_with('\n'),
+            doors,
+            registry,
+            general,
+            operations,
+            tunnels,
+            sites,
+        },
         faults,
         is_toml,
     }
@@ -191,7 +204,8 @@ impl Reader<'_, '_> {
         proxy.unsafe_upstream = self.args.is_set(UNSAFE_UPSTREAM);
         let mut site = self.place(table, with_flags, |mistakes| keys.resolve(proxy, mistakes))?;
         let line = |key| if self.args.given(key).is_some() && with_flags { 0 } else { table.line_of(key, None) };
-        site.lines = Lines { server_names: line("server_names"), certificate: line("certificate"), upstream: line("upstream") };
+        site.lines =
+            Lines { server_names: line("server_names"), certificate: line("certificate"), upstream: line("upstream"), tcp: line("tcp") };
         Some(site)
     }
 

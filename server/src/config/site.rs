@@ -71,6 +71,7 @@ pub(crate) struct Lines {
     pub(crate) server_names: usize,
     pub(crate) certificate: usize,
     pub(crate) upstream: usize,
+    pub(crate) tcp: usize,
 }
 
 impl SiteKeys {

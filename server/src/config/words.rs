@@ -52,6 +52,7 @@ pub(super) fn value(key: &str, value: &DeValue<'_>, error: &Error) -> String {
         // A name's spelling, too.
         (_, expected) if expected.contains('`') => expected.trim_start_matches("one of ").replace('`', "\""),
         (_, expected) if expected.contains("string") => "a text in quotes".to_owned(),
+        ("tcp", "a sequence") => "[[tcp]] in a line of its own, and target = \"db.internal:5432\" below it".to_owned(),
         (_, "a sequence") => "a list of texts in quotes, in brackets".to_owned(),
         (_, "") => return format!("{shown}{}", unquoted(message)),
         (_, expected) => expected.to_owned(),

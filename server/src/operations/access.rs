@@ -15,6 +15,7 @@ use pin_project_lite::pin_project;
 use super::body::{Counted, Watched};
 use super::exchange::{Answered, End, Exchange, Head};
 use super::in_flight::InFlight;
+use super::lasting::Lasting;
 use super::metrics::{ClientMetrics, SiteLabel};
 use super::request_id::RequestId;
 use super::watch::Watch;
@@ -107,6 +108,7 @@ where
         let Some(mut request) = this.request.take() else { return Poll::Pending };
         let extensions = response.extensions_mut();
         let (site, answered) = (extensions.remove::<SiteLabel>(), extensions.remove::<Answered>());
+        let lasting = extensions.remove::<Lasting>();
         let exchange = &mut request.exchange;
         exchange.head = Some(Head { status: response.status(), after: exchange.started.elapsed(), site, answered });
         // Whoever sends it does not look at a body that is not there.
@@ -114,6 +116,14 @@ where
             || matches!(response.status(), StatusCode::SWITCHING_PROTOCOLS | StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
             || response.body().is_end_stream();
         exchange.end = if has_no_body { End::Whole } else { End::Cut };
+        let request = match lasting {
+            None => Some(request),
+            Some(lasting) => {
+                request.exchange.end = End::Cut;
+                lasting.watch(request);
+                None
+            }
+        };
         Poll::Ready(Ok(response.map(|body| Watched::new(body, request))))
     }
 }

@@ -56,14 +56,14 @@ pin_project! {
     pub(crate) struct Watched<B> {
         #[pin]
         inner: B,
-        // `None` where nobody watches: what is answered before a request is let in.
+        // `None` where nobody watches: what is answered before a request is let in, and what a stream follows.
         request: Option<Box<InFlight>>,
     }
 }
 
 impl<B> Watched<B> {
-    pub(crate) fn new(inner: B, request: Box<InFlight>) -> Self {
-        Self { inner, request: Some(request) }
+    pub(crate) fn new(inner: B, request: Option<Box<InFlight>>) -> Self {
+        Self { inner, request }
     }
 }
 

@@ -98,6 +98,7 @@ impl Collector for Exposition {
         self.requests(&mut families)?;
         self.keys(&mut families)?;
         self.upstreams(&mut families)?;
+        self.tunnels(&mut families)?;
         self.process(&mut families)
     }
 }
@@ -220,6 +221,22 @@ impl Exposition {
             "Of those: the ones that it did not answer",
             labelled().map(|(labels, u)| (labels, u.failures)),
         )
+    }
+
+    fn tunnels(&self, to: &mut Families<'_, '_>) -> fmt::Result {
+        let labelled = || self.0.tunnels.iter().map(|tunnels| (vec![("site", &*tunnels.site), ("target", &*tunnels.target)], tunnels));
+        to.gauge("ekm_otp_tunnels", "TCP tunnels that are open", labelled().map(|(labels, t)| (labels, t.open)))?;
+        to.counter("ekm_otp_tunnels_opened", "TCP tunnels that were opened", labelled().map(|(labels, t)| (labels, t.opened)))?;
+        to.counter(
+            "ekm_otp_tunnels_failed",
+            "TCP tunnels that were not opened, since their target was not reached",
+            labelled().map(|(labels, t)| (labels, t.failed)),
+        )?;
+        let moved = labelled().flat_map(|(labels, t)| {
+            let of = |direction| labels.iter().cloned().chain([("direction", direction)]).collect::<Labels<'_>>();
+            [(of("to_target"), t.to_target), (of("from_target"), t.from_target)]
+        });
+        to.counter("ekm_otp_tunnel_bytes", "What TCP tunnels that have ended have moved", moved)
     }
 
     fn process(&self, to: &mut Families<'_, '_>) -> fmt::Result {

@@ -57,6 +57,7 @@ fn write(page: &mut String, it: &Snapshot) -> fmt::Result {
     certificates(page, it)?;
     keys(page, it)?;
     upstreams(page, it)?;
+    tunnels(page, it)?;
     connections(page, it)?;
     page.push_str("</main></body></html>\n");
     Ok(())
@@ -262,6 +263,24 @@ fn upstreams(page: &mut String, it: &Snapshot) -> fmt::Result {
         [text(&upstream.address), text(&upstream.site), state, number(upstream.requests), number(upstream.failures)]
     });
     table(page, WIDE, "Upstreams", ["Upstream", "Site", "State", "Requests", "Failures"], "There is none: the demo origin answers.", rows)
+}
+
+fn tunnels(page: &mut String, it: &Snapshot) -> fmt::Result {
+    if it.tunnels.is_empty() {
+        return Ok(());
+    }
+    let rows = it.tunnels.iter().map(|tunnels| {
+        [
+            text(&tunnels.target),
+            text(&tunnels.site),
+            number(tunnels.open),
+            number(tunnels.opened),
+            number(tunnels.failed),
+            Cell::Number(bytes(tunnels.to_target)),
+            Cell::Number(bytes(tunnels.from_target)),
+        ]
+    });
+    table(page, WIDE, "TCP tunnels", ["Target", "Site", "Open", "Opened", "Failed", "To it", "From it"], "", rows)
 }
 
 fn connections(page: &mut String, it: &Snapshot) -> fmt::Result {

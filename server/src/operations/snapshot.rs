@@ -12,7 +12,7 @@ use super::metrics::refusals::MINUTES;
 use super::metrics::shards::Distribution;
 use super::metrics::sites::CLASSES;
 use super::process::Process;
-use super::sources::{Certificate, RegistryState, Sources, UpstreamState};
+use super::sources::{Certificate, RegistryState, Sources, TunnelState, UpstreamState};
 use super::watch::Watch;
 use crate::log_queue::Lost;
 
@@ -81,6 +81,7 @@ pub(crate) struct Snapshot {
     pub(crate) certificates: Vec<Certificate>,
     pub(crate) registry: RegistryState,
     pub(crate) upstreams: Vec<UpstreamState>,
+    pub(crate) tunnels: Vec<TunnelState>,
     pub(crate) logs: Vec<(&'static str, Lost)>,
     pub(crate) reloads: Reloads,
     pub(crate) process: Process,
@@ -126,6 +127,7 @@ impl Snapshot {
             certificates,
             registry,
             upstreams,
+            tunnels: (sources.tunnels)(),
             logs: watch.logs().lost(),
             reloads,
             process: Process::look(),

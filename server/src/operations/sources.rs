@@ -13,6 +13,7 @@ pub(crate) struct Sources {
     pub(crate) connections: Connections,
     pub(crate) registry: Box<dyn Fn() -> RegistryState + Send + Sync>,
     pub(crate) upstreams: Box<dyn Fn() -> Vec<UpstreamState> + Send + Sync>,
+    pub(crate) tunnels: Box<dyn Fn() -> Vec<TunnelState> + Send + Sync>,
 }
 
 impl fmt::Debug for Sources {
@@ -93,6 +94,22 @@ pub(crate) struct UpstreamState {
     pub(crate) health: Health,
     pub(crate) requests: u64,
     pub(crate) failures: u64,
+}
+
+/// The tunnels to one target that was asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct TunnelState {
+    /// The site's first server name.
+    pub(crate) site: String,
+    /// As clients call it.
+    pub(crate) target: String,
+    pub(crate) open: u64,
+    pub(crate) opened: u64,
+    /// How many could not be opened, since the target was not reached.
+    pub(crate) failed: u64,
+    /// Bytes of tunnels that have ended.
+    pub(crate) to_target: u64,
+    pub(crate) from_target: u64,
 }
 
 /// A site's certificate.

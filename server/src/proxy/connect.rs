@@ -12,18 +12,17 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::UnixStream;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use super::request_body::RequestBody;
 use super::target::{Protocol, Security, Target, is_loopback};
 use super::upstream::Upstream;
+use crate::dial::{DialError, dial};
 
 /// How often a silent HTTP/2 upstream is asked whether it is there.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// How many of a name's addresses are tried.
-const ADDRESSES: usize = 4;
 
 /// A connection that requests can be sent on.
 pub(super) enum Sender {
@@ -128,6 +127,17 @@ pub(super) enum Fault {
     Wrong,
 }
 
+impl From<DialError> for ConnectError {
+    fn from(error: DialError) -> Self {
+        match error {
+            DialError::Name(e) => Self::Name(e),
+            DialError::Refused(address) => Self::Leaves(address),
+            DialError::Unreachable(e) => Self::Unreachable(e),
+            DialError::TimedOut => Self::TimedOut,
+        }
+    }
+}
+
 impl ConnectError {
     pub(super) fn fault(&self) -> Fault {
         match self {
@@ -152,7 +162,8 @@ pub(super) async fn connect(upstream: &Upstream, for_upgrade: bool) -> Result<Se
             (Box::new(stream.map_err(ConnectError::Unreachable)?), None)
         }
         Target::Tcp { host, port, security } => {
-            let tcp = tcp(host, *port, *security == Security::Loopback, limit).await?;
+            let must_be_loopback = *security == Security::Loopback;
+            let tcp = dial(host, *port, limit, |address| must_be_loopback && !is_loopback(address.ip())).await?;
             match &upstream.tls {
                 None => (Box::new(tcp), None),
                 Some(tls) => {
@@ -173,28 +184,6 @@ pub(super) async fn connect(upstream: &Upstream, for_upgrade: bool) -> Result<Se
         (Protocol::H2, _) | (_, Some(true)) => timeout(limit, begin_http2(stream)).await.map_err(|_| ConnectError::TimedOut)?,
         _ => begin_http1(stream).await,
     }
-}
-
-/// Each address has its own time: one that swallows what it is sent must not take that of the others.
-async fn tcp(host: &str, port: u16, must_be_loopback: bool, limit: Duration) -> Result<TcpStream, ConnectError> {
-    let found = timeout(limit, tokio::net::lookup_host((host, port))).await.map_err(|_| ConnectError::TimedOut)?;
-    let addresses: Vec<SocketAddr> = found.map_err(ConnectError::Name)?.collect();
-    if must_be_loopback && let Some(address) = addresses.iter().find(|address| !is_loopback(address.ip())) {
-        return Err(ConnectError::Leaves(*address));
-    }
-    let mut error = ConnectError::Name(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
-    for address in addresses.into_iter().take(ADDRESSES) {
-        match timeout(limit, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => {
-                // A failure costs speed only.
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
-            }
-            Ok(Err(e)) => error = ConnectError::Unreachable(e),
-            Err(_) => error = ConnectError::TimedOut,
-        }
-    }
-    Err(error)
 }
 
 async fn begin_http1(stream: Box<dyn Stream>) -> Result<Sender, ConnectError> {

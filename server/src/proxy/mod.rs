@@ -6,7 +6,6 @@
 //! it. (What a sidecar needs as much is in `ekm_otp_relay`: fields of one hop, websockets, joined streams.) The answer comes back through `headers`, its body as it arrives.
 
 mod admission;
-mod allow;
 mod balance;
 mod body;
 mod challenges;
@@ -20,7 +19,6 @@ mod health;
 mod identity;
 mod open;
 mod own;
-mod pattern;
 mod pool;
 mod progress;
 mod request_body;

@@ -3,7 +3,7 @@
 use http::{Method, Uri};
 use regex::Regex;
 
-use super::pattern::whole;
+use crate::pattern::whole;
 
 /// The open routes of one site.
 #[derive(Clone, Debug, Default)]

@@ -22,9 +22,10 @@ use super::forward::{Incomings, Outgoing, forward};
 use super::pool::Pools;
 use super::progress::Progress;
 use super::request_body::{BodyError, RequestBody};
-use super::site::{Site, Sites};
+use super::site::{Behind, Site, Sites};
 use super::{demo, forwarded, headers, own};
 use crate::operations::{Answered, RequestId};
+use crate::tcp::Tunnels;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -35,12 +36,13 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) struct Proxy {
     sites: Arc<ArcSwap<Sites>>,
     pools: Pools,
+    tunnels: Tunnels,
 }
 
 impl Proxy {
     /// The sites are looked up for each request: what replaces them is seen by open connections, too.
-    pub(crate) fn new(sites: Arc<ArcSwap<Sites>>) -> Self {
-        Self { sites, pools: Pools::default() }
+    pub(crate) fn new(sites: Arc<ArcSwap<Sites>>, tunnels: Tunnels) -> Self {
+        Self { sites, pools: Pools::default(), tunnels }
     }
 }
 
@@ -79,11 +81,14 @@ impl Proxy {
             }
             return Ok(response);
         };
-        let answer = match (caller.admit(&site, &parts), &site.upstreams) {
+        let answer = match (caller.admit(&site, &parts), &site.behind) {
             (Err(failure), _) => Err(failure),
-            (Ok(()), _) if ekm_otp::is_reserved(parts.uri.path()) => own::answer(&parts, &caller),
-            (Ok(()), Some(balance)) => self.hand_on(&site, balance, &caller, parts, body).await,
-            (Ok(()), None) => Ok(demo::answer(&parts, caller.verified())),
+            (Ok(()), _) if ekm_otp::is_reserved(parts.uri.path()) => {
+                own::answer(&mut parts, !body.is_end_stream(), &caller, &site, &self.tunnels).await
+            }
+            (Ok(()), Behind::App(balance)) => self.hand_on(&site, balance, &caller, parts, body).await,
+            (Ok(()), Behind::Demo) => Ok(demo::answer(&parts, caller.verified())),
+            (Ok(()), Behind::Nobody) => Err(Failure::NotFound),
         };
         let mut response = answer.unwrap_or_else(Failure::answer);
         response.extensions_mut().insert(site.label.clone());

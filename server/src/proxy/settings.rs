@@ -7,12 +7,13 @@ use clap::Args;
 use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 
-use super::allow::{AllowList, AllowSettings};
 use super::identity::IdentityNames;
 use super::open::OpenRoutes;
 use super::target::{Protocol, Security, Target};
 use super::tls::TlsFiles;
+use crate::allow::{AllowList, AllowSettings};
 use crate::settings::{Mistakes, Settings, named, one_or_many, rebase};
+use crate::tcp;
 
 /// Keys of the configuration file, at its top level or in a `[[site]]`; most are flags, too.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -54,6 +55,8 @@ pub(crate) struct SiteSettings {
     pub(crate) unsafe_upstream: bool,
     #[arg(skip)]
     pub(crate) allow: Option<Vec<AllowSettings>>,
+    #[arg(skip)]
+    pub(crate) tcp: Vec<tcp::TargetSettings>,
     /// Route that needs no credential, such as GET=^/healthz$: a pattern for the whole path, without the query. Repeat for more
     #[arg(long, value_name = "METHOD=PATTERN", help_heading = "Upstream")]
     #[serde(deserialize_with = "one_or_many")]
@@ -79,6 +82,9 @@ impl Settings for SiteSettings {
                 *upstream = format!("unix:{}", folder.join(path).display());
             }
         }
+        for target in &mut self.tcp {
+            target.relative_to(folder);
+        }
     }
 }
 
@@ -95,6 +101,7 @@ pub(crate) struct SiteConfig {
     pub(super) connect_timeout: Duration,
     pub(super) response_timeout: Duration,
     pub(super) idle_timeout: Duration,
+    pub(super) tcp: Vec<tcp::TargetConfig>,
 }
 
 impl SiteConfig {
@@ -109,6 +116,11 @@ impl SiteConfig {
             Target::Tcp { host, port, security: Security::Loopback } => Some((host.as_str(), *port)),
             _ => None,
         })
+    }
+
+    /// Where tunnels lead to, as it is written, and its host and port where it has those.
+    pub(crate) fn tcp_hosts(&self) -> impl Iterator<Item = (&str, u16)> {
+        self.tcp.iter().filter_map(tcp::TargetConfig::host)
     }
 
     pub(super) fn is_demo(&self) -> bool {
@@ -141,16 +153,10 @@ impl SiteSettings {
                 mistakes.add("upstream_certificate", "is for https upstreams, and there is none");
             }
         }
-        let mut allow = AllowList::default();
-        if self.allow.as_ref().is_some_and(Vec::is_empty) {
-            // Without any, everyone would be let in, and whoever wrote this hardly meant that.
-            mistakes.add("allow", "names nobody: take it out to allow every verified client, or name someone");
-        }
-        for (index, entry) in self.allow.iter().flatten().enumerate() {
-            if let Err(e) = allow.add(entry) {
-                mistakes.add_at("allow", index, e.to_string());
-            }
-        }
+        let allow = AllowList::of(self.allow.as_deref(), |index, what| match index {
+            Some(index) => mistakes.add_at("allow", index, what),
+            None => mistakes.add("allow", what),
+        });
         let mut open = OpenRoutes::default();
         for (index, route) in self.open.iter().enumerate() {
             if let Err(e) = open.add(route) {
@@ -185,8 +191,9 @@ impl SiteSettings {
                 Duration::from_secs(default)
             }
         };
+        let connect_timeout = seconds("connect_timeout", self.connect_timeout, 5);
         SiteConfig {
-            connect_timeout: seconds("connect_timeout", self.connect_timeout, 5),
+            connect_timeout,
             response_timeout: seconds("response_timeout", self.response_timeout, 60),
             idle_timeout: seconds("idle_timeout", self.idle_timeout, 300),
             targets,
@@ -196,11 +203,13 @@ impl SiteSettings {
             allow,
             open,
             names,
+            tcp: tcp::resolve(&self.tcp, connect_timeout, mistakes),
         }
     }
 
     fn targets(&self, mistakes: &mut Mistakes) -> Vec<Target> {
-        if self.upstream.is_empty() {
+        // Who has tunnels only needs no app.
+        if self.upstream.is_empty() && self.tcp.is_empty() {
             mistakes.add("upstream", "is missing: where the app is, such as http://127.0.0.1:3000 or unix:/run/app.sock, or demo");
         }
         let mut targets = Vec::new();

@@ -7,7 +7,6 @@ use std::time::Duration;
 use ekm_otp::ServerName;
 use http::{HeaderValue, Method, Uri};
 
-use super::allow::AllowList;
 use super::balance::Balance;
 use super::identity::IdentityNames;
 use super::open::OpenRoutes;
@@ -15,16 +14,19 @@ use super::settings::SiteConfig;
 use super::target::Target;
 use super::tls::ClientTls;
 use super::upstream::Upstream;
+use crate::allow::AllowList;
 use crate::error::ServerError;
 use crate::operations::SiteLabel;
+use crate::tcp;
 
 /// What a request needs to know of where it goes.
 #[derive(Debug)]
 pub(crate) struct Site {
     /// What it is called in logs and metrics.
     pub(super) label: SiteLabel,
-    /// `None`: the demo origin.
-    pub(super) upstreams: Option<Balance>,
+    pub(super) behind: Behind,
+    /// Where clients may have tunnels to.
+    pub(super) tcp: tcp::Targets,
     pub(super) allow: AllowList,
     open: OpenRoutes,
     pub(super) names: Arc<IdentityNames>,
@@ -32,6 +34,15 @@ pub(crate) struct Site {
     pub(super) host: Option<HeaderValue>,
     pub(super) response_timeout: Duration,
     pub(super) idle_timeout: Duration,
+}
+
+/// Who answers a site's requests.
+#[derive(Debug)]
+pub(super) enum Behind {
+    App(Balance),
+    Demo,
+    /// It is there for tunnels only.
+    Nobody,
 }
 
 impl Site {
@@ -45,7 +56,12 @@ impl Site {
         };
         Ok(Self {
             label: SiteLabel::new(label),
-            upstreams: (!config.is_demo()).then(|| Balance::new(config.targets.iter().map(upstream).collect())),
+            behind: match config.targets.as_slice() {
+                [] => Behind::Nobody,
+                _ if config.is_demo() => Behind::Demo,
+                targets => Behind::App(Balance::new(targets.iter().map(upstream).collect())),
+            },
+            tcp: tcp::Targets::new(&config.tcp),
             allow: config.allow.clone(),
             open: config.open.clone(),
             names: Arc::new(config.names.clone()),
@@ -65,9 +81,10 @@ impl Site {
         &self.label
     }
 
-    /// How its upstreams do; none for the demo origin.
+    /// How its upstreams do; none where there is no app.
     pub(crate) fn upstreams(&self) -> impl Iterator<Item = UpstreamHealth> {
-        self.upstreams.iter().flat_map(Balance::all).map(|upstream| {
+        let balance = if let Behind::App(balance) = &self.behind { Some(balance) } else { None };
+        balance.into_iter().flat_map(Balance::all).map(|upstream| {
             let (requests, failures) = upstream.health.counts();
             UpstreamHealth { address: Arc::clone(&upstream.label), is_out: upstream.health.is_out(), requests, failures }
         })

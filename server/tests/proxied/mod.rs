@@ -3,6 +3,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+pub mod tunnel;
 pub mod upstream;
 
 use std::fs;
@@ -68,12 +69,23 @@ pub fn folder() -> TempDir {
     let certified = rcgen::generate_simple_self_signed([HOST, "second.test"].map(str::to_owned)).expect("a certificate");
     fs::write(folder.path().join("server.pem"), certified.cert.pem()).expect("writing");
     write_private(&folder.path().join("server.key"), &certified.signing_key.serialize_pem());
-    let entry = |kid: &str, client: &str| {
+    write_private(&folder.path().join("secrets.toml"), &registry(&[ALICE, BOB]));
+    folder
+}
+
+/// A registry of these key ids.
+pub fn registry(kids: &[&str]) -> String {
+    let entry = |kid: &&str| {
         let secret = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, secret_of(kid));
+        let client = if *kid == ALICE { "alice" } else { BOBS_NAME };
         format!("[\"{kid}\"]\nsecret = \"{secret}\"\nclient = '{client}'\n")
     };
-    write_private(&folder.path().join("secrets.toml"), &(entry(ALICE, "alice") + &entry(BOB, BOBS_NAME)));
-    folder
+    kids.iter().map(entry).collect()
+}
+
+/// A configuration of one site.
+pub fn configuration(site: &str) -> String {
+    format!("server_names = [\"{HOST}\"]\ncertificate = \"server.pem\"\nprivate_key = \"server.key\"\n{site}")
 }
 
 /// A running server binary. Killed when dropped; a test that fails shows the end of its log.
@@ -97,9 +109,11 @@ impl Server {
 
     /// With this configuration for its one site, besides names and certificate.
     pub fn configured(site: &str) -> Self {
-        let folder = folder();
-        let text = format!("server_names = [\"{HOST}\"]\ncertificate = \"server.pem\"\nprivate_key = \"server.key\"\n{site}");
-        fs::write(folder.path().join("server.toml"), text).expect("writing");
+        Self::configured_in(folder(), site)
+    }
+
+    pub fn configured_in(folder: TempDir, site: &str) -> Self {
+        fs::write(folder.path().join("server.toml"), configuration(site)).expect("writing");
         Self::run(folder, &["--config", "server.toml"])
     }
 
@@ -112,6 +126,26 @@ impl Server {
 
     pub fn log(&self) -> String {
         self.process.log()
+    }
+
+    pub fn signal(&self, name: &str) {
+        self.process.signal(name);
+    }
+
+    pub fn ended(&mut self) -> std::process::ExitStatus {
+        self.process.ended()
+    }
+
+    /// A number of its admin listener's, which must be at `unix:server.admin`.
+    pub fn metric(&self, name: &str, labels: &[&str]) -> Option<f64> {
+        self.process.metric(name, labels)
+    }
+
+    /// What `check` says of a configuration in this folder.
+    pub fn check(folder: &Path, config: &str) -> (Option<i32>, String) {
+        fs::write(folder.join("checked.toml"), config).expect("writing");
+        let output = common::server::tool(folder, &["check", "--config", "checked.toml"]);
+        (output.status.code(), format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)))
     }
 
     /// The process's memory, in KiB.

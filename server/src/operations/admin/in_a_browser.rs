@@ -18,7 +18,7 @@ use crate::operations::health::Facts;
 use crate::operations::metrics::shards::{Histogram, Shards};
 use crate::operations::process::Process;
 use crate::operations::snapshot::{Reloads, SiteNumbers, Snapshot};
-use crate::operations::sources::{Certificate, Health, OldKey, RegistryState, UpstreamState};
+use crate::operations::sources::{Certificate, Health, OldKey, RegistryState, TunnelState, UpstreamState};
 
 const HOSTILE: &str = "</td></tr></table><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"><style>*{display:none}</style>&'\u{202e}\n";
 
@@ -102,6 +102,15 @@ fn sample(client: &str) -> Snapshot {
         certificates,
         registry,
         upstreams,
+        tunnels: vec![TunnelState {
+            site: "api.example.com".to_owned(),
+            target: "db.internal:5432".to_owned(),
+            open: 7,
+            opened: 1_402,
+            failed: 3,
+            to_target: 88_123_456,
+            from_target: 12_345_678_901,
+        }],
         logs: vec![("stderr", Lost::default()), ("access", Lost { no_room: 0, not_written: 212 })],
         reloads: Reloads::default(),
         process: Process {

@@ -3,7 +3,7 @@
 use regex::Regex;
 
 /// `text` as a pattern for a whole value: `^` and `$` may be written and change nothing.
-pub(super) fn whole(text: &str) -> Result<Regex, regex::Error> {
+pub(crate) fn whole(text: &str) -> Result<Regex, regex::Error> {
     // By itself first: else `a)|(b` would close our group.
     Regex::new(text)?;
     Regex::new(&format!("^(?:{text})$"))

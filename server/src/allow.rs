@@ -1,4 +1,4 @@
-//! Which verified clients may use a site.
+//! Which verified clients may use a site, or a target of tunnels.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use regex::Regex;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::pattern::whole;
+use crate::pattern::whole;
 
 /// One entry of `allow`: all that it names must match.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -20,7 +20,7 @@ pub(crate) struct AllowSettings {
     claims: BTreeMap<String, String>,
 }
 
-/// The allowed clients of one site. Empty: every verified client.
+/// The allowed clients. Empty: every verified client.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AllowList(Vec<Entry>);
 
@@ -43,8 +43,23 @@ pub(crate) enum AllowError {
 }
 
 impl AllowList {
+    /// What is wrong goes to `mistake`, with the place of the entry where it is one's.
+    pub(crate) fn of(settings: Option<&[AllowSettings]>, mut mistake: impl FnMut(Option<usize>, String)) -> Self {
+        let mut list = Self::default();
+        if settings.is_some_and(<[_]>::is_empty) {
+            // Without any, everyone would be let in, and whoever wrote this hardly meant that.
+            mistake(None, "names nobody: take it out to allow every verified client, or name someone".to_owned());
+        }
+        for (at, entry) in settings.unwrap_or_default().iter().enumerate() {
+            if let Err(e) = list.add(entry) {
+                mistake(Some(at), e.to_string());
+            }
+        }
+        list
+    }
+
     /// Adds one. A pattern must match the whole name or claim, with `^` and `$` or without: one that was meant for a part lets in too few, never too many.
-    pub(crate) fn add(&mut self, settings: &AllowSettings) -> Result<(), AllowError> {
+    fn add(&mut self, settings: &AllowSettings) -> Result<(), AllowError> {
         let client = settings.client.as_deref().map(whole).transpose()?;
         let claims: Vec<_> =
             settings.claims.iter().map(|(name, text)| Ok((name.clone(), whole(text)?))).collect::<Result<_, regex::Error>>()?;
@@ -55,7 +70,7 @@ impl AllowList {
         Ok(())
     }
 
-    pub(super) fn admits(&self, client: &VerifiedClient, claims: Option<&VerifiedClaims>) -> bool {
+    pub(crate) fn admits(&self, client: &VerifiedClient, claims: Option<&VerifiedClaims>) -> bool {
         self.matches(client.client(), claims.map(VerifiedClaims::extra))
     }
 
