@@ -9,7 +9,7 @@ step() { printf '\n== %s\n' "$*"; }
 step "packages"
 # The load program compares with nginx, pins processes by util-linux and counts by valgrind. (Where systemd runs, Debian starts nginx on port 80
 # when it is installed.)
-./swtpm/setup.sh nginx-light systemd util-linux valgrind postgresql chromium
+./swtpm/setup.sh nginx-light systemd util-linux valgrind postgresql chromium stunnel4 wget git
 ./testdata/python/setup.sh
 ./testdata/python/setup.sh cloud
 for component in rustfmt clippy; do
@@ -40,7 +40,10 @@ python3 testdata/v1/generate.py --check
 testdata/python/.venv/bin/python testdata/v1/generate_jose.py --check
 
 step "tests (layering and licences are among them)"
-cargo test --workspace --all-features --locked
+# With the same features all along: what tests start is built once.
+cargo build --workspace --all-features --bins --examples --locked
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+EKM_OTP_TESTED_SERVER=$target/debug/ekm-otp-server cargo test --workspace --all-features --locked
 
 step "load program, a smoke run"
 cargo bench --package ekm-otp-tower --features jose --bench load --locked -- --smoke
@@ -59,6 +62,6 @@ step "the kernel's TPM device, in a virtual machine"
 ./swtpm/vm.sh
 
 step "demo"
-./swtpm/demo.sh
+./swtpm/demo.sh --as-tested
 
 step "all checks passed"

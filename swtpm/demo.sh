@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The main job on a software TPM: a request that succeeds, a new password on each connection, and three attacks that fail.
 #
-# usage: swtpm/demo.sh [--keep]
-#   --keep   leave the software TPM, the server and the files, and print how to go on by hand
+# usage: swtpm/demo.sh [--keep|--as-tested]
+#   --keep        leave the software TPM, the server and the files, and print how to go on by hand
+#   --as-tested   with the programs as the tests are built, so that after them there is nothing to build
 #
 # Installs what is missing on a Debian machine (see setup.sh), builds, and without --keep leaves nothing behind. Exits non-zero
 # if anything is not as it must be. All keys are made for the run and thrown away with it.
@@ -10,18 +11,19 @@ set -euo pipefail
 umask 077
 
 root=$(cd "$(dirname "$0")/.." && pwd)
-keep=false
+keep=false profile=release build=(--release -p ekm-otp-server -p ekm-otp-client)
 case "${1:-}" in
   "") ;;
   --keep) keep=true ;;
-  *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
+  --as-tested) profile=debug build=(--workspace --all-features --bins --examples) ;;
+  *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
 esac
 
 "$root/swtpm/setup.sh"
 echo "building (some minutes the first time)" >&2
 # From inside: cargo finds .cargo/config.toml by the working directory.
-(cd "$root" && cargo build --release --quiet -p ekm-otp-server -p ekm-otp-client)
-bin=$(cd "$root" && realpath "${CARGO_TARGET_DIR:-target}")/release
+(cd "$root" && cargo build --quiet --locked "${build[@]}")
+bin=$(cd "$root" && realpath "${CARGO_TARGET_DIR:-target}")/$profile
 client=$bin/ekm-otp-client
 server=$bin/ekm-otp-server
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use ekm_otp::field::AuthenticationInfo;
 use ekm_otp::{Derivation, Ekm, KeyId, Secret, ServerName, TlsPolicy};
 use rustls::pki_types::PrivateKeyDer;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, HandshakeKind, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -110,6 +110,8 @@ impl Trust {
     async fn accept(&self, tcp: TcpStream, alpn: Option<&str>) -> std::io::Result<TlsStream<TcpStream>> {
         let mut server = self.server.clone();
         server.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
+        // It hopes for early data: what comes with the first flight of a resumed session.
+        server.max_early_data_size = 16 * 1024;
         TlsAcceptor::from(Arc::new(server)).accept(tcp).await
     }
 }
@@ -151,7 +153,11 @@ impl Rogue {
                             let (trust, trick) = (Arc::clone(&trust), trick.clone());
                             tokio::spawn(async move {
                                 let _is_open = is_open;
-                                if let Ok(tls) = trust.accept(tcp, trick.alpn).await {
+                                if let Ok(mut tls) = trust.accept(tcp, trick.alpn).await {
+                                    let tls_state = tls.get_mut().1;
+                                    if tls_state.handshake_kind() == Some(HandshakeKind::Resumed) || tls_state.early_data().is_some() {
+                                        received.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(b"a resumed session");
+                                    }
                                     let _ = play(tls, &trick, &received).await;
                                 }
                             });
