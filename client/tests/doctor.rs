@@ -34,6 +34,8 @@ struct Line {
     status: String,
     finding: String,
     advice: Option<String>,
+    /// Whose profile's it is.
+    profile: Option<String>,
 }
 
 impl Found {
@@ -49,6 +51,7 @@ impl Found {
                 status: string(field("status")),
                 finding: string(field("finding")),
                 advice: Some(field("advice")).filter(|advice| !advice.is_null()).map(string),
+                profile: fields.remove("profile").map(string),
             };
             assert!(fields.is_empty(), "more than four fields: {fields:?}");
             assert!(["ok", "warning", "problem"].contains(&read.status.as_str()), "{}", read.status);
@@ -704,4 +707,82 @@ fn wrong_usage_is_told_as_such() {
         let output = bench.client(&[&["doctor"], args].concat());
         assert_eq!((output.status.code(), text(&output.stdout).as_str()), (Some(64), ""), "{args:?}: {}", text(&output.stderr));
     }
+}
+
+/// Two profiles for this server: one with the key in the TPM, one with the same secret in a file.
+fn two_profiles(bench: &Bench, port: u16) {
+    write_private(&bench.path("secret"), &bench.secret());
+    let both = format!("origins = [\"https://localhost:{port}\"]\nkid = \"client1\"\nca = \"server.pem\"\n");
+    let text = format!("[profile.work]\n{both}key = \"client1.pem\"\n[profile.spare]\n{both}secret_file = \"secret\"\n");
+    write_private(&bench.path("config.toml"), &text);
+}
+
+/// `doctor` with that file.
+fn over_profiles(bench: &Bench, args: &[&str]) -> Output {
+    let mut client = common::client();
+    client.arg("doctor").args(args).env("TPM2TOOLS_TCTI", bench.swtpm.tcti()).env("EKM_OTP_CONFIG", "config.toml");
+    client.current_dir(bench.swtpm.dir()).stdin(Stdio::null()).output().expect("the client")
+}
+
+#[test]
+fn every_profile_is_looked_at_and_one_whose_tpm_was_cleared_is_told_with_the_way_back() {
+    let bench = Bench::new();
+    bench.create_key();
+    measure(&bench.swtpm);
+    let server = Server::start(&bench, &[]);
+    two_profiles(&bench, server.port);
+    let of = |found: &Found, profile: Option<&str>| -> Vec<String> {
+        let own = found.lines.iter().filter(|line| line.profile.as_deref() == profile);
+        own.map(|line| line.check.clone()).collect()
+    };
+
+    let found = Found::read(&over_profiles(&bench, &["--json"]));
+    found.is_well_but_for(&[]);
+    assert_eq!(of(&found, None), TPM_CHECKS);
+    assert_eq!(of(&found, Some("work")), [&KEY_CHECKS[..], &SERVER_CHECKS, &["credential"]].concat());
+    assert_eq!(of(&found, Some("spare")), [&["secret-file"][..], &SERVER_CHECKS, &["credential"]].concat());
+    // One alone; one by its server; and the text.
+    let found = Found::read(&over_profiles(&bench, &["--json", "--profile-name", "spare"]));
+    assert_eq!((found.code, of(&found, Some("work"))), (Some(0), vec![]), "{}", found.shown());
+    let found = Found::read(&over_profiles(&bench, &["--json", "--url", &url(server.port), "-P", "work"]));
+    found.is_well_but_for(&[]);
+    assert_eq!(found.checks(), [&TPM_CHECKS[..], &KEY_CHECKS, &SERVER_CHECKS, &["credential"]].concat());
+    let told = text(&over_profiles(&bench, &["--all-profiles"]).stdout);
+    assert!(told.contains(&format!("\nprofile work: {}\n", url(server.port))), "{told}");
+
+    bench.swtpm.tool("tpm2_clear", &["-c", "p"]);
+    let found = Found::read(&over_profiles(&bench, &["--json"]));
+    found.has_problem(1, "key-tpm", "does not belong to this TPM", "`ekm-otp-client enroll --replace BUNDLE`");
+    let line = found.lines.iter().find(|line| line.status == "problem").expect("a problem");
+    assert_eq!(line.profile.as_deref(), Some("work"));
+    assert!(line.advice.as_deref().is_some_and(|advice| advice.contains("profile work")), "{}", found.shown());
+    // Nothing is the matter with the other, nor with the server of this one.
+    assert_eq!(of(&found, Some("spare")), [&["secret-file"][..], &SERVER_CHECKS, &["credential"]].concat());
+    assert!(of(&found, Some("work")).ends_with(&["interception".to_owned(), "credential".to_owned()]), "{}", found.shown());
+}
+
+#[test]
+fn a_profile_with_a_server_that_is_away_or_too_weak_is_told_and_hides_no_other() {
+    let bench = Bench::new();
+    bench.create_key();
+    measure(&bench.swtpm);
+    let server = Server::start(&bench, &[]);
+    two_profiles(&bench, server.port);
+    let whole = fs::read_to_string(bench.path("config.toml")).expect("the file");
+    let away = format!("{whole}[profile.away]\norigins = [\"https://localhost:{}\"]\nkid = \"a\"\nsecret_file = \"gone\"\n", free_port());
+    write_private(&bench.path("config.toml"), &away);
+    let found = Found::read(&over_profiles(&bench, &["--json"]));
+    assert_eq!(found.code, Some(69), "{}", found.shown());
+    for (check, profile) in [("key-file", "away"), ("tcp", "away")] {
+        let is_told =
+            found.lines.iter().any(|line| line.check == check && line.status == "problem" && line.profile.as_deref() == Some(profile));
+        assert!(is_told, "{check}: {}", found.shown());
+    }
+    assert!(found.lines.iter().filter(|line| line.profile.as_deref() != Some("away")).all(|line| line.status == "ok"), "{}", found.shown());
+
+    // What is wrong with the file is told, and the TPM is looked at all the same.
+    write_private(&bench.path("config.toml"), &whole.replace("kid", "kidd"));
+    let found = Found::read(&over_profiles(&bench, &["--json"]));
+    found.has_problem(1, "profiles", "line 3: unknown key `kidd`: `kid` is meant?", "mend the file");
+    assert!(found.checks().ends_with(&TPM_CHECKS), "{}", found.shown());
 }

@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 
 use common::{Bench, Server, failed, run, succeeds, text, write_private};
 
@@ -221,4 +221,71 @@ fn a_file_that_others_can_change_is_not_read() {
     let linked = links.join("config.toml").display().to_string();
     let (code, found) = failed(&client(&bench, &linked, &[], &["get", "https://localhost:1/"]));
     assert!(code == Some(77) && found.contains("links"), "{code:?} {found}");
+}
+
+#[test]
+fn what_is_said_where_is_shown() {
+    let bench = Bench::new();
+    let text = profile("work", 1, "mutual = \"prefer\"") + "[profile.b]\norigins = [\"https://b.test\", \"https://c.test\"]\n";
+    let config = configure(&bench, &text);
+    let listed = succeeds(&client(&bench, &config, &[], &["profile", "list"]));
+    assert_eq!(listed, "b     https://b.test https://c.test  \nwork  https://localhost:1  client1\n");
+    let shown = succeeds(&client(&bench, &config, &[("EKM_OTP_KEY", "other.pem")], &["profile", "show", "work"]));
+    for (key, value, from) in [
+        ("kid", "\"client1\"", "line 3"),
+        ("key", "other.pem", "$EKM_OTP_KEY"),
+        ("mutual", "\"prefer\"", "line 6"),
+        ("credential", "\"otp\"", "default"),
+    ] {
+        let line = shown.lines().find(|line| line.split_whitespace().next() == Some(key)).unwrap_or_else(|| panic!("no {key}: {shown}"));
+        assert!(line.contains(value) && line.ends_with(from), "{line}");
+    }
+    assert!(failed(&client(&bench, &config, &[], &["profile", "show", "wrk"])).1.contains("work is meant?"));
+}
+
+/// What a tool of Debian's has to say of a file.
+fn looked_at(program: &str, args: &[&str]) -> String {
+    let output = Command::new(program).args(args).stdin(Stdio::null()).output();
+    let output = output.unwrap_or_else(|e| panic!("cannot run {program} ({e}): install its Debian package"));
+    assert!(output.status.success(), "{program} {args:?}");
+    text(&output.stderr)
+}
+
+/// Every command and subcommand, by its help.
+fn commands(before: &[String]) -> Vec<Vec<String>> {
+    let help = common::client().args(before).arg("--help").output().expect("the client");
+    let help = text(&help.stdout);
+    let listed = help.split("\nCommands:\n").nth(1).unwrap_or_default().lines().take_while(|line| !line.is_empty());
+    let names = listed.filter(|line| line.starts_with("  ") && !line.starts_with("   ")).filter_map(|line| line.split_whitespace().next());
+    let below = names.filter(|name| *name != "help").map(|name| [before, &[name.to_owned()]].concat());
+    below.flat_map(|command| [vec![command.clone()], commands(&command)].concat()).collect()
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command_and_are_valid() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let all = commands(&[]);
+    assert!(all.len() > 50, "{all:?}");
+    for shell in ["bash", "zsh", "fish"] {
+        let script = succeeds(&common::client().args(["completions", shell]).output().expect("the client"));
+        for word in all.iter().flatten().map(String::as_str).chain(["require-post-quantum", "profile-name"]) {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+        fs::write(folder.path().join(shell), script).expect("writing");
+    }
+    looked_at("bash", &["-n", &folder.path().join("bash").display().to_string()]);
+    let man = folder.path().join("man1");
+    succeeds(&common::client().args(["man", "--out"]).arg(&man).output().expect("the client"));
+    for command in &all {
+        let page = man.join(format!("ekm-otp-client-{}.1", command.join("-")));
+        let text = fs::read_to_string(&page).unwrap_or_else(|e| panic!("{}: {e}", page.display()));
+        assert!(text.contains(".SH NAME") && text.contains(".SH SYNOPSIS"), "{}", page.display());
+    }
+    let pages: Vec<String> = fs::read_dir(&man).expect("pages").map(|page| page.expect("a page").path().display().to_string()).collect();
+    assert_eq!(pages.len(), all.len() + 1, "with the program's own");
+    let warnings = looked_at(
+        "groff",
+        &[&["-man", "-Kutf8", "-Tutf8", "-ww", "-z"][..], &pages.iter().map(String::as_str).collect::<Vec<_>>()].concat(),
+    );
+    assert_eq!(warnings, "");
 }

@@ -23,6 +23,8 @@ pub(super) struct Asked<'a> {
     pub(super) origin: &'a Authority,
     pub(super) who: &'a CredentialArgs,
     pub(super) deadline: Duration,
+    /// Whether connections are to be refused that are not post-quantum.
+    pub(super) needs_post_quantum: bool,
 }
 
 impl Asked<'_> {

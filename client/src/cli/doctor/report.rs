@@ -61,6 +61,8 @@ pub(super) struct Report {
     is_colored: bool,
     checks: Vec<Value>,
     faults: Vec<Fault>,
+    /// Whose lines these are.
+    profile: Option<String>,
     /// Whether the lines could be shown.
     output: Result<(), CliError>,
 }
@@ -68,7 +70,15 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn new(is_json: bool) -> Self {
         let is_colored = std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { is_json, is_colored, checks: Vec::new(), faults: Vec::new(), output: Ok(()) }
+        Self { is_json, is_colored, checks: Vec::new(), faults: Vec::new(), profile: None, output: Ok(()) }
+    }
+
+    /// What follows is of this profile.
+    pub(super) fn begin(&mut self, profile: &str, title: &str) {
+        self.profile = Some(profile.to_owned());
+        if !self.is_json {
+            self.show(format!("\nprofile {profile}: {}\n", printable(title)).as_bytes());
+        }
     }
 
     pub(super) fn ok(&mut self, check: &'static str, finding: impl Into<String>) {
@@ -98,7 +108,11 @@ impl Report {
             }
             self.show(text.as_bytes());
         }
-        self.checks.push(json!({ "check": check, "status": status.as_str(), "finding": finding, "advice": advice }));
+        let mut line = json!({ "check": check, "status": status.as_str(), "finding": finding, "advice": advice });
+        if let Some(profile) = &self.profile {
+            line["profile"] = json!(profile);
+        }
+        self.checks.push(line);
     }
 
     /// Whoever closed the pipe wants no more of it, and the exit code still tells. Anything else is an error where nothing worse is found.

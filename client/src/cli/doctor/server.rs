@@ -19,11 +19,20 @@ use super::probe::{Probe, Seen, challenge, within};
 use super::proof::{self, Asked, POLICY, Proof};
 use super::report::{Fault, Report};
 use crate::cli::error::CliError;
-use crate::cli::trust;
+use crate::cli::{proxy, trust};
 
 /// How far the clocks may be apart for tokens to be taken (the server's `--leeway`).
 const LEEWAY: u64 = 60;
 const NOTICED: u64 = 5;
+
+/// A proxy that others would use.
+pub(super) fn tell_proxy(report: &mut Report) {
+    if let Some(variable) = proxy::ignored() {
+        let advice =
+            "nothing, if the server can be reached without; a proxy would have to pass TLS through (CONNECT), and none is used here";
+        report.warning("proxy", format!("${variable} is ignored"), advice);
+    }
+}
 
 /// The server's lines. They end where nothing can be found out behind a problem.
 pub(super) async fn check(report: &mut Report, asked: Asked<'_>, key: Option<Arc<dyn Signer>>) {
@@ -216,7 +225,13 @@ async fn handshake(report: &mut Report, asked: &Asked<'_>, tcp: TcpStream) -> Op
         report.ok("key-exchange", format!("{group}: post-quantum"));
     } else {
         let advice = "have the server, or what ends TLS for it, offer X25519MLKEM768 (rustls, OpenSSL 3.5, Go 1.24)";
-        report.warning("key-exchange", format!("{group}: who records this now may read it with a quantum computer later"), advice);
+        let finding = format!("{group}: who records this now may read it with a quantum computer later");
+        if asked.needs_post_quantum {
+            let finding = format!("{finding}, and the profile refuses that (require_post_quantum)");
+            report.problem("key-exchange", Fault::Other, finding, advice);
+        } else {
+            report.warning("key-exchange", finding, advice);
+        }
     }
     Some((tls, handshake))
 }

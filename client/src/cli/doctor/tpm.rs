@@ -6,6 +6,7 @@ use ekm_otp_tpm::{
     TpmError, TpmHandle, TpmKey,
 };
 
+use super::advice::not_loaded;
 use super::device::{self, Trouble};
 use super::report::{Fault, Report};
 use crate::cli::arguments::{KeyRef, read_key_file, under};
@@ -169,6 +170,8 @@ fn check_banks(report: &mut Report, health: &Health) {
 /// What is asked about a key.
 pub(super) struct Asked<'a> {
     pub(super) key: &'a KeyRef,
+    /// The profile that names it.
+    pub(super) profile: Option<&'a str>,
     pub(super) kid: Option<&'a KeyId>,
     pub(super) password: Option<Password>,
     /// What `--pcrs` or `--policy` states, and which of the two.
@@ -257,7 +260,7 @@ pub(super) async fn check_key(
     let facts = match key.health().await {
         Ok(facts) => facts,
         Err(e) => {
-            let advice = not_loaded(&e, asked.key);
+            let advice = not_loaded(&e, asked.key, asked.profile);
             let e = CliError::from(e);
             report.problem("key-tpm", Fault::of(&e), e.to_string(), advice);
             return None;
@@ -329,27 +332,6 @@ fn check_policy(report: &mut Report, facts: &KeyHealth, flag: Option<&str>) -> b
         report.ok("key-policy", facts.policy.to_string());
     }
     facts.changed.is_empty() && facts.policy_fits
-}
-
-fn not_loaded(error: &TpmError, key: &KeyRef) -> String {
-    match (error, key) {
-        (TpmError::OtherTpm(_) | TpmError::OtherPrimary(_), _) => {
-            "use it on the machine where it was made. If that is this one, its TPM was cleared or replaced: make a new \
-                                       key (`key create`), and give the server its secret"
-                .to_owned()
-        }
-        (TpmError::NoKey { .. }, KeyRef::Handle(handle, _)) => {
-            format!("there is no key at 0x{handle:08x}: `key list` shows what is there")
-        }
-        (TpmError::NoParent { .. }, KeyRef::File(_)) => {
-            "the key lies under a persistent key that is gone: make that again from the same template, or make a new key".to_owned()
-        }
-        (TpmError::Auth { .. }, _) => "keys under a persistent parent without a password need no such password".to_owned(),
-        (TpmError::Lockout { .. }, _) => "see lockout, above".to_owned(),
-        (TpmError::Full(_), _) => "see slots, above".to_owned(),
-        (TpmError::SessionKey { .. }, _) => "compare with `key ek-name` where nobody sits on the TPM's bus".to_owned(),
-        _ => "tpm2_load may tell more; a damaged file is made again with `key create` or `key import`".to_owned(),
-    }
 }
 
 /// The policy that is stated and that the key asks for; where it asks for another one, that of the registers as they are.

@@ -137,6 +137,15 @@ impl ConfigFile {
         self.profiles.iter().map(|profile| profile.name.as_str()).collect()
     }
 
+    /// The servers of a profile.
+    ///
+    /// # Errors
+    /// Where there is none of this name.
+    pub(crate) fn origins(&self, name: &str) -> Result<Vec<Authority>, CliError> {
+        let profile = self.named(name, "--profile-name")?;
+        Ok(profile.channel.origins.iter().map(|Text(origin)| origin.clone()).collect())
+    }
+
     /// # Errors
     /// Where there is none of this name.
     pub(super) fn named(&self, name: &str, from: &str) -> Result<&FileProfile, CliError> {

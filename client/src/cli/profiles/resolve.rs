@@ -10,7 +10,7 @@ use ekm_otp_tpm::{BusEncryption, Parent, PolicyPlan};
 use super::choose::{choose, name_given};
 use super::environment::{Environment, name_of};
 use super::file::{ConfigFile, FileProfile};
-use super::settings::{KeySettings, PolicySecret, Text, TpmSettings};
+use super::settings::{ChannelSettings, KeySettings, PolicySecret, Text, TpmSettings};
 use crate::cli::arguments::{KeyRef, TpmArgs, UseKeyArgs, key_ref};
 use crate::cli::credential::{ConnectArgs, CredentialArgs, MutualArg};
 use crate::cli::error::CliError;
@@ -82,19 +82,14 @@ pub(crate) fn resolve(args: &ConnectArgs, dialled: &Authority) -> Result<Resolve
 /// The same with a file that was read already.
 pub(crate) fn resolve_in(file: &ConfigFile, args: &ConnectArgs, dialled: &Authority) -> Result<Resolved, CliError> {
     let mut resolved = resolve_credential(file, &args.who, dialled)?;
-    let environment = Environment::read()?;
-    let profile = resolved.profile.as_deref().and_then(|name| file.profiles.iter().find(|profile| profile.name == name));
-    let channel = profile.map(|profile| &profile.channel);
-    resolved.mutual = args.mutual.or(environment.channel.mutual).or(channel.and_then(|channel| channel.mutual));
-    let tls12 = args.tls12.or(environment.channel.tls12).or(channel.and_then(|channel| channel.tls12));
-    let require = |of: &dyn Fn(&super::settings::ChannelSettings) -> Option<bool>| of(&environment.channel).or(channel.and_then(of));
-    let post_quantum = args.require_post_quantum.or_else(|| require(&|channel| channel.require_post_quantum));
-    resolved.tls = TlsPolicy { tls12: tls12.unwrap_or_default(), require_post_quantum: post_quantum.unwrap_or_default() };
+    resolved.mutual = args.mutual.or(resolved.mutual);
+    resolved.tls.tls12 = args.tls12.unwrap_or(resolved.tls.tls12);
+    resolved.tls.require_post_quantum = args.require_post_quantum.unwrap_or(resolved.tls.require_post_quantum);
     resolved.bus = if args.unsafe_plain_bus { BusEncryption::Off } else { BusEncryption::On };
     Ok(resolved)
 }
 
-/// What is said of the credential alone, by a command that looks at connections of all kinds.
+/// What is said by the flags of the credential alone, for a command that looks at connections of all kinds.
 pub(crate) fn resolve_credential(file: &ConfigFile, flags: &CredentialArgs, dialled: &Authority) -> Result<Resolved, CliError> {
     let origin = flags.origin(dialled)?;
     let environment = Environment::read()?;
@@ -105,22 +100,50 @@ pub(crate) fn resolve_credential(file: &ConfigFile, flags: &CredentialArgs, dial
             origin.audience()
         )));
     }
-    let channel = profile.map(|profile| &profile.channel);
-    let ca = flags.ca.clone().or_else(|| environment.channel.ca.clone());
-    let ca_of_file = channel.and_then(|channel| Some(rebased(file.folder(), channel.ca.as_deref()?)));
+    let none = ChannelSettings::default();
+    let (over, channel) = (&environment.channel, profile.map_or(&none, |profile| &profile.channel));
+    let ca = flags.ca.clone().or_else(|| over.ca.clone());
     Ok(Resolved {
         profile: profile.map(|profile| profile.name.clone()),
         keys: keys(file, flags, &environment, profile)?,
-        credential: flags.credential.or(environment.channel.credential).or(channel.and_then(|channel| channel.credential)),
-        mutual: None,
-        wire: flags.profile.or(environment.channel.wire).or(channel.and_then(|channel| channel.wire)).unwrap_or_default(),
-        tls: TlsPolicy::default(),
-        ca: ca.or(ca_of_file),
+        credential: flags.credential.or(over.credential).or(channel.credential),
+        mutual: over.mutual.or(channel.mutual),
+        wire: flags.profile.or(over.wire).or(channel.wire).unwrap_or_default(),
+        tls: TlsPolicy {
+            tls12: over.tls12.or(channel.tls12).unwrap_or_default(),
+            require_post_quantum: over.require_post_quantum.or(channel.require_post_quantum).unwrap_or_default(),
+        },
+        ca: ca.or_else(|| channel.ca.as_deref().map(|ca| rebased(file.folder(), ca))),
         bus: BusEncryption::On,
         file: file.path.clone(),
         origin,
         dialled: dialled.clone(),
     })
+}
+
+impl Resolved {
+    /// The flags that say the same with one of the keys.
+    pub(crate) fn as_flags(&self, flags: &CredentialArgs, choice: &KeyChoice) -> CredentialArgs {
+        let mut said = CredentialArgs {
+            kid: choice.kid.clone(),
+            key: None,
+            secret_file: None,
+            use_key: choice.use_key.clone(),
+            credential: self.credential,
+            ca: self.ca.clone(),
+            profile: Some(self.wire),
+            ..flags.clone()
+        };
+        match &choice.material {
+            Some(Material::Tpm(key)) => said.key = Some(key.clone()),
+            Some(Material::File { path, format, is_weak_taken }) => {
+                (said.secret_file, said.secret_format) = (Some(path.clone()), Some(*format));
+                said.unsafe_weak_secret = *is_weak_taken;
+            }
+            None => {}
+        }
+        said
+    }
 }
 
 /// One layer's key: the flags', the environment's, or the file's.
