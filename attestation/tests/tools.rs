@@ -2,10 +2,11 @@
 
 mod common;
 
+use aws_lc_rs::hmac;
 use common::hex;
 use ekm_otp_attestation::tpm::{
     Attest, AttestationKey, Credential, EncryptionKey, Hash, PublicArea, PublicKey, Quote, QuoteExpected, QuoteNotProven, Scheme, Selected,
-    Signature, make_credential, read_pcr_file,
+    Signature, duplicate_hmac_key, make_credential, read_pcr_file,
 };
 use ekm_otp_swtpm::Swtpm;
 
@@ -188,4 +189,70 @@ fn a_credential_for_no_name_or_a_long_secret_is_refused() {
     }
     assert!(make_credential(&to, &area.name(), &[]).is_err());
     assert!(make_credential(&to, &area.name(), &[7; 33]).expect_err("too long").to_string().contains("33 bytes"));
+}
+
+/// The storage keys that tpm2-tools and this project's client make, and one whose numbers differ from one another.
+const STORAGE_KEYS: [&str; 5] = [
+    "-G rsa",
+    "-G ecc -a fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt",
+    "-g sha384 -G ecc384:aes256cfb",
+    "-g sha384 -G ecc256:aes128cfb",
+    "-g sha256 -G rsa2048:aes256cfb",
+];
+
+#[test]
+fn our_duplicates_are_imported_by_tpm2_import_and_make_the_secrets_hmacs() {
+    for (at, primary) in STORAGE_KEYS.iter().enumerate() {
+        let swtpm = Swtpm::start();
+        tool(&swtpm, &format!("tpm2_createprimary -Q -C o {primary} -c parent.ctx"));
+        tool(&swtpm, "tpm2_readpublic -Q -c parent.ctx -o parent.pub");
+        let to = EncryptionKey::from_area(&PublicArea::read(&file(&swtpm, "parent.pub")).expect("a public area")).expect("a storage key");
+        for length in [1, 32, 64] {
+            // Test data, used nowhere else.
+            let secret = vec![u8::try_from(at).expect("small") + 7; length];
+            let made = duplicate_hmac_key(&to, &secret).expect("a duplicate");
+            write(&swtpm, "key.pub", made.public());
+            write(&swtpm, "key.dpriv", made.duplicate());
+            write(&swtpm, "key.seed", made.seed());
+            tool(&swtpm, "tpm2_import -Q -C parent.ctx -u key.pub -i key.dpriv -s key.seed -r key.priv");
+            tool(&swtpm, "tpm2_load -Q -C parent.ctx -u key.pub -r key.priv -c key.ctx");
+            write(&swtpm, "message", b"a message");
+            tool(&swtpm, "tpm2_hmac -c key.ctx -o hmac message");
+            let wanted = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &secret), b"a message");
+            assert_eq!(file(&swtpm, "hmac"), wanted.as_ref(), "{primary}, {length} bytes");
+            tool(&swtpm, "tpm2_flushcontext -l");
+        }
+        assert!(duplicate_hmac_key(&to, &[7; 65]).is_err() && duplicate_hmac_key(&to, &[]).is_err());
+    }
+}
+
+/// The outer wrapper binds all of it.
+#[test]
+fn a_duplicate_that_was_changed_or_is_another_tpms_is_imported_nowhere() {
+    let swtpm = Swtpm::start();
+    tool(&swtpm, &format!("tpm2_createprimary -Q -C o {} -c parent.ctx", STORAGE_KEYS[1]));
+    tool(&swtpm, "tpm2_readpublic -Q -c parent.ctx -o parent.pub");
+    let other = Swtpm::start();
+    tool(&other, &format!("tpm2_createprimary -Q -C o {} -c parent.ctx", STORAGE_KEYS[1]));
+    let to = EncryptionKey::from_area(&PublicArea::read(&file(&swtpm, "parent.pub")).expect("a public area")).expect("a storage key");
+    let made = duplicate_hmac_key(&to, &[7; 32]).expect("a duplicate");
+    let imports = |tpm: &Swtpm, public: &[u8], duplicate: &[u8], seed: &[u8]| {
+        [("key.pub", public), ("key.dpriv", duplicate), ("key.seed", seed)].iter().for_each(|(name, bytes)| write(tpm, name, bytes));
+        let words = ["-Q", "-C", "parent.ctx", "-u", "key.pub", "-i", "key.dpriv", "-s", "key.seed", "-r", "key.priv"];
+        tpm.try_tool("tpm2_import", &words).status.success()
+    };
+    let changed = |bytes: &[u8], at: usize| {
+        let mut bytes = bytes.to_vec();
+        bytes[at] ^= 1;
+        bytes
+    };
+    assert!(imports(&swtpm, made.public(), made.duplicate(), made.seed()));
+    assert!(!imports(&other, made.public(), made.duplicate(), made.seed()), "on another TPM");
+    for at in [made.public().len() - 1, 9] {
+        assert!(!imports(&swtpm, &changed(made.public(), at), made.duplicate(), made.seed()), "the public part, byte {at}");
+    }
+    for at in [4, made.duplicate().len() / 2, made.duplicate().len() - 1] {
+        assert!(!imports(&swtpm, made.public(), &changed(made.duplicate(), at), made.seed()), "the private part, byte {at}");
+    }
+    assert!(!imports(&swtpm, made.public(), made.duplicate(), &changed(made.seed(), made.seed().len() - 1)), "the seed");
 }

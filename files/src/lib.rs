@@ -3,6 +3,8 @@
 //! What both binaries and the TPM's key imports share. Knows no network and no TPM.
 
 mod access;
+#[cfg(feature = "bundle")]
+pub mod bundle;
 pub mod pem;
 
 pub use access::{Exposed, must_be_private};

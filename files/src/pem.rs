@@ -163,6 +163,15 @@ pub fn tls_key(file: &[u8]) -> Result<PrivateKeyDer<'static>, PemError> {
     })
 }
 
+/// Writes one block (RFC 7468 §2).
+#[must_use]
+pub fn encode(label: &str, der: &[u8]) -> String {
+    let encoded = base64::engine::general_purpose::STANDARD.encode(der);
+    // Base64: all ASCII.
+    let lines = (0..encoded.len()).step_by(64).filter_map(|at| encoded.get(at..encoded.len().min(at + 64)));
+    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.collect::<Vec<_>>().join("\n"))
+}
+
 fn other(wanted: &'static str, blocks: &[Block]) -> PemError {
     let labels: Vec<&str> = blocks.iter().map(|block| block.label.as_str()).collect();
     PemError::Other { wanted, found: labels.join(", ") }

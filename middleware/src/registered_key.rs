@@ -28,6 +28,8 @@ pub struct RegisteredKey {
     /// Minutes since 1970, 0 for never; the highest bit says that [`take_last_use`](Self::take_last_use) has not told it yet.
     last_use: AtomicU32,
     active: AtomicBool,
+    /// Whether nobody has used it yet since it left in a bundle.
+    awaited: AtomicBool,
     minimum: CredentialKind,
     profile: Profile,
     /// In a box of their own: most keys of a large registry have none now.
@@ -58,6 +60,7 @@ impl RegisteredKey {
             not_after: AtomicU64::new(u64::MAX),
             last_use: AtomicU32::new(0),
             active: AtomicBool::new(true),
+            awaited: AtomicBool::new(false),
             minimum: CredentialKind::Otp,
             profile: Profile::V1,
             connections: Mutex::default(),
@@ -97,6 +100,19 @@ impl RegisteredKey {
     pub fn with_last_use(self, last_use: Option<SystemTime>) -> Self {
         self.last_use.store(last_use.map_or(0, minutes), Ordering::Relaxed);
         self
+    }
+
+    /// Sets whether it waits for its first use since it left in a bundle: a server remembers that use before it answers it.
+    #[must_use]
+    pub fn with_awaited(self, is_awaited: bool) -> Self {
+        self.awaited.store(is_awaited, Ordering::Relaxed);
+        self
+    }
+
+    /// Whether it waits for its first use.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.awaited.load(Ordering::Acquire)
     }
 
     /// The weakest kind of credential that it takes.
@@ -164,9 +180,10 @@ impl RegisteredKey {
     /// Takes over whether and when it may be used from what was read of it anew. Whether that is news.
     pub fn follow(&self, other: &Self) -> bool {
         let stand = |key: &Self| {
-            [u64::from(key.active.load(Ordering::Acquire)), key.not_before.load(Ordering::Acquire), key.not_after.load(Ordering::Acquire)]
+            let flags = [&key.active, &key.awaited].map(|flag| u64::from(flag.load(Ordering::Acquire)));
+            [flags[0], flags[1], key.not_before.load(Ordering::Acquire), key.not_after.load(Ordering::Acquire)]
         };
-        let [active, not_before, not_after] = stand(other);
+        let [active, awaited, not_before, not_after] = stand(other);
         if stand(self) == stand(other) {
             return false;
         }
@@ -178,6 +195,7 @@ impl RegisteredKey {
             self.not_before.store(not_before, Ordering::Release);
             self.not_after.store(not_after, Ordering::Release);
             self.active.store(active != 0, Ordering::Release);
+            self.awaited.store(awaited != 0, Ordering::Release);
         }
         self.cut_unless_valid();
         true

@@ -36,6 +36,13 @@ fn a_key_is_usable_in_its_time_and_for_its_names_only() {
 }
 
 #[test]
+fn a_key_that_is_awaited_is_followed_until_it_is_not() {
+    let (key, fresh) = (key().with_awaited(true).with_validity(None, ahead(100)), key());
+    assert!(key.is_awaited() && key.follow(&fresh) && !key.follow(&fresh));
+    assert!(!key.is_awaited() && key.not_after().is_none());
+}
+
+#[test]
 fn what_expires_is_cut_and_what_is_used_is_told_once() {
     let (key, connection) = (key(), Arc::new(Lifeline::new()));
     assert_eq!(key.take_last_use(), None);

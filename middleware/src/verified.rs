@@ -46,6 +46,12 @@ impl VerifiedClient {
         self.0.key.kid()
     }
 
+    /// Whether this key waits for its first use since it left in a bundle. A server that lets keys travel so remembers that use before it answers.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.0.key.is_awaited()
+    }
+
     /// The wire that it spoke.
     #[must_use]
     pub fn profile(&self) -> Profile {

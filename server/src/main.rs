@@ -13,6 +13,7 @@ mod config;
 mod confinement;
 mod dial;
 mod doors;
+mod enrolment;
 mod error;
 mod file_watch;
 mod key;

@@ -7,11 +7,12 @@ use ekm_otp_relay::service_manager;
 use ekm_otp_tower::{Connections, EkmListener};
 
 use crate::config::{Config, RunArgs};
+use crate::enrolment::Enrolment;
 use crate::error::ServerError;
 use crate::file_watch::FileWatch;
 use crate::live::Live;
 use crate::operations::{Operations, Sources};
-use crate::proxy::Proxy;
+use crate::proxy::{Own, Proxy};
 use crate::registry::Registry;
 use crate::reload::{Reason, blocking, reload};
 use crate::serving::accept;
@@ -104,9 +105,11 @@ async fn serve(server: Server<'_>, mut signals: Signals) -> Result<(), ServerErr
     }
 
     let http = config.doors.http();
+    let enrolment = Arc::new(Enrolment::new(Arc::clone(&store), operations.watch()));
     let start = |sockets| {
         let (acceptor, connections, http, show_otp) = (acceptor.clone(), connections.clone(), http.clone(), config.general.show_otp);
-        let (proxy, watch) = (Proxy::new(Arc::clone(live.sites()), tunnels.clone()), operations.watch());
+        let own = Own { enrolment: Arc::clone(&enrolment), tunnels: tunnels.clone() };
+        let (proxy, watch) = (Proxy::new(Arc::clone(live.sites()), own), operations.watch());
         let speaks_for_others = config.doors.speaks_for_others();
         Worker::start(sockets, move |sockets| {
             let listener = EkmListener::new(sockets, acceptor).among(connections).proxy_protocol_from(speaks_for_others);

@@ -376,11 +376,11 @@ async fn rows_that_somebody_else_changed_are_no_keys() {
     postgres.ask("UPDATE ekm_otp_key SET secret = set_byte(secret, 20, get_byte(secret, 20) # 1) WHERE kid = 'client3'");
     postgres.ask("UPDATE ekm_otp_key SET server_names = 'other.test' WHERE kid = 'client4'");
     postgres.ask("UPDATE ekm_otp_key SET state = 'active' WHERE kid = 'client5'");
-    // So that the server that runs looks at them, too.
-    postgres.ask("UPDATE ekm_otp_registry SET change = change + 1");
-    postgres.ask("UPDATE ekm_otp_key SET change = (SELECT change FROM ekm_otp_registry)");
+    // So that the server that runs looks at them, too; all of them, once the change is counted.
+    postgres.ask("UPDATE ekm_otp_key SET change = (SELECT change + 1 FROM ekm_otp_registry)");
     postgres.ask("UPDATE ekm_otp_key SET profile = 'newer' WHERE kid = 'client6'");
     postgres.ask("UPDATE ekm_otp_key SET sealed_with = 'deadbeef' WHERE kid = 'client7'");
+    postgres.ask("UPDATE ekm_otp_registry SET change = change + 1");
     let after = fleet.server("after");
     fleet.becomes(&before, &keys[0], 401).await;
     for server in [&before, &after] {

@@ -75,7 +75,7 @@ impl TlsPolicy {
             ProtocolVersion::TLSv1_2 if self.tls12 && !facts.resumed => {}
             _ => return Err(TlsError::Version(facts.version_name())),
         }
-        if self.require_post_quantum && facts.group != Some(NamedGroup::X25519MLKEM768) {
+        if self.require_post_quantum && !facts.is_post_quantum() {
             return Err(TlsError::NotPostQuantum(facts.group_name()));
         }
         Ok(())
@@ -211,6 +211,12 @@ impl TlsFacts {
     #[must_use]
     pub fn group_name(&self) -> String {
         self.group.map_or_else(|| "unknown".to_owned(), |group| name_of(group.as_str(), u16::from(group)))
+    }
+
+    /// Whether the key exchange was X25519MLKEM768: whoever records the connection cannot read it with a quantum computer either.
+    #[must_use]
+    pub fn is_post_quantum(&self) -> bool {
+        self.group == Some(NamedGroup::X25519MLKEM768)
     }
 
     /// Whether the session was resumed from an earlier connection. Its keying material is new all the same (RFC 8446 §7.5).

@@ -16,7 +16,7 @@ const ALLOWED: [(&str, &[&str]); 10] = [
     ("ekm-otp-attestation", &["ekm-otp-files"]),
     ("ekm-otp-cloud", &["ekm-otp-files"]),
     ("ekm-otp-client", &["ekm-otp", "ekm-otp-attestation", "ekm-otp-cloud", "ekm-otp-files", "ekm-otp-relay", "ekm-otp-tpm"]),
-    ("ekm-otp-server", &["ekm-otp", "ekm-otp-files", "ekm-otp-relay", "ekm-otp-tower"]),
+    ("ekm-otp-server", &["ekm-otp", "ekm-otp-attestation", "ekm-otp-files", "ekm-otp-relay", "ekm-otp-tower"]),
     ("ekm-otp-swtpm", &[]),
 ];
 

@@ -21,10 +21,10 @@ use super::key::{Curve, PublicKey};
 use super::marshalled::sized;
 use super::public::PublicArea;
 
-/// The label of the seed's encryption, with its zero (part 1, B.10.4 and C.6.4).
-const IDENTITY: &[u8] = b"IDENTITY\0";
+/// The label of the seed's encryption (part 1, B.10.4 and C.6.4).
+const IDENTITY: &str = "IDENTITY";
 
-/// An endorsement key to encrypt to.
+/// A storage key to encrypt to: an endorsement key, or one that other keys lie under.
 #[derive(Clone, Debug)]
 pub struct EncryptionKey {
     key: PublicKey,
@@ -36,14 +36,14 @@ pub struct EncryptionKey {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CredentialError {
-    /// The public area is no endorsement key's.
-    #[error("the key to encrypt to is no endorsement key: a restricted decryption key with AES-128 or AES-256 is wanted")]
+    /// The public area is no storage key's.
+    #[error("the key to encrypt to is no storage key: a restricted decryption key, fixed to its TPM, with AES-128 or AES-256 is wanted")]
     NotStorage,
     /// Not a name.
     #[error("the name of the attestation key is none: a hash algorithm (000b, 000c, 000d) and its digest are wanted")]
     Name,
     /// Too long.
-    #[error("the secret has {len} bytes, and 1 to {most} can be put into a credential for this key")]
+    #[error("the secret has {len} bytes, and 1 to {most} can be encrypted to this key in this way")]
     Secret {
         /// Its length.
         len: usize,
@@ -51,7 +51,7 @@ pub enum CredentialError {
         most: usize,
     },
     /// The library refused, as it does with a point that is on no curve.
-    #[error("nothing can be encrypted to this endorsement key: it is damaged, or its length is not taken")]
+    #[error("nothing can be encrypted to this key: it is damaged, or its length is not taken")]
     Key,
 }
 
@@ -62,7 +62,7 @@ impl From<Unspecified> for CredentialError {
 }
 
 impl EncryptionKey {
-    /// From an endorsement key's public area.
+    /// From a storage key's public area.
     ///
     /// # Errors
     /// When it is another kind of key.
@@ -86,8 +86,8 @@ impl EncryptionKey {
         Self { key, name_hash, symmetric_bits }
     }
 
-    /// A seed, and how the TPM finds it: what a TPM2B_ENCRYPTED_SECRET holds.
-    fn seed(&self) -> Result<(Zeroizing<Vec<u8>>, Vec<u8>), CredentialError> {
+    /// A seed for what this label names, and how the TPM finds it: what a TPM2B_ENCRYPTED_SECRET holds.
+    fn seed(&self, label: &str) -> Result<(Zeroizing<Vec<u8>>, Vec<u8>), CredentialError> {
         match &self.key {
             PublicKey::Rsa { .. } => {
                 let mut seed = Zeroizing::new(vec![0; self.name_hash.len()]);
@@ -101,7 +101,9 @@ impl EncryptionKey {
                 let key = PublicEncryptingKey::from_der(&self.key.to_spki()).map_err(|_| CredentialError::Key)?;
                 let key = OaepPublicEncryptingKey::new(key)?;
                 let mut encrypted = vec![0; key.ciphertext_size()];
-                let len = key.encrypt(algorithm, &seed, &mut encrypted, Some(IDENTITY))?.len();
+                // The label's zero is a part of it.
+                let label = [label.as_bytes(), &[0]].concat();
+                let len = key.encrypt(algorithm, &seed, &mut encrypted, Some(&label))?.len();
                 encrypted.truncate(len);
                 Ok((seed, encrypted))
             }
@@ -115,10 +117,23 @@ impl EncryptionKey {
                 let (own_x, own_y) = point.as_ref()[1..].split_at(curve.coordinate_len());
                 let peer = agreement::UnparsedPublicKey::new(algorithm, self.key.point().unwrap_or_default());
                 let bits = 8 * self.name_hash.len() as u16;
-                let seed = agree_ephemeral(own, peer, CredentialError::Key, |z| Ok(kdf_e(self.name_hash, z, "IDENTITY", own_x, x, bits)))?;
+                let seed = agree_ephemeral(own, peer, CredentialError::Key, |z| Ok(kdf_e(self.name_hash, z, label, own_x, x, bits)))?;
                 Ok((seed, [sized(own_x), sized(own_y)].concat()))
             }
         }
+    }
+
+    /// Encrypts for the object of this name (part 1, 23.3.2.3 and 24.4): HMAC, its length in front, and what it is of; then the seed's encryption.
+    pub(super) fn protect(&self, label: &str, object_name: &[u8], plaintext: &[u8]) -> Result<(Vec<u8>, Vec<u8>), CredentialError> {
+        let (seed, encrypted_seed) = self.seed(label)?;
+        let hash = self.name_hash;
+        let key = kdf_a(hash, &seed, "STORAGE", object_name, &[], self.symmetric_bits);
+        let encrypted = encrypt(&key, plaintext)?;
+        let mac_key = kdf_a(hash, &seed, "INTEGRITY", &[], &[], 8 * hash.len() as u16);
+        let mut mac = hmac::Context::with_key(&hmac::Key::new(hash.hmac(), &mac_key));
+        mac.update(&encrypted);
+        mac.update(object_name);
+        Ok(([sized(mac.sign().as_ref()), encrypted].concat(), encrypted_seed))
     }
 }
 
@@ -135,16 +150,8 @@ pub fn make_credential(to: &EncryptionKey, object_name: &[u8], secret: &[u8]) ->
     if secret.is_empty() || secret.len() > most {
         return Err(CredentialError::Secret { len: secret.len(), most });
     }
-    let (seed, encrypted_secret) = to.seed()?;
-    let hash = to.name_hash;
-    let key = kdf_a(hash, &seed, "STORAGE", object_name, &[], to.symmetric_bits);
-    let identity = encrypt(&key, &Zeroizing::new(sized(secret)))?;
-    let mac_key = kdf_a(hash, &seed, "INTEGRITY", &[], &[], 8 * hash.len() as u16);
-    let mut mac = hmac::Context::with_key(&hmac::Key::new(hash.hmac(), &mac_key));
-    mac.update(&identity);
-    mac.update(object_name);
-    let id_object = sized(&[sized(mac.sign().as_ref()), identity].concat());
-    Ok(Credential::from_parts(id_object, sized(&encrypted_secret)))
+    let (protected, encrypted_secret) = to.protect(IDENTITY, object_name, &Zeroizing::new(sized(secret)))?;
+    Ok(Credential::from_parts(sized(&protected), sized(&encrypted_secret)))
 }
 
 /// AES in CFB mode with an IV of zeros: each key is used once (part 1, 24.4).

@@ -4,6 +4,7 @@
 mod attest;
 mod credential;
 mod credential_file;
+mod duplicate;
 mod endorsement;
 mod evidence;
 mod hash;
@@ -19,6 +20,7 @@ mod signature;
 pub use attest::{Attest, AttestError, ClockInfo};
 pub use credential::{CredentialError, EncryptionKey, make_credential};
 pub use credential_file::{Credential, CredentialFileError};
+pub use duplicate::{Duplicate, duplicate_hmac_key};
 pub use endorsement::{EkCertificate, EkError, EndorsementKey};
 pub use evidence::{Evidence, EvidenceError};
 pub use hash::Hash;

@@ -14,8 +14,21 @@ use zeroize::Zeroizing;
 use crate::RegisteredKey;
 
 /// What an entry may hold.
-pub(super) const FIELDS: [&str; 11] =
-    ["secret", "client", "credential", "profile", "state", "not_before", "not_after", "server_names", "successor", "created", "comment"];
+pub(super) const FIELDS: [&str; 13] = [
+    "secret",
+    "client",
+    "credential",
+    "profile",
+    "state",
+    "not_before",
+    "not_after",
+    "enrol_by",
+    "enrolled",
+    "server_names",
+    "successor",
+    "created",
+    "comment",
+];
 
 /// The same, as it is written.
 #[derive(Deserialize)]
@@ -48,6 +61,10 @@ struct Written {
     not_before: Option<String>,
     #[serde(default)]
     not_after: Option<String>,
+    #[serde(default)]
+    enrol_by: Option<String>,
+    #[serde(default)]
+    enrolled: Option<String>,
     #[serde(default)]
     server_names: Option<Vec<String>>,
     #[serde(default)]
@@ -122,6 +139,10 @@ pub struct Entry {
     pub not_before: Option<SystemTime>,
     /// Until when it is valid.
     pub not_after: Option<SystemTime>,
+    /// Until when it is to be used for the first time: it went to its client in a bundle, and is no key from then on if nobody took that in.
+    pub enrol_by: Option<SystemTime>,
+    /// When it was used for the first time, which lifts [`enrol_by`](Self::enrol_by).
+    pub enrolled: Option<SystemTime>,
     /// For which of the server's names it is; for all, where there are none.
     pub server_names: Vec<ServerName>,
     /// The key id that takes its place: until it ends, both are valid.
@@ -147,6 +168,8 @@ impl Entry {
             state: KeyState::Active,
             not_before: None,
             not_after: None,
+            enrol_by: None,
+            enrolled: None,
             server_names: Vec::new(),
             successor: None,
             created: None,
@@ -181,6 +204,8 @@ impl Entry {
             state,
             not_before: instant(&kid, "not_before", fields.not_before)?,
             not_after: instant(&kid, "not_after", fields.not_after)?,
+            enrol_by: instant(&kid, "enrol_by", fields.enrol_by)?,
+            enrolled: instant(&kid, "enrolled", fields.enrolled)?,
             server_names: names.collect::<Result<_, _>>().map_err(|_| format!("{kid}: server_names: one is no host name"))?,
             successor: fields.successor.map(|kid| KeyId::new(&kid)).transpose().map_err(|e| format!("{kid}: successor: {e}"))?,
             created: instant(&kid, "created", fields.created)?,
@@ -190,14 +215,27 @@ impl Entry {
         })
     }
 
+    /// Whether it waits for its first use.
+    #[must_use]
+    pub fn is_awaited(&self) -> bool {
+        self.enrol_by.is_some() && self.enrolled.is_none()
+    }
+
     /// The key itself; `None` if it was removed.
     #[must_use]
     pub fn into_key(self) -> Option<RegisteredKey> {
+        let is_awaited = self.is_awaited();
+        let until = self.enrol_by.filter(|_| is_awaited);
+        let not_after = match (self.not_after, until) {
+            (Some(not_after), Some(until)) => Some(not_after.min(until)),
+            (not_after, until) => not_after.or(until),
+        };
         let key = RegisteredKey::new(self.kid, self.client, self.secret?)
             .with_minimum(self.minimum)
             .with_profile(self.profile)
             .with_server_names(self.server_names)
-            .with_validity(self.not_before, self.not_after)
+            .with_validity(self.not_before, not_after)
+            .with_awaited(is_awaited)
             .with_last_use(self.last_use);
         if self.state != KeyState::Active {
             key.revoke();

@@ -6,6 +6,7 @@ use clap::builder::PossibleValuesParser;
 use ekm_otp::field::CredentialKind;
 use ekm_otp::{KeyId, Profile};
 
+use super::bundle::BundleWay;
 use crate::error::ServerError;
 use crate::registry::{Config, Settings};
 use crate::settings::{Mistakes, Settings as _};
@@ -110,6 +111,8 @@ pub(super) struct SecretWay {
     /// Take the secret from this entry, which `ekm-otp-client key create --secret-out` wrote, instead of making one
     #[arg(long, value_name = "FILE")]
     pub(super) entry: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) bundle: BundleWay,
     /// Tell the result as JSON
     #[arg(long)]
     pub(super) json: bool,

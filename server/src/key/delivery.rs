@@ -8,9 +8,10 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::args::SecretWay;
+use super::bundle::Made;
 use crate::error::ServerError;
 use crate::output;
-use crate::registry::{Edit, Entries, Records, of_file, write_new};
+use crate::registry::{Edit, Entries, Records, instant, of_file, write_new};
 
 /// Where a secret comes from.
 pub(super) enum Origin {
@@ -44,56 +45,116 @@ pub(super) fn new_secret() -> Result<Secret, ServerError> {
     Secret::new(bytes.to_vec()).map_err(|e| ServerError::Other(e.to_string()))
 }
 
+/// What leaves for the client.
+enum Leaving<'a> {
+    /// The client has its secret.
+    Nothing,
+    /// On standard output.
+    Shown(Zeroizing<String>),
+    /// In a file.
+    File(&'a Path, Zeroizing<String>),
+    /// With all else that the client needs.
+    Bundle(Made),
+}
+
+impl Leaving<'_> {
+    fn of<'a>(way: &'a SecretWay, entry: &mut Entry, is_new: bool) -> Result<Leaving<'a>, ServerError> {
+        if let Some(made) = way.bundle.make(entry)? {
+            return Ok(Leaving::Bundle(made));
+        }
+        let secret = entry.secret.as_ref().filter(|_| is_new).map(Secret::encode_base64);
+        Ok(match (secret, &way.secret_out) {
+            (Some(secret), Some(path)) => Leaving::File(path, Zeroizing::new(format!("{}\n", secret.as_str()))),
+            (Some(secret), None) => Leaving::Shown(secret),
+            (None, _) => Leaving::Nothing,
+        })
+    }
+
+    fn file(&self) -> Option<(&Path, &str)> {
+        match self {
+            Self::File(path, text) => Some((path, text)),
+            Self::Bundle(made) => Some((&made.path, &made.text)),
+            Self::Nothing | Self::Shown(_) => None,
+        }
+    }
+
+    /// What standard output gets, this once, and its name.
+    fn shown(&self) -> Option<(&'static str, &str)> {
+        match self {
+            Self::Shown(secret) => Some(("secret", secret)),
+            Self::Bundle(made) => made.passphrase.as_ref().map(|passphrase| ("passphrase", passphrase.as_str())),
+            Self::Nothing | Self::File(..) => None,
+        }
+    }
+}
+
 /// Delivers the secret of a new entry, then makes these changes, which begin with its addition. Takes a file that was written back if they fail.
 pub(super) async fn deliver(
     records: &mut Records,
     way: &SecretWay,
     is_new: bool,
-    entry: Entry,
+    mut entry: Entry,
     others: Vec<Edit>,
 ) -> Result<(), ServerError> {
     let (kid, client) = (entry.kid.clone(), entry.client.clone());
-    let secret = entry.secret.as_ref().filter(|_| is_new).map(Secret::encode_base64);
-    let mut edits = vec![Edit::Add(Box::new(entry))];
-    edits.extend(others);
     // What is refused anyway is refused before anything is shown.
     if records.look_up(&kid).await?.is_some() {
         return Err(ServerError::Config(format!("the key id {kid} is registered already, or was: it is never bound to another secret")));
     }
-    match (&secret, &way.secret_out) {
-        (Some(secret), Some(path)) => write_new(path, &Zeroizing::new(format!("{}\n", secret.as_str())))?,
-        (Some(secret), None) if !way.json => output::result(&Zeroizing::new(format!("{}\n", secret.as_str())))?,
-        _ => {}
+    let leaving = Leaving::of(way, &mut entry, is_new)?;
+    let mut edits = vec![Edit::Add(Box::new(entry))];
+    edits.extend(others);
+    if let Some((path, text)) = leaving.file() {
+        write_new(path, text)?;
     }
-    if way.json {
-        let mut told = json!({ "kid": kid.as_str(), "client": client });
-        if let Some(secret) = secret.as_ref().filter(|_| way.secret_out.is_none()) {
-            told["secret"] = secret.as_str().into();
+    let shown = show(way, &kid, &client, &leaving);
+    if let Err(e) = shown {
+        if let Some((path, _)) = leaving.file() {
+            take_back(path);
         }
-        output::result(&Zeroizing::new(format!("{told}\n")))?;
+        return Err(e);
     }
     if let Err(e) = records.apply(edits).await {
         // Where only the answer was lost, the key may be there, and its secret must not be thrown away.
         match records.look_up_anew(&kid).await {
-            Ok(None) => match (&secret, &way.secret_out) {
-                (Some(_), Some(path)) => take_back(path),
-                (Some(_), None) => output::complain("the secret above is of no key: nothing was added"),
-                (None, _) => {}
+            Ok(None) => match (leaving.file(), leaving.shown()) {
+                (Some((path, _)), _) => take_back(path),
+                (None, Some(_)) => output::complain("the secret above is of no key: nothing was added"),
+                (None, None) => {}
             },
             Ok(Some(_)) => output::complain(&format!("{kid} is in the registry, in spite of what follows: keep its secret")),
             Err(_) => output::complain(&format!("it is not known whether {kid} was added: keep its secret until `key show {kid}` tells")),
         }
         return Err(e);
     }
-    match (&secret, &way.secret_out) {
-        (Some(_), Some(path)) => output::complain(&format!(
+    match &leaving {
+        Leaving::File(path, _) => output::complain(&format!(
             "added {kid}. {} holds the secret: move it to the client over a safe way, then delete it here",
             path.display()
         )),
-        (Some(_), None) => output::complain(&format!("added {kid}. Its secret is shown this once")),
-        (None, _) => output::complain(&format!("added {kid}")),
+        Leaving::Shown(_) => output::complain(&format!("added {kid}. Its secret is shown this once")),
+        Leaving::Bundle(made) => output::complain(&format!("added {kid}. {}", made.told())),
+        Leaving::Nothing => output::complain(&format!("added {kid}")),
     }
     Ok(())
+}
+
+fn show(way: &SecretWay, kid: &KeyId, client: &str, leaving: &Leaving<'_>) -> Result<(), ServerError> {
+    if !way.json {
+        return match leaving.shown() {
+            Some((_, text)) => output::result(&Zeroizing::new(format!("{text}\n"))),
+            None => Ok(()),
+        };
+    }
+    let mut told = json!({ "kid": kid.as_str(), "client": client });
+    if let Leaving::Bundle(made) = leaving {
+        told["bundle"] =
+            json!({ "file": made.path.display().to_string(), "fingerprint": made.fingerprint, "enrol_by": instant(made.enrol_by) });
+    }
+    if let Some((name, text)) = leaving.shown() {
+        told[name] = text.into();
+    }
+    output::result(&Zeroizing::new(format!("{told}\n")))
 }
 
 fn take_back(path: &Path) {

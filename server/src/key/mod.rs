@@ -2,6 +2,7 @@
 
 mod add;
 mod args;
+mod bundle;
 mod delivery;
 mod registry_keys;
 mod rotate;

@@ -2,7 +2,6 @@
 
 use std::time::SystemTime;
 
-use ekm_otp::KeyId;
 use ekm_otp_tower::registry_file::{Entry, KeyState};
 
 use super::args::Rotate;
@@ -30,7 +29,7 @@ pub(super) async fn run(records: &mut Records, rotate: Rotate, weak: bool) -> Re
         Origin::New => {
             let kid = match rotate.new_kid {
                 Some(kid) => kid,
-                None => next(records, &old.kid).await?,
+                None => records.next_kid(&old.kid).await?,
             };
             (kid, new_secret()?, true)
         }
@@ -43,18 +42,4 @@ pub(super) async fn run(records: &mut Records, rotate: Rotate, weak: bool) -> Re
     entry.created = Some(SystemTime::now());
     let succeed = Edit::Succeed { kid: old.kid, successor: kid, not_after: end };
     deliver(records, &rotate.secret, is_new, entry, vec![succeed]).await
-}
-
-/// `name-2` of `name`, `name-3` of `name-2`; the first that is free.
-async fn next(records: &mut Records, old: &KeyId) -> Result<KeyId, ServerError> {
-    let counted = old.as_str().rsplit_once('-').and_then(|(stem, number)| Some((stem, number.parse::<u32>().ok()?)));
-    let (stem, mut number) = counted.unwrap_or((old.as_str(), 1));
-    loop {
-        number = number.saturating_add(1);
-        let kid = KeyId::new(&format!("{stem}-{number}"))
-            .map_err(|e| ServerError::Config(format!("no name can be made of {old} ({e}): give one with --new-kid")))?;
-        if number == u32::MAX || records.look_up(&kid).await?.is_none() {
-            return Ok(kid);
-        }
-    }
 }

@@ -68,9 +68,11 @@ pub(super) async fn one(records: &mut Records, show: &Show) -> Result<(), Server
 fn standing(entry: &Entry) -> &'static str {
     let now = SystemTime::now();
     match entry.state {
+        KeyState::Active if entry.is_awaited() && entry.enrol_by.is_some_and(|at| at < now) => "bundle expired",
         KeyState::Active if entry.not_after.is_some_and(|at| at < now) => "expired",
         KeyState::Active if entry.not_before.is_some_and(|at| at > now) => "not yet valid",
         KeyState::Active if entry.successor.is_some() => "in overlap",
+        KeyState::Active if entry.is_awaited() => "bundle unused",
         state => state.as_str(),
     }
 }
@@ -86,6 +88,8 @@ fn told(entry: &Entry) -> Value {
         "profile": entry.profile.as_str(),
         "not_before": entry.not_before.map(instant),
         "not_after": entry.not_after.map(instant),
+        "enrol_by": entry.enrol_by.map(instant),
+        "enrolled": entry.enrolled.map(instant),
         "server_names": names,
         "successor": entry.successor.as_ref().map(|kid| kid.as_str()),
         "created": entry.created.map(instant),

@@ -65,6 +65,21 @@ impl Audit {
         });
     }
 
+    /// What a verified client did to its key.
+    pub(crate) fn tell_of_key(&self, outcome: &str, client: &VerifiedClient, more: impl FnOnce(&mut Fields<'_>)) {
+        self.sink.audit(|fields| {
+            fields.text("outcome", outcome);
+            fields.number("connection", client.connection());
+            if let Some(peer) = client.origin() {
+                fields.shown("peer", peer);
+            }
+            fields.text("server_name", client.tls().server_name().as_str());
+            fields.text("client", client.client());
+            fields.text("kid", client.kid().as_str());
+            more(fields);
+        });
+    }
+
     /// Two threads may meet at a new second: then some lines more are written.
     fn may_write(&self, now: u64) -> bool {
         if self.second.swap(now, Ordering::Relaxed) != now {

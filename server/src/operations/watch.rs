@@ -27,6 +27,10 @@ impl Watch {
         &self.metrics
     }
 
+    pub(crate) fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
     pub(crate) fn logs(&self) -> &Logs {
         &self.logs
     }

@@ -16,6 +16,8 @@ pub(super) enum Failure {
     NotOpen,
     /// Nothing is there, of what is this server's own.
     NotFound,
+    /// It cannot be remembered that the client's key is used for the first time.
+    NotRemembered,
     /// TRACE would show the client what is told to the app.
     Trace,
     /// The request's body has a coding that cannot be passed on.
@@ -42,7 +44,7 @@ impl Failure {
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
             Self::ClientSlow => StatusCode::REQUEST_TIMEOUT,
             Self::ClientBody => StatusCode::BAD_REQUEST,
-            Self::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Unreachable | Self::NotRemembered => StatusCode::SERVICE_UNAVAILABLE,
             Self::Broken => StatusCode::BAD_GATEWAY,
             Self::TimedOut => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -54,6 +56,7 @@ impl Failure {
             Self::NotAdmitted => "this client is not allowed here\n",
             Self::NotOpen => "this needs a credential\n",
             Self::NotFound => "this server has nothing here\n",
+            Self::NotRemembered => "this server cannot remember now that this key is used for the first time; its log says why\n",
             Self::Trace => "TRACE is not served\n",
             Self::Coding => "this transfer coding is not served\n",
             Self::ClientSlow => "the request did not arrive in time\n",
@@ -70,7 +73,7 @@ impl Failure {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
         match self {
-            Self::Unreachable => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("5"))),
+            Self::Unreachable | Self::NotRemembered => drop(headers.insert(RETRY_AFTER, HeaderValue::from_static("5"))),
             Self::Trace => drop(headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))),
             _ => {}
         }

@@ -30,6 +30,7 @@ mod target;
 mod tls;
 mod upstream;
 
+pub(crate) use own::Own;
 pub(crate) use service::Proxy;
 pub(crate) use settings::{SiteConfig, SiteSettings};
 pub(crate) use site::{Site, Sites, UpstreamHealth};

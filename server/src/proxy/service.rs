@@ -19,13 +19,13 @@ use super::balance::Balance;
 use super::body::{Body, UpstreamBody};
 use super::failure::Failure;
 use super::forward::{Incomings, Outgoing, forward};
+use super::own::Own;
 use super::pool::Pools;
 use super::progress::Progress;
 use super::request_body::{BodyError, RequestBody};
 use super::site::{Behind, Site, Sites};
-use super::{demo, forwarded, headers, own};
+use super::{demo, forwarded, headers};
 use crate::operations::{Answered, RequestId};
-use crate::tcp::Tunnels;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -35,14 +35,14 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Clone, Debug)]
 pub(crate) struct Proxy {
     sites: Arc<ArcSwap<Sites>>,
+    own: Own,
     pools: Pools,
-    tunnels: Tunnels,
 }
 
 impl Proxy {
     /// The sites are looked up for each request: what replaces them is seen by open connections, too.
-    pub(crate) fn new(sites: Arc<ArcSwap<Sites>>, tunnels: Tunnels) -> Self {
-        Self { sites, pools: Pools::default(), tunnels }
+    pub(crate) fn new(sites: Arc<ArcSwap<Sites>>, own: Own) -> Self {
+        Self { sites, own, pools: Pools::default() }
     }
 }
 
@@ -83,9 +83,8 @@ impl Proxy {
         };
         let answer = match (caller.admit(&site, &parts), &site.behind) {
             (Err(failure), _) => Err(failure),
-            (Ok(()), _) if ekm_otp::is_reserved(parts.uri.path()) => {
-                own::answer(&mut parts, !body.is_end_stream(), &caller, &site, &self.tunnels).await
-            }
+            (Ok(()), _) if !self.own.remembers(&parts, &caller).await => Err(Failure::NotRemembered),
+            (Ok(()), _) if ekm_otp::is_reserved(parts.uri.path()) => self.own.answer(&mut parts, body, &caller, &site).await,
             (Ok(()), Behind::App(balance)) => self.hand_on(&site, balance, &caller, parts, body).await,
             (Ok(()), Behind::Demo) => Ok(demo::answer(&parts, caller.verified())),
             (Ok(()), Behind::Nobody) => Err(Failure::NotFound),

@@ -10,6 +10,10 @@ use serde::Deserialize;
 use super::database::Address;
 use crate::settings::{self, Mistakes, rebase};
 
+/// In seconds.
+const WEEK: u64 = 7 * 24 * 3600;
+const CENTURY: u64 = 100 * 366 * 24 * 3600;
+
 /// What flags and the configuration file can set.
 #[derive(Args, Debug, Default, Deserialize)]
 #[group(skip)]
@@ -32,6 +36,17 @@ pub(crate) struct Settings {
     /// For how long to go by what was read last while the registry cannot be read, in seconds; look-ups are answered 503 then [default: for ever]
     #[arg(long, value_name = "SECONDS", help_heading = "Registry and credentials")]
     max_staleness: Option<NonZeroU64>,
+    /// Let the server write into its registry where that is a file, too: when a bundle's key is used first, and what `rotation` makes. A database is written to in any
+    /// case [default: as `rotation`]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help_heading = "Registry and credentials")]
+    registry_writable: Option<bool>,
+    /// Let clients rotate their keys themselves, over post-quantum connections alone. Whoever may use a client's key for a moment can then give themselves another one
+    /// that stays [default: false]
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", help_heading = "Registry and credentials")]
+    rotation: Option<bool>,
+    /// How long a key that its client rotated still holds, in seconds [default: 604800, a week]
+    #[arg(long, value_name = "SECONDS", help_heading = "Registry and credentials")]
+    rotation_overlap: Option<NonZeroU64>,
     /// Take secrets of fewer than 16 bytes. A rogue server can guess them offline
     #[arg(long, hide_short_help = true, help_heading = "Registry and credentials")]
     #[serde(skip)]
@@ -100,7 +115,13 @@ impl Settings {
             })),
         };
         let max_staleness = self.max_staleness.map(|seconds| Duration::from_secs(seconds.get()));
-        Config { location, weak_secrets: self.unsafe_weak_secret, max_staleness }
+        let overlap = Duration::from_secs(self.rotation_overlap.map_or(WEEK, |seconds| seconds.get().min(CENTURY)));
+        let rotation = self.rotation.unwrap_or(false).then_some(overlap);
+        if rotation.is_some() && self.registry_writable == Some(false) {
+            mistakes.add("registry_writable", "`rotation` writes new keys into the registry");
+        }
+        let is_writable = self.registry_writable.unwrap_or(rotation.is_some());
+        Config { location, weak_secrets: self.unsafe_weak_secret, max_staleness, is_writable, rotation }
     }
 }
 
@@ -110,13 +131,18 @@ pub(crate) struct Config {
     pub(crate) location: Location,
     pub(crate) weak_secrets: bool,
     pub(crate) max_staleness: Option<Duration>,
+    /// Whether a running server may write into a file.
+    pub(crate) is_writable: bool,
+    /// Whether clients may rotate their keys, and how long the old ones hold then.
+    pub(crate) rotation: Option<Duration>,
 }
 
 impl Config {
-    /// The database's file, where it is one.
+    /// What the server writes to: the database's file, or the registry's where that is wanted.
     pub(crate) fn written(&self) -> Option<PathBuf> {
         match &self.location {
             Location::Database { address: Address::Sqlite(file), .. } => Some(file.clone()),
+            Location::File(file) if self.is_writable => Some(file.clone()),
             Location::Database { .. } | Location::File(_) => None,
         }
     }

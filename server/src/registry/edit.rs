@@ -23,6 +23,8 @@ pub(crate) enum Edit {
         successor: KeyId,
         not_after: SystemTime,
     },
+    /// It was used for the first time since it left in a bundle.
+    Enrol(KeyId, SystemTime),
     /// It is gone; its key id stays taken.
     Remove(KeyId),
 }
@@ -31,7 +33,7 @@ impl Edit {
     pub(crate) fn kid(&self) -> &KeyId {
         match self {
             Self::Add(entry) => &entry.kid,
-            Self::State(kid, _) | Self::Succeed { kid, .. } | Self::Remove(kid) => kid,
+            Self::State(kid, _) | Self::Succeed { kid, .. } | Self::Enrol(kid, _) | Self::Remove(kid) => kid,
         }
     }
 
@@ -128,6 +130,10 @@ impl Edit {
                 entry.successor = Some(successor);
                 entry.not_after = Some(entry.not_after.map_or(not_after, |before| before.min(not_after)));
             }
+            Self::Enrol(kid, _) if !entry.is_awaited() => {
+                return Err(ServerError::Config(format!("{kid} waits for no first use: somebody was faster")));
+            }
+            Self::Enrol(_, at) => entry.enrolled = Some(at),
             Self::Remove(kid) => {
                 let mut removed = Entry::new(kid, std::mem::take(&mut entry.client), None);
                 removed.state = KeyState::Removed;
@@ -255,6 +261,8 @@ fn fields(entry: &Entry) -> Vec<(&'static str, Zeroizing<String>)> {
     add("state", (entry.state != KeyState::Active).then(|| entry.state.as_str()));
     add("not_before", entry.not_before.map(instant).as_deref());
     add("not_after", entry.not_after.map(instant).as_deref());
+    add("enrol_by", entry.enrol_by.map(instant).as_deref());
+    add("enrolled", entry.enrolled.map(instant).as_deref());
     add("credential", (entry.minimum != Default::default()).then(|| entry.minimum.as_str()));
     add("profile", (entry.profile != Default::default()).then(|| entry.profile.as_str()));
     if !entry.server_names.is_empty() {

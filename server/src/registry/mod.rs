@@ -1,5 +1,6 @@
 //! The registry: which secret a key id names, and whose it is. Kept in a file or a database, read into a snapshot that answers from memory.
 
+mod changes;
 mod config;
 mod database;
 mod edit;
@@ -13,6 +14,7 @@ mod snapshot;
 mod source;
 mod store;
 
+pub(crate) use self::changes::{FirstUse, NoSuccessor, Successor};
 pub(crate) use self::config::{Config, Location, Settings};
 pub(crate) use self::database::NO_REGISTRY;
 pub(crate) use self::edit::{Edit, Entries, as_toml, instant, json};

@@ -90,7 +90,33 @@ impl Records {
         }
     }
 
-    /// The same, asked anew: the connection may be what failed.
+    /// One key, with its secret.
+    pub(crate) async fn with_secret(&mut self, kid: &KeyId) -> Result<Option<Entry>, ServerError> {
+        match self {
+            Self::File { .. } => Ok(self.list(true).await?.into_iter().find(|entry| entry.kid == *kid)),
+            Self::Database { database, keys, .. } => {
+                let read = database.key(kid).await?;
+                let opened = read.map(|read| read.and_then(|sealed| sealed.open(keys)));
+                opened.transpose().map_err(super::database::Faulty::into_error)
+            }
+        }
+    }
+
+    /// `name-2` of `name`, `name-3` of `name-2`; the first that is free.
+    pub(crate) async fn next_kid(&mut self, old: &KeyId) -> Result<KeyId, ServerError> {
+        let counted = old.as_str().rsplit_once('-').and_then(|(stem, number)| Some((stem, number.parse::<u32>().ok()?)));
+        let (stem, mut number) = counted.unwrap_or((old.as_str(), 1));
+        loop {
+            number = number.saturating_add(1);
+            let kid = KeyId::new(&format!("{stem}-{number}"))
+                .map_err(|e| ServerError::Config(format!("no name can be made of {old} ({e}): give one with --new-kid")))?;
+            if number == u32::MAX || self.look_up(&kid).await?.is_none() {
+                return Ok(kid);
+            }
+        }
+    }
+
+    /// The same as [`look_up`](Self::look_up), asked anew: the connection may be what failed.
     pub(crate) async fn look_up_anew(&mut self, kid: &KeyId) -> Result<Option<Entry>, ServerError> {
         if let Self::Database { config, .. } = self {
             *self = Box::pin(Self::open(&config.clone())).await?;

@@ -111,6 +111,12 @@ fn bound(entry: &Entry) -> Vec<u8> {
         bound.extend(u64::try_from(field.len()).unwrap_or(u64::MAX).to_be_bytes());
         bound.extend(field.as_bytes());
     }
+    // Only where there is something to say: what was sealed before there were bundles opens as it did.
+    if entry.enrol_by.is_some() || entry.enrolled.is_some() {
+        for at in [entry.enrol_by, entry.enrolled] {
+            bound.extend(at.map_or(-1, seconds).to_be_bytes());
+        }
+    }
     bound
 }
 
@@ -223,6 +229,12 @@ mod tests {
         let mut timed = entry("a", "Alice");
         timed.not_after = Some(SystemTime::now());
         assert!(key.open(&alice, &key.seal(&timed, &secret(1)).expect("sealed")).is_err(), "prolonged");
+        let mut awaited = entry("a", "Alice");
+        awaited.enrol_by = Some(SystemTime::now());
+        let sealed_awaited = key.seal(&awaited, &secret(1)).expect("sealed");
+        assert!(key.open(&awaited, &sealed_awaited).is_ok() && key.open(&alice, &sealed_awaited).is_err(), "waits no longer");
+        awaited.enrolled = awaited.enrol_by;
+        assert!(key.open(&awaited, &sealed_awaited).is_err(), "was used");
         assert!(other.open(&alice, &sealed).is_err(), "another registry key");
         for at in 0..sealed.len() {
             let mut changed = sealed.clone();

@@ -23,11 +23,11 @@ const LATE: Duration = Duration::from_secs(15);
 pub(crate) struct Registry {
     snapshot: Arc<Snapshot>,
     status: Arc<Status>,
-    location: Location,
-    weak_secrets: bool,
+    pub(super) config: Arc<Config>,
     engine: Engine,
-    max_staleness: Option<Duration>,
     keeper: Keeper,
+    /// Held by who changes it for a client.
+    pub(super) changing: tokio::sync::Mutex<()>,
 }
 
 impl Registry {
@@ -49,15 +49,7 @@ impl Registry {
             Location::Database { address: Address::Sqlite(_), .. } => Engine::Sqlite,
             Location::Database { address: Address::Postgres { .. }, .. } => Engine::Postgres,
         };
-        Ok(Self {
-            snapshot,
-            status,
-            engine,
-            location: config.location.clone(),
-            weak_secrets: config.weak_secrets,
-            max_staleness: config.max_staleness,
-            keeper,
-        })
+        Ok(Self { snapshot, status, engine, config: Arc::new(config.clone()), keeper, changing: tokio::sync::Mutex::default() })
     }
 
     /// Reads it now, if it may have changed (a file in any case). It is looked at each second anyway: for whoever wants to know that it worked.
@@ -69,8 +61,8 @@ impl Registry {
     /// Whether it could be read now: for whoever replaces several things at once, or none, before [`refresh`](Self::refresh). Nothing of what is
     /// read is kept: it would be older than what the keeper may have read meanwhile, and could bring a revoked key back.
     pub(crate) async fn validate(&self) -> Result<(), ServerError> {
-        if let Location::File(path) = self.location.clone() {
-            let weak_secrets = self.weak_secrets;
+        if let Location::File(path) = self.config.location.clone() {
+            let weak_secrets = self.config.weak_secrets;
             let reading = tokio::task::spawn_blocking(move || file::read(&path, weak_secrets));
             reading.await.unwrap_or_else(|e| Err(ServerError::Other(format!("reading the registry failed: {e}"))))?;
         }
@@ -110,7 +102,7 @@ impl Registry {
     }
 
     fn is_stale(&self) -> bool {
-        self.max_staleness.is_some_and(|most| self.status.age() > most)
+        self.config.max_staleness.is_some_and(|most| self.status.age() > most)
     }
 }
 

@@ -81,6 +81,13 @@ impl Dialler {
         Self { address, host: host.to_owned(), source: Ipv4Addr::LOCALHOST, one, two }
     }
 
+    /// The same over a key exchange that no quantum computer opens.
+    pub fn post_quantum(self, pki: &Pki) -> Self {
+        let exchange = rustls::crypto::aws_lc_rs::kx_group::X25519MLKEM768;
+        let (one, two) = (pki.client_by(b"http/1.1", exchange), pki.client_by(b"h2", exchange));
+        Self { one, two, ..self }
+    }
+
     /// The same from another address of 127.0.0.0/8.
     pub fn from(&self, source: Ipv4Addr) -> Self {
         Self { source, ..self.clone() }

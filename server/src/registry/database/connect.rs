@@ -112,6 +112,7 @@ impl Address {
             let registry_key = create.ok_or_else(|| ServerError::Unavailable(NO_REGISTRY.into()))?;
             database.create_schema(registry_key).await?;
         }
+        database.add_columns().await?;
         Ok(database)
     }
 }

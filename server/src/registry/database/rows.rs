@@ -10,11 +10,11 @@ use crate::error::ServerError;
 use crate::registry::registry_key::{NotOpened, RegistryKey, RegistryKeys, names_as_text, seconds};
 
 const COLUMNS: &str = "kid, client, secret, sealed_with, credential, profile, state, not_before, not_after, server_names, successor, created, \
-                       last_use, comment, change";
+                       last_use, comment, change, enrol_by, enrolled";
 /// The same without the change, and with the fingerprint.
 const WRITTEN: &str = "kid, client, secret, sealed_with, fingerprint, credential, profile, state, not_before, not_after, server_names, \
-                       successor, created, last_use, comment, change";
-const WRITTEN_COUNT: usize = 16;
+                       successor, created, last_use, comment, change, enrol_by, enrolled";
+const WRITTEN_COUNT: usize = 18;
 /// How many rows one statement writes: SQLite looks each parameter up among all before it, so that ten times as many take a hundred times as long.
 const AT_ONCE: usize = 50;
 /// How many last uses one statement writes. They have two parameters each.
@@ -66,6 +66,8 @@ impl Sealed {
         entry.created = at(11, "when it was made is no time")?;
         entry.last_use = at(12, "its last use is no time")?;
         entry.comment = row.text_or_none(13).map_err(|_| "its comment is no text")?;
+        entry.enrol_by = at(15, "its enrol_by is no time")?;
+        entry.enrolled = at(16, "its enrolled is no time")?;
         let secret = row.bytes_or_none(2).map_err(|_| "its secret is none")?;
         let secret = secret.zip(row.text_or_none(3).map_err(|_| "its registry key is none")?);
         Ok(Self { entry, secret, change })
@@ -141,7 +143,7 @@ impl Database {
     pub(crate) async fn remove_key(&mut self, kid: &KeyId, change: i64) -> Result<u64, ServerError> {
         let sql = "UPDATE ekm_otp_key SET change = $2, state = 'removed', secret = NULL, sealed_with = NULL, fingerprint = NULL, \
                    successor = NULL, comment = NULL, credential = 'otp', profile = 'v1', server_names = '', not_before = NULL, \
-                   not_after = NULL WHERE kid = $1 AND state <> 'removed'";
+                   not_after = NULL, enrol_by = NULL, enrolled = NULL WHERE kid = $1 AND state <> 'removed'";
         self.execute(sql, &[Value::text(kid.as_str()), Value::int(change)]).await
     }
 
@@ -197,6 +199,8 @@ fn values_of(entry: &Entry, key: &RegistryKey, change: i64) -> Result<[Value; WR
         Value::Int(entry.last_use.map(seconds)),
         Value::Text(entry.comment.clone()),
         Value::int(change),
+        Value::Int(entry.enrol_by.map(seconds)),
+        Value::Int(entry.enrolled.map(seconds)),
     ])
 }
 

@@ -19,6 +19,10 @@ const KEY: &str = "CREATE TABLE ekm_otp_key (kid TEXT PRIMARY KEY NOT NULL, clie
      successor TEXT, created BIGINT NOT NULL, last_use BIGINT, comment TEXT, change BIGINT NOT NULL, \
      CHECK ((state = 'removed') = (secret IS NULL)))";
 
+/// What came later: until when a key that left in a bundle is to be used first, and when it was. Programs that do not know these columns leave them alone,
+/// and find that they cannot open the secrets of rows that have them.
+const LATER: [&str; 2] = ["enrol_by", "enrolled"];
+
 /// A word of chance for each change: whoever has seen that change finds out whether this is the same history, or another one since a backup.
 const CHANGE: &str = "CREATE TABLE ekm_otp_change (change BIGINT PRIMARY KEY NOT NULL, mark TEXT NOT NULL)";
 
@@ -45,6 +49,52 @@ impl Database {
         };
         let row = self.first(sql, &[]).await?;
         Ok(row.map(|row| row.int(0)).transpose()?.unwrap_or(0) > 0)
+    }
+
+    /// Adds the columns that came later, where they are missing.
+    pub(super) async fn add_columns(&mut self) -> Result<(), ServerError> {
+        if self.has_columns().await? {
+            return Ok(());
+        }
+        self.begin().await?;
+        let added = self.add_missing().await;
+        match added {
+            Ok(()) => self.commit().await,
+            Err(e) => {
+                self.roll_back().await;
+                // Without the right to change tables, somebody who has it does it once.
+                let statements = LATER.map(|column| format!("ALTER TABLE ekm_otp_key ADD COLUMN {column} BIGINT")).join("; ");
+                Err(ServerError::NotPermitted(format!(
+                    "the registry's database is of an earlier version, and its new columns cannot be added ({e}). Have its owner do so: {statements}"
+                )))
+            }
+        }
+    }
+
+    async fn has_columns(&mut self) -> Result<bool, ServerError> {
+        let sql = match self {
+            Self::Sqlite(_) => "SELECT count(*) FROM pragma_table_info('ekm_otp_key') WHERE name IN ('enrol_by', 'enrolled')",
+            Self::Postgres(_) => {
+                "SELECT count(*) FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass('ekm_otp_key') AND NOT attisdropped \
+                 AND attname IN ('enrol_by', 'enrolled')"
+            }
+        };
+        let row = self.first(sql, &[]).await?;
+        Ok(row.map(|row| row.int(0)).transpose()? == Some(2))
+    }
+
+    async fn add_missing(&mut self) -> Result<(), ServerError> {
+        if matches!(self, Self::Postgres(_)) {
+            // As where the tables are made.
+            self.first("SELECT 1::bigint FROM pg_advisory_xact_lock(7521904401)", &[]).await?;
+        }
+        if self.has_columns().await? {
+            return Ok(());
+        }
+        for column in LATER {
+            self.execute(&format!("ALTER TABLE ekm_otp_key ADD COLUMN {column} BIGINT"), &[]).await?;
+        }
+        Ok(())
     }
 
     /// Makes the tables, unless somebody else did meanwhile.
