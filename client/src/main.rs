@@ -32,6 +32,15 @@ enum Command {
         after_help = "Examples:\n  ekm-otp-client get https://api.example.test/ --kid client1 --key client1.pem\n  ekm-otp-client get https://localhost:8443/whoami --ca server.pem \\\n      --kid client1 --key client1.pem --credential jws --claim role=admin\n  ekm-otp-client get https://127.0.0.1:8443/get --server-name localhost \\\n      --kid client1 --key handle:0x81008001"
     )]
     Get(Box<get::GetArgs>),
+    /// Carry standard input and output to a database, an sshd or another TCP service behind the server.
+    ///
+    /// To what the server's configuration lists for this key. It ends when both sides have ended; what was cut is told, and exits with 69.
+    ///
+    /// Exit codes: 0 both sides have ended, 77 refused or not proven, 69 not reachable or cut, 64 wrong usage, 1 otherwise.
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client connect db.internal:5432 \\\n      --via https://gateway.example.test --kid client1 --key client1.pem\n  ekm-otp-client connect bastion:22 -P work\n\nIn ~/.ssh/config:\n\nHost *.internal\n ProxyCommand ekm-otp-client connect [%h]:%p"
+    )]
+    Connect(Box<cli::connect::TunnelArgs>),
     /// Make, import, look at, use and guard keys.
     #[command(subcommand)]
     Key(Box<keys::KeyCommand>),
@@ -168,6 +177,7 @@ fn run(cli: Cli) -> Result<Ending, CliError> {
         let command = async {
             match cli.command {
                 Command::Get(args) => get::run(*args).await.map(Ending::of),
+                Command::Connect(args) => cli::connect::run(*args).await.map(Ending::of),
                 Command::Key(command) => keys::run(*command).await.map(Ending::of),
                 Command::Seal(args) => seal::run(*args).await.map(Ending::of),
                 Command::Unseal(args) => unseal::run(*args).await,

@@ -9,6 +9,7 @@ mod certify;
 #[cfg(feature = "cloud")]
 mod cloud;
 pub(crate) mod cms;
+pub(crate) mod connect;
 mod create;
 mod credential;
 pub(crate) mod doctor;

@@ -4,7 +4,9 @@
 use std::fmt::Arguments;
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::net::Shutdown;
 use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
 use std::process::{ExitCode, Stdio};
 use std::sync::OnceLock;
 
@@ -62,6 +64,15 @@ pub(crate) fn stderr_for_child() -> Stdio {
 pub(crate) fn result(bytes: &[u8]) -> Result<(), CliError> {
     let mut stdout = io::stdout();
     stdout.write_all(bytes).and_then(|()| stdout.flush()).map_err(CliError::output)
+}
+
+/// Closes standard output, so that whoever reads it sees the end: what is written there later goes nowhere.
+pub(crate) fn close() -> io::Result<()> {
+    // Where standard input is the same socket, that stays open, and with it the socket. What is none has no direction to shut down.
+    let socket = UnixStream::from(io::stdout().as_fd().try_clone_to_owned()?);
+    let _ = socket.shutdown(Shutdown::Write);
+    let nowhere = OpenOptions::new().write(true).open("/dev/null")?;
+    Ok(rustix::stdio::dup2_stdout(nowhere)?)
 }
 
 /// A line of a result.
