@@ -6,11 +6,12 @@
 //! way of asking for a stream (RFC 6455, RFC 8441), [`joined`] lets two of them be one, [`framed`] tells the end of one from a cut.
 //!
 //! Around it: [`loopback`] tells names that nobody elsewhere can point to this machine from those that somebody can, [`unix_socket`] opens sockets
-//! with the right mode, [`service_manager`] tells systemd how it goes.
+//! with the right mode, [`file_watch`] tells when files are other ones, [`service_manager`] tells systemd how it goes.
 //!
 //! It knows no TLS, no keys and no credentials: which requests pass, and whose they are, is decided by those who use it.
 
 pub mod cookies;
+pub mod file_watch;
 pub mod folded;
 pub mod framed;
 pub mod hop;

@@ -15,7 +15,6 @@ mod dial;
 mod doors;
 mod enrolment;
 mod error;
-mod file_watch;
 mod key;
 mod limits;
 mod live;

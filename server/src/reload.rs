@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ekm_otp_relay::file_watch::FileWatch;
+
 use crate::config::{Config, RunArgs};
 use crate::error::ServerError;
-use crate::file_watch::FileWatch;
 use crate::live::{Live, Opened};
 use crate::registry::Registry;
 

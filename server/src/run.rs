@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use ekm_otp::Profile;
+use ekm_otp_relay::file_watch::FileWatch;
 use ekm_otp_relay::service_manager;
 use ekm_otp_tower::{Connections, EkmListener};
 
 use crate::config::{Config, RunArgs};
 use crate::enrolment::Enrolment;
 use crate::error::ServerError;
-use crate::file_watch::FileWatch;
 use crate::live::Live;
 use crate::operations::{Operations, Sources};
 use crate::proxy::{Own, Proxy};

@@ -26,7 +26,8 @@ const LOOK: Duration = Duration::from_secs(30);
 type Marks = Option<[i128; 5]>;
 
 /// Watches files from its making on.
-pub(crate) struct FileWatch {
+#[derive(Debug)]
+pub struct FileWatch {
     watcher: Option<RecommendedWatcher>,
     folders: BTreeSet<PathBuf>,
     seen: BTreeMap<PathBuf, Marks>,
@@ -35,7 +36,8 @@ pub(crate) struct FileWatch {
 
 impl FileWatch {
     /// Of these files, as they are now: call it before they are read, so that no change is missed.
-    pub(crate) fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
+    #[must_use]
+    pub fn new(files: impl IntoIterator<Item = PathBuf>) -> Self {
         // One place is enough: it says that something happened.
         let (sender, events) = mpsc::channel(1);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -54,12 +56,12 @@ impl FileWatch {
     }
 
     /// Takes the files as they are now: what changed before is not told any more.
-    pub(crate) fn look_again(&mut self) {
+    pub fn look_again(&mut self) {
         self.seen.iter_mut().for_each(|(file, seen)| *seen = marks(file));
     }
 
     /// Watches these in place of the others; those that were not watched before, as they are now.
-    pub(crate) fn set(&mut self, files: impl IntoIterator<Item = PathBuf>) {
+    pub fn set(&mut self, files: impl IntoIterator<Item = PathBuf>) {
         let mut before = std::mem::take(&mut self.seen);
         let seen = |file: PathBuf| {
             before.remove_entry(&file).unwrap_or_else(|| {
@@ -84,7 +86,8 @@ impl FileWatch {
     }
 
     /// Whether one of them is another than when it was looked at last.
-    pub(crate) fn is_changed(&self) -> bool {
+    #[must_use]
+    pub fn is_changed(&self) -> bool {
         !self.different().is_empty()
     }
 
@@ -93,7 +96,7 @@ impl FileWatch {
     }
 
     /// Waits until one of them changed, and is whole. Which did. Cancel-safe.
-    pub(crate) async fn changed(&mut self) -> Vec<PathBuf> {
+    pub async fn changed(&mut self) -> Vec<PathBuf> {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         look.reset();
