@@ -12,7 +12,7 @@ use clap::{CommandFactory as _, Parser};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::plaintext::Ending;
-use crate::cli::{CliError, doctor, get, keys, manual, output, policies, prompt, reseal, seal, unseal};
+use crate::cli::{CliError, doctor, get, keys, manual, output, policies, prompt, reseal, seal, sidecar, unseal};
 
 /// EKM-OTP client: requests with a password that fits one TLS connection, derived by a key that never leaves the TPM.
 ///
@@ -41,6 +41,14 @@ enum Command {
         after_help = "Examples:\n  ekm-otp-client connect db.internal:5432 \\\n      --via https://gateway.example.test --kid client1 --key client1.pem\n  ekm-otp-client connect bastion:22 -P work\n\nIn ~/.ssh/config:\n\nHost *.internal\n ProxyCommand ekm-otp-client connect [%h]:%p"
     )]
     Connect(Box<cli::connect::TunnelArgs>),
+    /// Serve local programs that know nothing of keys: they speak plain HTTP to it, and come out authenticated (a sidecar).
+    ///
+    /// Every program of this user may use it on a Unix socket, every program of this machine on a TCP port. Pages of other sites that are open in a
+    /// browser may not. SIGHUP lets it read its settings again, SIGTERM ends it when what is under way has ended.
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client proxy --listen 127.0.0.1:8080 --to https://api.example.com \\\n      --kid client1 --key client1.pem\n  ekm-otp-client proxy --listen unix:/run/user/1000/api.sock -P work\n  ekm-otp-client proxy --config proxy.toml --admin 127.0.0.1:9110\n  ekm-otp-client proxy --listen 127.0.0.1:8080 -P work --install-user-units"
+    )]
+    Proxy(Box<sidecar::ProxyArgs>),
     /// Make, import, look at, use and guard keys.
     #[command(subcommand)]
     Key(Box<keys::KeyCommand>),
@@ -174,8 +182,11 @@ fn run(cli: Cli) -> Result<Ending, CliError> {
         let mut terminate = signals(SignalKind::terminate())?;
         let mut hang_up = signals(SignalKind::hangup())?;
         let mut quit = signals(SignalKind::quit())?;
+        // It has its own way with them.
+        let is_service = matches!(cli.command, Command::Proxy(_));
         let command = async {
             match cli.command {
+                Command::Proxy(args) => sidecar::run(*args).await.map(Ending::of),
                 Command::Get(args) => get::run(*args).await.map(Ending::of),
                 Command::Connect(args) => cli::connect::run(*args).await.map(Ending::of),
                 Command::Key(command) => keys::run(*command).await.map(Ending::of),
@@ -205,9 +216,9 @@ fn run(cli: Cli) -> Result<Ending, CliError> {
         // Ended by a signal, the work is dropped rather than cut: what is loaded in the TPM is flushed.
         tokio::select! {
             result = command => result,
-            _ = interrupt.recv() => Err(CliError::Signal(2)),
-            _ = terminate.recv() => Err(CliError::Signal(15)),
-            _ = hang_up.recv() => Err(CliError::Signal(1)),
+            _ = interrupt.recv(), if !is_service => Err(CliError::Signal(2)),
+            _ = terminate.recv(), if !is_service => Err(CliError::Signal(15)),
+            _ = hang_up.recv(), if !is_service => Err(CliError::Signal(1)),
             _ = quit.recv() => Err(CliError::Signal(3)),
         }
     });

@@ -49,6 +49,7 @@ pub(crate) mod seal;
 mod sealed_file;
 mod secret_file;
 mod shown;
+pub(crate) mod sidecar;
 mod signing;
 mod trust;
 pub(crate) mod unseal;

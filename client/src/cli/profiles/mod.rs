@@ -24,7 +24,7 @@ pub(crate) use self::show::{ProfileCommand, run};
 pub(crate) use self::{
     choose::only_origin,
     edit::Editor,
-    file::ConfigFile,
+    file::{ConfigFile, path},
     open::Opened,
     resolve::{KeyChoice, Material, Resolved, resolve, resolve_credential, resolve_in},
 };
