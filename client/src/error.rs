@@ -13,7 +13,7 @@ use crate::signer::SignerError;
 #[non_exhaustive]
 pub enum ConnectError {
     /// No TCP connection.
-    #[error("cannot connect to {address}: {source}")]
+    #[error("cannot connect to {address}: {source}{}", way_to(.source))]
     Unreachable {
         /// Host and port that were dialled.
         address: Authority,
@@ -21,7 +21,7 @@ pub enum ConnectError {
         source: std::io::Error,
     },
     /// A phase took longer than it may.
-    #[error("{phase} took longer than {deadline:?}")]
+    #[error("{phase} took longer than {deadline:?}: the server is overloaded, or a firewall stands in between")]
     Deadline {
         /// What was waited for.
         phase: &'static str,
@@ -95,6 +95,15 @@ pub enum Refusal {
     /// It is not configured for the request's authority.
     #[error("the server is not configured for this authority (its --server-name or --authority)")]
     Authority,
+}
+
+/// What to look at.
+fn way_to(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => ". Nothing listens there: is the server running, and the port right?",
+        std::io::ErrorKind::ConnectionReset | std::io::ErrorKind::TimedOut => ". Does a firewall stand in between?",
+        _ => ". Is the name right, and the network up?",
+    }
 }
 
 fn named(issuer: Option<&str>) -> String {

@@ -1,5 +1,6 @@
 //! Who else can write the configuration file. Whoever can sends the key's password to a TPM of their own (`tcti`), or has another CA trusted.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -42,10 +43,15 @@ pub(super) fn nobody_else_writes(file: &File, path: &Path) -> Result<(), CliErro
     }
     let there = std::path::absolute(path).map_err(|e| CliError::io("find", path, &e))?;
     let real = std::fs::canonicalize(path).map_err(|e| CliError::io("find", path, &e))?;
-    for (at, folder) in folders(&there).into_iter().chain(folders(&real)) {
+    // Each once.
+    let mut all = BTreeMap::new();
+    for (folder, is_own) in folders(&there).into_iter().chain(folders(&real)) {
+        *all.entry(folder).or_insert(false) |= is_own;
+    }
+    for (folder, is_own) in all {
         let found = std::fs::metadata(&folder).map_err(|e| CliError::io("look at", &folder, &e))?;
         let (mode, shown) = (found.mode() & 0o7777, shown(&folder));
-        if at == 0 && ![me, 0].contains(&found.uid()) {
+        if is_own && ![me, 0].contains(&found.uid()) {
             return Err(refused(format!("its folder {shown} belongs to the user {}", found.uid()), format!("chown {me} {shown}")));
         }
         if mode & EVERYONE != 0 && mode & STICKY == 0 && !is_read_only(&folder) {
@@ -64,9 +70,9 @@ pub(super) fn nobody_else_writes(file: &File, path: &Path) -> Result<(), CliErro
     Ok(())
 }
 
-/// The folder that it lies in, and those above it.
-fn folders(path: &Path) -> Vec<(usize, PathBuf)> {
-    folder_of(path).ancestors().map(Path::to_owned).enumerate().collect()
+/// The folder that it lies in, which is told of, and those above it.
+fn folders(path: &Path) -> Vec<(PathBuf, bool)> {
+    folder_of(path).ancestors().enumerate().map(|(at, folder)| (folder.to_owned(), at == 0)).collect()
 }
 
 /// "Unknown" is no.

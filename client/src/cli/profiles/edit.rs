@@ -19,6 +19,8 @@ use crate::cli::shown::{printable, shown};
 
 /// The configuration file, locked against others who change it with this program, until written or dropped.
 pub(crate) struct Editor {
+    /// As it is named: relative paths in it are relative to that folder.
+    named: PathBuf,
     /// Where it really is: a symbolic link stays one.
     path: PathBuf,
     /// As it was read; `None` where it is not there yet.
@@ -38,12 +40,13 @@ impl Editor {
     }
 
     async fn open_at(named: &Path) -> Result<Self, CliError> {
+        let named = &std::path::absolute(named).map_err(|e| CliError::io("find", named, &e))?;
         let path = match std::fs::canonicalize(named) {
             Ok(path) => path,
             Err(e) if std::fs::symlink_metadata(named).is_ok_and(|found| found.is_symlink()) => {
                 return Err(CliError::io("follow the link", named, &e));
             }
-            Err(_) => std::path::absolute(named).map_err(|e| CliError::io("find", named, &e))?,
+            Err(_) => named.clone(),
         };
         let folder = folder_of(&path);
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| CliError::io("create", folder, &e))?;
@@ -59,7 +62,7 @@ impl Editor {
         let text = before.as_deref().unwrap_or_default();
         ConfigFile::parse(&path, text)?;
         let document = text.parse().map_err(|e: toml_edit::TomlError| CliError::Usage(format!("{}: {}", shown(&path), e.message())))?;
-        Ok(Self { path, before, document, _lock: lock })
+        Ok(Self { named: named.clone(), path, before, document, _lock: lock })
     }
 
     /// Where it is.
@@ -69,7 +72,7 @@ impl Editor {
 
     /// The folder that relative paths in it are relative to: where the files of its keys belong.
     pub(crate) fn folder(&self) -> &Path {
-        folder_of(&self.path)
+        folder_of(&self.named)
     }
 
     /// Whether there is such a profile.
@@ -294,7 +297,8 @@ mod tests {
     #[tokio::test]
     async fn a_second_writer_waits_and_a_link_and_a_mode_stay() {
         let folder = tempfile::tempdir().expect("a folder");
-        let (real, link) = (folder.path().join("real.toml"), folder.path().join("link.toml"));
+        let (real, link) = (folder.path().join("real.toml"), folder.path().join("links/config.toml"));
+        std::fs::create_dir(folder.path().join("links")).expect("a folder");
         std::fs::write(&real, FILE).expect("writing");
         std::fs::set_permissions(&real, PermissionsExt::from_mode(0o644)).expect("chmod");
         std::os::unix::fs::symlink(&real, &link).expect("a link");
@@ -311,6 +315,7 @@ mod tests {
         let text = std::fs::read_to_string(&real).expect("the file");
         assert!(text.contains("mutual = \"require\"") && text.contains("mutual = \"prefer\""), "{text}");
         assert!(link.is_symlink());
+        assert_eq!(Editor::open_at(&link).await.expect("the file").folder(), folder.path().join("links"));
         assert_eq!(real.metadata().expect("the file").permissions().mode() & 0o777, 0o644);
     }
 }

@@ -11,7 +11,6 @@ use super::access;
 use super::nearest::nearest;
 use super::settings::{ChannelSettings, KeySettings, Text, TpmSettings};
 use super::table::{Faults, Table, keys_of};
-use crate::cli::arguments::variable;
 use crate::cli::error::CliError;
 use crate::cli::secret_file::folder_of;
 use crate::cli::shown::shown;
@@ -66,8 +65,12 @@ impl FileProfile {
 pub(crate) fn path() -> Option<PathBuf> {
     let folder = |name| std::env::var_os(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
     let below = || folder("XDG_CONFIG_HOME").or_else(|| folder("HOME").map(|home| home.join(".config")));
-    let named = std::env::var_os(CONFIG_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from);
-    named.or_else(|| below().map(|folder| folder.join("ekm-otp/config.toml")))
+    named().or_else(|| below().map(|folder| folder.join("ekm-otp/config.toml")))
+}
+
+/// What the environment says.
+fn named() -> Option<PathBuf> {
+    std::env::var_os(CONFIG_VARIABLE).filter(|name| !name.is_empty()).map(PathBuf::from)
 }
 
 impl ConfigFile {
@@ -79,10 +82,10 @@ impl ConfigFile {
         let Some(path) = path() else { return Ok(Self::default()) };
         let mut file = match File::open(&path) {
             Ok(file) => file,
-            Err(e) if e.kind() == ErrorKind::NotFound && variable(CONFIG_VARIABLE).is_none() => {
+            Err(e) if e.kind() == ErrorKind::NotFound && named().is_none() => {
                 return Ok(Self { path, ..Self::default() });
             }
-            Err(e) if variable(CONFIG_VARIABLE).is_some() => {
+            Err(e) if named().is_some() => {
                 return Err(match CliError::io("open", &path, &e) {
                     CliError::Unavailable(text) => {
                         CliError::Unavailable(format!("{text}. ${CONFIG_VARIABLE} names it: unset that, or make the file"))

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ekm_otp::{KeyId, Profile};
 use ekm_otp_client::{Client, ClientBuilder, Mutual, Signer};
-use ekm_otp_tpm::{KeyKind, KeySource, TpmHandle};
+use ekm_otp_tpm::{KeyKind, KeySource, TpmError, TpmHandle};
 use rustls::ClientConfig;
 
 use super::resolve::{KeyChoice, Material, Resolved};
@@ -114,6 +114,17 @@ impl Resolved {
         }
     }
 
+    /// What a profile's key is lost with, and how another comes.
+    fn not_loaded(&self, error: TpmError) -> CliError {
+        match (&error, &self.profile) {
+            (TpmError::OtherTpm(_) | TpmError::OtherPrimary(_), Some(profile)) => CliError::Usage(format!(
+                "{error}: the key of the profile {profile} is of no use here. Have the server's administrator make a bundle, and make it anew with \
+                 `ekm-otp-client enroll --replace BUNDLE`"
+            )),
+            _ => error.into(),
+        }
+    }
+
     async fn open(
         &self,
         choice: &KeyChoice,
@@ -156,7 +167,7 @@ impl Resolved {
                 }
                 let key = tpm.load(source);
                 let started = Instant::now();
-                let description = key.prepare().await?;
+                let description = key.prepare().await.map_err(|e| self.not_loaded(e))?;
                 if description.kind != Some(KeyKind::HmacSha256) {
                     return Err(CliError::Usage(format!("{}: this cannot make HMACs, and this protocol needs one", description.algorithm)));
                 }

@@ -94,7 +94,9 @@ pub(crate) fn resolve_credential(file: &ConfigFile, flags: &CredentialArgs, dial
     let origin = flags.origin(dialled)?;
     let environment = Environment::read()?;
     let profile = choose(file, name_given(flags).as_ref(), &origin, flags.kid.as_ref().or(environment.key.kid.as_ref()))?;
-    if !environment.is_for(&origin) && (environment.key.kid.is_some() || names_key(&environment.key)) {
+    let has_flag_key = flags.key.is_some() || flags.secret_file.is_some();
+    let uses_environment = flags.kid.is_none() && environment.key.kid.is_some() || !has_flag_key && names_key(&environment.key);
+    if uses_environment && !environment.is_for(&origin) {
         return Err(CliError::Usage(format!(
             "$EKM_OTP_KID and $EKM_OTP_KEY are for $EKM_OTP_ORIGINS only, and {} is none of them: unset them, or add it there",
             origin.audience()
@@ -193,7 +195,12 @@ fn keys(
             continue;
         }
         let place = |name: &str| format!("{}: line {}: {name}", shown(&file.path), key.line);
-        let of_file = layer(&key.settings, Some(file.folder()), flags, &place)?;
+        let mut settings = key.settings.clone();
+        if is_named {
+            // It is not looked for where another is used.
+            (settings.key, settings.secret_file) = (None, None);
+        }
+        let of_file = layer(&settings, Some(file.folder()), flags, &place)?;
         choices.push(merged([&over[0], &over[1], &of_file], &flags.use_key, &tpm));
         if is_named {
             break;
