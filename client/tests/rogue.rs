@@ -3,8 +3,10 @@
 
 mod common;
 mod rogues;
+mod sidecars;
 
 use std::convert::Infallible;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -23,6 +25,7 @@ use rogues::interceptor::Interceptor;
 use rogues::{MARKER, Rogue, Trust, every_trick, secret};
 use rustls::pki_types::PrivateKeyDer;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use sidecars::Sidecar;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -182,6 +185,42 @@ fn from_the_command_a_rogue_gets_the_bodyless_probe_and_nothing_else() {
     });
 }
 
+/// What a local program asks a sidecar for; the answer comes from the sidecar alone, and says that there is no way on.
+fn is_told_that_there_is_no_way(sidecar: &Sidecar, request: &str, name: &str) {
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", sidecar.port)).expect("a connection");
+    stream.set_read_timeout(Some(sidecars::SOON)).expect("a limit");
+    std::io::Write::write_all(&mut stream, request.as_bytes()).expect("writing");
+    let mut answer = Vec::new();
+    // It may be reset behind the answer: nobody has read the request's body.
+    let _ = std::io::Read::read_to_end(&mut stream, &mut answer);
+    let answer = common::text(&answer);
+    assert!(["HTTP/1.1 502 ", "HTTP/1.1 503 ", "HTTP/1.1 504 "].iter().any(|status| answer.starts_with(status)), "{name}: {answer}");
+}
+
+#[test]
+fn from_a_sidecar_a_rogue_gets_the_bodyless_probe_and_nothing_else() {
+    every_trick_yields_the_probe_alone(|trust, rogue| {
+        let name = rogue.trick.name;
+        let mut proxy = common::client();
+        proxy.args(["proxy", "--to", &format!("https://localhost:{}", rogue.port), "--timeout", "1"]);
+        proxy.args(["--kid", "client1", "--secret-file", "secret", "--ca", "ca.pem"]).current_dir(trust.folder());
+        let sidecar = Sidecar::of(&mut proxy);
+        let fields = format!("Host: 127.0.0.1:{}\r\nConnection: close\r\nCookie: a={MARKER}\r\nX-Private: {MARKER}", sidecar.port);
+        let length = MARKER.len();
+        is_told_that_there_is_no_way(
+            &sidecar,
+            &format!("POST /{MARKER} HTTP/1.1\r\n{fields}\r\nContent-Length: {length}\r\n\r\n{MARKER}"),
+            name,
+        );
+        let upgrade = fields.replace("Connection: close", "Connection: Upgrade\r\nUpgrade: websocket");
+        let key = "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+        // The answer to it may leave the connection open.
+        let upgrade = format!("GET /{MARKER} HTTP/1.1\r\n{upgrade}\r\n{key}\r\n\r\nGET / HTTP/1.1\r\n{fields}\r\n\r\n");
+        is_told_that_there_is_no_way(&sidecar, &upgrade, name);
+        assert!(!sidecar.log().contains("panicked"), "{name}: {}", sidecar.log());
+    });
+}
+
 /// As a company's proxy or a virus scanner does it: the client trusts its CA, it ends TLS and relays every byte to the real server.
 #[test]
 fn a_proxy_that_intercepts_tls_with_a_trusted_ca_is_named_and_gets_the_probe_alone() {
@@ -196,9 +235,16 @@ fn a_proxy_that_intercepts_tls_with_a_trusted_ca_is_named_and_gets_the_probe_alo
         assert_eq!(got.status.code(), Some(77), "{}", common::text(&got.stderr));
         assert!(common::text(&got.stderr).contains("TLS ends somewhere in between"), "{}", common::text(&got.stderr));
     }
-    assert_eq!(interceptor.got_nothing_but_probes(), 2);
+    let sidecar = Sidecar::start(&bench, interceptor.port, &["--kid", "client1", "--key", "client1.pem", "--ca", "interceptor.pem"]);
+    let got = Command::new("curl").args(["-s", "-i", &sidecar.url(&format!("/{MARKER}"))]).output().expect("curl");
+    let told = common::text(&got.stdout);
+    assert!(told.starts_with("HTTP/1.1 50") && told.contains("TLS ends somewhere in between"), "{told}");
+    assert!(sidecar.log().contains("TLS ends somewhere in between"), "{}", sidecar.log());
+    drop(sidecar);
+    let probes = interceptor.got_nothing_but_probes();
+    assert!(probes >= 3, "{probes}");
     let (_, log) = server.end("TERM");
-    assert_eq!(log.matches("the credential was made for another connection").count(), 2, "{log}");
+    assert_eq!(log.matches("the credential was made for another connection").count(), probes, "{log}");
 }
 
 #[tokio::test]

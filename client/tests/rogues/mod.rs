@@ -4,6 +4,7 @@ pub mod h1;
 pub mod h2;
 pub mod interceptor;
 
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use ekm_otp::field::AuthenticationInfo;
 use ekm_otp::{Derivation, Ekm, KeyId, Secret, ServerName, TlsPolicy};
 use rustls::pki_types::PrivateKeyDer;
-use rustls::{ClientConfig, HandshakeKind, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
@@ -154,9 +155,10 @@ impl Rogue {
                             tokio::spawn(async move {
                                 let _is_open = is_open;
                                 if let Ok(mut tls) = trust.accept(tcp, trick.alpn).await {
-                                    let tls_state = tls.get_mut().1;
-                                    if tls_state.handshake_kind() == Some(HandshakeKind::Resumed) || tls_state.early_data().is_some() {
-                                        received.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(b"a resumed session");
+                                    if let Some(mut early) = tls.get_mut().1.early_data() {
+                                        let mut received = received.lock().unwrap_or_else(PoisonError::into_inner);
+                                        received.extend_from_slice(b"early data");
+                                        early.read_to_end(&mut received).expect("early data");
                                     }
                                     let _ = play(tls, &trick, &received).await;
                                 }
