@@ -4,6 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
+# What is built once needs no notes for being built again.
+[ -z "${CI:-}" ] || export CARGO_INCREMENTAL=0
+
 step() { printf '\n== %s\n' "$*"; }
 
 step "packages"
@@ -48,6 +51,10 @@ EKM_OTP_TESTED_SERVER=$target/debug/ekm-otp-server cargo test --workspace --all-
 step "load program, a smoke run"
 cargo bench --package ekm-otp-tower --features jose --bench load --locked -- --smoke
 cargo bench --package ekm-otp-tower --features jose --bench load --locked -- --proxies --smoke
+
+step "the pair of sidecar and server beside others, a smoke run"
+# Unoptimised: what it measures means nothing, and that every pair works is seen all the same.
+EKM_OTP_TESTED_SERVER=$target/debug/ekm-otp-server cargo test --workspace --all-features --bench pair --locked -- --smoke
 
 step "times of refusals, some thousand"
 cargo bench --package ekm-otp-tower --features jose --bench load --locked -- --timing 2000
