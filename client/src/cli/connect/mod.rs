@@ -2,7 +2,6 @@
 //!
 //! `tunnel` asks the server for it; here the command joins it with `standard` input and output; `local` joins it with a connection of a local program.
 
-#[expect(dead_code, reason = "the sidecar's tunnels are under way")]
 mod local;
 mod standard;
 mod tunnel;
@@ -24,11 +23,7 @@ use super::profiles::{self, ConfigFile};
 use super::proxy;
 use standard::Standard;
 
-#[expect(unused_imports, reason = "the sidecar's tunnels are under way")]
-pub(crate) use {
-    local::{Carried, Local, serve},
-    tunnel::NoTunnel,
-};
+pub(crate) use local::{Local, serve};
 
 /// The server ends tunnels that are silent for long; here nobody knows better.
 const EVER: Duration = Duration::from_secs(366 * 24 * 3600);

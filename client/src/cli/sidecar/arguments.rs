@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 use ekm_otp::Authority;
+use ekm_otp::tunnel::Target;
 
+use super::super::connect::target;
 use super::super::credential::ConnectArgs;
 use super::super::origin::origin_alone;
 use super::address::Address;
@@ -18,6 +20,9 @@ pub(crate) struct ProxyArgs {
     /// hands sockets over
     #[arg(long, value_name = "ADDRESS", help_heading = "Sidecar", conflicts_with = "config")]
     pub(super) listen: Vec<Address>,
+    /// Carry TCP connections to LISTEN (an address as for --listen) through the origin's server to HOST:PORT, as its configuration calls it; may be repeated
+    #[arg(long, value_name = "LISTEN=HOST:PORT", value_parser = tunnel, help_heading = "Sidecar", conflicts_with = "config")]
+    pub(super) tcp: Vec<Tunnel>,
     /// The origin that requests go to [default: that of the profile]
     #[arg(long, value_name = "URL", value_parser = origin_alone, help_heading = "Sidecar", conflicts_with = "config")]
     pub(super) to: Option<Authority>,
@@ -74,6 +79,19 @@ pub(crate) struct ProxyArgs {
     pub(super) install_user_units: bool,
     #[command(flatten)]
     pub(super) how: ConnectArgs,
+}
+
+/// Where it is listened, and where that leads.
+#[derive(Clone, Debug)]
+pub(crate) struct Tunnel {
+    pub(super) listen: Address,
+    pub(super) target: Target,
+}
+
+fn tunnel(text: &str) -> Result<Tunnel, String> {
+    let (listen, to) = text.rsplit_once('=').ok_or("write LISTEN=HOST:PORT, such as 127.0.0.1:5432=db.internal:5432")?;
+    let listen = listen.parse().map_err(|e: super::address::AddressError| e.to_string())?;
+    Ok(Tunnel { listen, target: target(to)? })
 }
 
 fn host_name(text: &str) -> Result<HostName, String> {

@@ -6,8 +6,10 @@ use std::path::Path;
 use std::str::FromStr;
 
 use ekm_otp::Authority;
+use ekm_otp::tunnel::Target;
 use serde::de::{Deserialize, Deserializer, Error as _};
 
+use super::super::connect::target;
 use super::super::error::CliError;
 use super::super::origin::origin_alone;
 use super::super::profiles::table::{Faults, Table};
@@ -45,6 +47,17 @@ struct FileRoute {
     users: Option<Vec<User>>,
 }
 
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+struct FileTunnel {
+    address: Option<Text<Address>>,
+    target: Option<Text<ToTarget>>,
+    mode: Option<Text<Mode>>,
+    users: Option<Vec<User>>,
+    to: Option<Text<To>>,
+    profile: Option<String>,
+}
+
 /// # Errors
 /// When it cannot be read; all that is wrong in it, with lines.
 pub(super) fn read(path: &Path) -> Result<Vec<Listener>, CliError> {
@@ -63,6 +76,9 @@ fn parse(path: &Path, text: &str) -> Result<Vec<Listener>, CliError> {
     let mut listeners = Vec::new();
     for table in root.take_list("listen", &mut faults) {
         listeners.extend(listener(table, path, &mut faults));
+    }
+    for table in root.take_list("tcp", &mut faults) {
+        listeners.extend(tunnel(table, path, &mut faults));
     }
     let line = root.line;
     root.left_over(|_| None, &mut faults);
@@ -116,11 +132,39 @@ fn listener(mut table: Table<'_>, path: &Path, faults: &mut Faults) -> Option<Li
         .collect();
     (!routes.is_empty()).then(|| Listener {
         address: own.address.map(|text| text.0.relative_to(folder)),
+        tunnel: None,
         mode: own.mode.map(|text| text.0.0),
         hosts: own.hosts.into_iter().map(|text| text.0).collect(),
         allow_origins: own.allow_origins.into_iter().map(|text| text.0).collect(),
         authorization: own.authorization.map(|text| text.0).unwrap_or_default(),
         routes,
+    })
+}
+
+fn tunnel(mut table: Table<'_>, path: &Path, faults: &mut Faults) -> Option<Listener> {
+    let line = table.line;
+    let own: FileTunnel = table.take(faults);
+    table.left_over(|_| None, faults);
+    if own.to.is_none() && own.profile.is_none() {
+        faults.add(line, "to is missing: write to = \"https://HOST\", the server to go through, or the name of a profile with one origin");
+    }
+    let Some(Text(ToTarget(target))) = own.target else {
+        faults.add(line, "target is missing: write target = \"HOST:PORT\", as the server's configuration calls it");
+        return None;
+    };
+    let users = own.users.and_then(|users| {
+        let names: Vec<String> = users.into_iter().map(|user| user.0).collect();
+        Users::named(&names).map_err(|error| faults.add(line, error.to_string())).ok()
+    });
+    let folder = path.parent().unwrap_or(Path::new(""));
+    Some(Listener {
+        address: own.address.map(|text| text.0.relative_to(folder)),
+        tunnel: Some(target),
+        mode: own.mode.map(|text| text.0.0),
+        hosts: Vec::new(),
+        allow_origins: Vec::new(),
+        authorization: Authorization::default(),
+        routes: vec![RouteSettings { host: None, to: own.to.map(|text| text.0.0), profile: own.profile, users }],
     })
 }
 
@@ -173,6 +217,15 @@ struct To(Authority);
 impl FromText for To {
     fn from_text(text: &str) -> Result<Self, String> {
         origin_alone(text).map(Self)
+    }
+}
+
+#[derive(Debug)]
+struct ToTarget(Target);
+
+impl FromText for ToTarget {
+    fn from_text(text: &str) -> Result<Self, String> {
+        target(text).map(Self)
     }
 }
 

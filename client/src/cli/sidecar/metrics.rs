@@ -97,7 +97,7 @@ impl Metrics {
         registry.register("requests", "Requests that got an answer of their origin's", self.answered.clone());
         registry.register("failures", "Requests that were refused here, or got no answer, by what Ekm-Otp-Error says", self.failed.clone());
         registry.register("local_connections", "Connections of local programs", self.connections.clone());
-        registry.register("streams", "Websockets that are open", self.streams.clone());
+        registry.register("streams", "Websockets and tunnels that are open", self.streams.clone());
         registry.register("reloads", "How often the settings were read again", self.reloads.clone());
         registry.register("failed_reloads", "How often that failed, and the old settings stayed", self.failed_reloads.clone());
         let statuses: Vec<_> = origins.iter().map(|origin| (Of { origin: origin.label.clone() }, origin.client.status())).collect();

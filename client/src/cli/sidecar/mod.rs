@@ -5,7 +5,7 @@
 //! on, `websocket` joins two streams where both sides agree to, and the answer comes back through `fields`, its `body` as it arrives. Whatever goes wrong is a `failure`.
 //!
 //! Around it: `settings` from flags or a `file`; `listening` opens sockets, `open` the keys; `run` holds it all, reads again and drains by `running`. Another kind of
-//! listener is another `Serve`.
+//! listener is another `Serve`, such as `tunnels`.
 
 mod accept;
 mod activity;
@@ -35,6 +35,7 @@ mod serve;
 mod settings;
 mod shared;
 mod signals;
+mod tunnels;
 mod units;
 mod users;
 mod websocket;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use ekm_otp::tunnel::Target;
+
 use super::super::error::CliError;
 use super::address::Address;
 use super::arguments::ProxyArgs;
@@ -40,16 +42,19 @@ pub(super) fn read(args: &ProxyArgs) -> Result<Settings, CliError> {
 /// Every `--listen` leads to the same origin.
 fn of_flags(args: &ProxyArgs) -> Result<Vec<Listener>, CliError> {
     let users = if args.users.is_empty() { None } else { Some(Users::named(&args.users)?) };
-    let listener = |address: Option<Address>| Listener {
+    let listener = |address: Option<Address>, tunnel: Option<Target>| Listener {
         address,
+        tunnel,
         mode: args.mode,
         hosts: args.hosts.clone(),
         allow_origins: args.allow_origins.clone(),
         authorization: args.authorization.clone().unwrap_or_default(),
         routes: vec![RouteSettings { host: None, to: args.to.clone(), profile: None, users: users.clone() }],
     };
-    if args.listen.is_empty() {
-        return Ok(vec![listener(None)]);
+    if args.listen.is_empty() && args.tcp.is_empty() {
+        return Ok(vec![listener(None, None)]);
     }
-    Ok(args.listen.iter().cloned().map(|address| listener(Some(address))).collect())
+    let http = args.listen.iter().cloned().map(|address| listener(Some(address), None));
+    let tcp = args.tcp.iter().cloned().map(|tunnel| listener(Some(tunnel.listen), Some(tunnel.target)));
+    Ok(http.chain(tcp).collect())
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use ekm_otp::tunnel::Target;
 use ekm_otp_relay::file_watch::FileWatch;
 use ekm_otp_relay::service_manager;
 use tokio::sync::Semaphore;
@@ -11,6 +12,7 @@ use tokio::sync::Semaphore;
 use super::super::error::CliError;
 use super::super::profiles;
 use super::accept::accept;
+use super::address::Address;
 use super::admin::Admin;
 use super::arguments::ProxyArgs;
 use super::bind::Socket;
@@ -22,9 +24,10 @@ use super::read;
 use super::routes::Table;
 use super::running::Lifecycle;
 use super::serve::Http;
-use super::settings::Settings;
+use super::settings::{Listener, Settings};
 use super::shared::Shared;
 use super::signals::{Asked, Signals};
+use super::tunnels::Tunnels;
 use super::units;
 use super::users::Users;
 
@@ -61,7 +64,7 @@ async fn serve(
     signals: &mut Signals,
     watch: &mut FileWatch,
 ) -> Result<(), CliError> {
-    let places: Vec<_> = settings.listeners.iter().map(|listener| listener.address.clone()).collect();
+    let places: Vec<Place> = settings.listeners.iter().map(place).collect();
     let shared =
         Arc::new(Shared { table: ArcSwap::from_pointee(table), log: log.clone(), metrics: Metrics::default(), times: settings.times });
     let life = Lifecycle::new();
@@ -121,12 +124,19 @@ fn start(settings: &Settings, listening: Listening, shared: &Arc<Shared>, life: 
     for (door, socket) in listening.doors {
         let shown = socket.shown();
         let is_tcp = matches!(socket, Socket::Tcp(_));
-        accept(socket, Arc::clone(&places), &running, Http { shared: Arc::clone(shared), door }).map_err(broken)?;
+        let tunnel = settings.listeners.get(door).and_then(|listener| listener.tunnel.clone());
+        let target = tunnel.as_ref().map(|target| format!(" tcp={target}")).unwrap_or_default();
+        let (places, shared_by_all) = (Arc::clone(&places), Arc::clone(shared));
+        match tunnel {
+            None => accept(socket, places, &running, Http { shared: shared_by_all, door }),
+            Some(target) => accept(socket, places, &running, Tunnels { shared: shared_by_all, door, target }),
+        }
+        .map_err(broken)?;
         let table = shared.table.load();
         let to: Vec<&str> = table.rules.get(door).into_iter().flat_map(|rules| &rules.routes).map(|route| &*route.origin.label).collect();
         let users = settings.listeners.get(door).map(|listener| listener.users().to_string());
         let whom = if is_tcp { "every user of this machine".to_owned() } else { users.unwrap_or_default() };
-        shared.log.line(format!("listening address={shown} to={} (for {whom})", to.join(",")));
+        shared.log.line(format!("listening address={shown} to={}{target} (for {whom})", to.join(",")));
     }
     let places = Arc::new(Semaphore::new(ADMIN_CONNECTIONS));
     for socket in listening.admin {
@@ -136,12 +146,19 @@ fn start(settings: &Settings, listening: Listening, shared: &Arc<Shared>, life: 
     Ok(())
 }
 
+/// What does not change without a restart: where it is listened, and which tunnel that is.
+type Place = (Option<Address>, Option<Target>);
+
+fn place(listener: &Listener) -> Place {
+    (listener.address.clone(), listener.tunnel.clone())
+}
+
 /// Reads all again; on a mistake, nothing has changed.
-async fn again(args: &ProxyArgs, places: &[Option<super::address::Address>], shared: &Shared) -> Result<(), CliError> {
+async fn again(args: &ProxyArgs, places: &[Place], shared: &Shared) -> Result<(), CliError> {
     let settings = read::read(args)?;
-    let now: Vec<_> = settings.listeners.iter().map(|listener| listener.address.clone()).collect();
+    let now: Vec<Place> = settings.listeners.iter().map(place).collect();
     if now != places {
-        return Err(CliError::Usage("other addresses are listened on only after a restart".into()));
+        return Err(CliError::Usage("other addresses and targets of tunnels are taken over only by a restart".into()));
     }
     let before = shared.table.load_full();
     let table = open(&settings, &args.how, Some(&before)).await?;

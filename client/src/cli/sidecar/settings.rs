@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ekm_otp::Authority;
+use ekm_otp::tunnel::Target;
 
 use super::super::error::CliError;
 use super::address::Address;
@@ -38,11 +39,13 @@ pub(super) struct Settings {
     pub(super) is_http1_only: bool,
 }
 
-/// One `[[listen]]`.
+/// One `[[listen]]`, or one `[[tcp]]`.
 #[derive(Debug)]
 pub(super) struct Listener {
     /// `None`: only the service manager's sockets.
     pub(super) address: Option<Address>,
+    /// Raw TCP, through a tunnel to this; else HTTP.
+    pub(super) tunnel: Option<Target>,
     pub(super) mode: Option<u32>,
     pub(super) hosts: Vec<HostName>,
     pub(super) allow_origins: Vec<WebOrigin>,
