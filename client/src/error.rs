@@ -191,9 +191,28 @@ pub enum RequestError {
     /// No response header section in time.
     #[error("no answer within {0:?}")]
     Deadline(Duration),
+    /// The connection was closed before. Nothing was sent.
+    #[error("the connection is closed")]
+    Closed,
     /// HTTP broke.
     #[error("the connection broke: {}", with_sources(.0))]
     Http(#[from] hyper::Error),
+}
+
+impl RequestError {
+    /// Whether the server says that it has not processed the request: a stream that it refused (RFC 9113 §8.7), or one that its GOAWAY leaves out (§6.8).
+    pub(crate) fn is_unprocessed(&self) -> bool {
+        let Self::Http(error) = self else { return false };
+        let mut source = std::error::Error::source(error);
+        while let Some(error) = source {
+            if let Some(error) = error.downcast_ref::<h2::Error>() {
+                let is_refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+                return error.is_remote() && (error.is_go_away() || is_refused);
+            }
+            source = error.source();
+        }
+        false
+    }
 }
 
 #[cfg(feature = "jose")]

@@ -55,3 +55,8 @@ pub use error::{ConnectError, Refusal, RequestError, with_sources};
 pub use pool::Status;
 pub use rustls;
 pub use signer::{Signer, SignerError};
+
+/// The snippets of docs/client.md compile.
+#[cfg(all(doctest, feature = "tpm"))]
+#[doc = include_str!("../../docs/client.md")]
+mod client_md {}

@@ -1,6 +1,7 @@
 //! The tasks of one connection, which end with it: hyper hands HTTP/2's own connection to its executor.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use tokio::task::JoinSet;
 
@@ -19,6 +20,21 @@ impl Tasks {
     /// Ends all of them, at their next step.
     pub(crate) fn end(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+    }
+
+    /// Waits until all have ended by themselves.
+    pub(crate) async fn finished(&self) {
+        std::future::poll_fn(|context| {
+            let mut tasks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            loop {
+                match tasks.poll_join_next(context) {
+                    Poll::Ready(Some(_)) => {}
+                    Poll::Ready(None) => return Poll::Ready(()),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+        })
+        .await;
     }
 
     /// Ends all of them, and waits until what they held is dropped.

@@ -10,6 +10,8 @@ mod replay;
 mod response;
 mod service;
 mod upgrade;
+mod watched;
+mod websocket;
 
 use std::error::Error as StdError;
 use std::fmt;

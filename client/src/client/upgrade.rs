@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::header::{CONNECTION, UPGRADE};
@@ -13,9 +14,12 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::watched::watch;
+use super::websocket::Key;
 use super::{Error, ResponseBody};
 use crate::RequestError;
 use crate::connection::{Body, Lost};
+
 use crate::pool::{Lease, Pool};
 
 /// What became of the wish for another protocol.
@@ -27,7 +31,8 @@ pub enum Upgrade {
     Refused(Response<ResponseBody>),
 }
 
-/// A stream of bytes in both directions. Shut down, it still reads. A connection that breaks is an error, not an end. It counts as a request under way.
+/// A stream of bytes in both directions. Shut down, it still reads. A stream that is cut may look like one that has ended: protocols that care mark
+/// their end themselves. It counts as a request under way.
 pub struct UpgradedStream {
     io: TokioIo<Upgraded>,
     _lease: Lease,
@@ -36,7 +41,7 @@ pub struct UpgradedStream {
 /// What only HTTP/1.1's way of asking has.
 const OF_HTTP1: [HeaderName; 3] = [CONNECTION, UPGRADE, HeaderName::from_static("sec-websocket-key")];
 
-pub(super) async fn ask(pool: &Pool, target: &str, protocol: &str, fields: HeaderMap) -> Result<Upgrade, Error> {
+pub(super) async fn ask(pool: &Arc<Pool>, target: &str, protocol: &str, fields: HeaderMap) -> Result<Upgrade, Error> {
     let lease = pool.acquire_for_upgrade().await?;
     let is_h2 = lease.info().http_version() == Version::HTTP_2;
     let body: Body = Empty::new().map_err(|never| match never {}).boxed_unsync();
@@ -46,6 +51,10 @@ pub(super) async fn ask(pool: &Pool, target: &str, protocol: &str, fields: Heade
     for name in OF_HTTP1 {
         request.headers_mut().remove(name);
     }
+    let key = Key::of(protocol).filter(|_| !is_h2);
+    if let Some(key) = &key {
+        key.ask(request.headers_mut());
+    }
     if is_h2 {
         request.extensions_mut().insert(Protocol::from(protocol));
     } else {
@@ -54,11 +63,8 @@ pub(super) async fn ask(pool: &Pool, target: &str, protocol: &str, fields: Heade
         request.headers_mut().insert(UPGRADE, protocol);
     }
     let was_proven = lease.info().is_proven();
-    let exchange = lease.connection().exchange(request);
-    let answer = match pool.response_deadline() {
-        None => exchange.await,
-        Some(deadline) => tokio::time::timeout(deadline, exchange).await.unwrap_or_else(|_| Err(RequestError::Deadline(deadline).into())),
-    };
+    let (request, movement) = watch(request);
+    let answer = movement.within(pool.response_deadline(), lease.connection().exchange(request)).await;
     let mut response = answer.map_err(|Lost { error, .. }| Error::from(error))?;
     let connection = lease.connection().info().of_request(lease.is_fresh(), was_proven);
     response.extensions_mut().insert(connection);
@@ -66,6 +72,12 @@ pub(super) async fn ask(pool: &Pool, target: &str, protocol: &str, fields: Heade
     if response.status() != expected {
         lease.look_at(&response);
         return Ok(Upgrade::Refused(response.map(|body| ResponseBody::new(body, lease))));
+    }
+    if !is_h2 && !response.headers().get(UPGRADE).is_some_and(|switched| switched.as_bytes().eq_ignore_ascii_case(protocol.as_bytes())) {
+        return Err(Error::Upgrade("it switched to another protocol than was asked for"));
+    }
+    if key.is_some_and(|key| !key.is_accepted(response.headers())) {
+        return Err(Error::Upgrade("its Sec-WebSocket-Accept is wrong"));
     }
     let upgraded = hyper::upgrade::on(&mut response).await.map_err(|error| Error::from(RequestError::from(error)))?;
     Ok(Upgrade::Accepted(response.map(|_| UpgradedStream { io: TokioIo::new(upgraded), _lease: lease })))

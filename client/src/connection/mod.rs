@@ -199,14 +199,11 @@ impl Connection {
 
     /// Closes the connection and yields its last credential, for demonstrations: it fits no other connection. `None` when no request was sent.
     pub async fn retire(self) -> Option<RetiredCredential> {
-        // Their socket is closed then.
-        self.tasks.ended().await;
-        self.line().take_credential().map(RetiredCredential)
+        self.retire_in_place().await
     }
 }
 
 /// For the pool, which shares connections and judges when they are to be used.
-#[expect(dead_code, reason = "the pool that uses all of them follows")]
 impl Connection {
     /// Whether another request may be sent at once.
     pub(crate) fn is_ready(&self) -> bool {
@@ -225,6 +222,19 @@ impl Connection {
     /// What the server lets this side do.
     pub(crate) fn peer(&self) -> &Peer {
         &self.peer
+    }
+
+    /// [`retire`](Self::retire) of a connection that others hold, too.
+    pub(crate) async fn retire_in_place(&self) -> Option<RetiredCredential> {
+        // Their socket is closed then.
+        self.tasks.ended().await;
+        self.line().take_credential().map(RetiredCredential)
+    }
+
+    /// Sends no more, and lets what is under way end: TLS and HTTP/2 say goodbye. Closed at the latest when `within` has passed.
+    pub(crate) async fn goodbye(&self, within: Duration) {
+        self.line().hang_up();
+        let _ = tokio::time::timeout(within, self.tasks.finished()).await;
     }
 
     /// Closes it at once.

@@ -17,6 +17,13 @@ pub(crate) struct Settings {
     pub(crate) spare: usize,
 }
 
+impl Settings {
+    /// How often the pool looks at what idles.
+    pub(crate) fn tick(&self) -> Duration {
+        (self.idle_limit.min(self.max_age) / 10).clamp(Duration::from_millis(20), Duration::from_secs(5))
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {
