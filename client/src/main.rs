@@ -12,7 +12,7 @@ use clap::{CommandFactory as _, Parser};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::plaintext::Ending;
-use crate::cli::{CliError, doctor, get, keys, manual, output, policies, prompt, reseal, seal, sidecar, unseal};
+use crate::cli::{CliError, doctor, keys, manual, output, policies, prompt, request, reseal, seal, sidecar, unseal};
 
 /// EKM-OTP client: requests with a password that fits one TLS connection, derived by a key that never leaves the TPM.
 ///
@@ -27,11 +27,18 @@ struct Cli {
 
 #[derive(clap::Subcommand)]
 enum Command {
-    /// Get a resource; its body goes to standard output.
+    /// Send a request, as curl does; the answer's body goes to standard output. `get`, `head`, `post` … are requests with that method.
+    ///
+    /// Flags mean what they mean to curl, with few exceptions: only https; redirects (-L) within the same origin only, since the credential is for no
+    /// other; no proxies; and the exit code tells what the status says (--no-fail turns that off).
+    ///
+    /// Exit codes: 0 an answer of 2xx or 304; 1 any other status, a broken connection, a body that is cut or cannot be written; 64 wrong usage; 69 not
+    /// reachable, too late, 429, 503; 77 not permitted (401, 403, 421), not proven, a certificate that is refused, a redirect to another origin.
     #[command(
-        after_help = "Examples:\n  ekm-otp-client get https://api.example.test/ --kid client1 --key client1.pem\n  ekm-otp-client get https://localhost:8443/whoami --ca server.pem \\\n      --kid client1 --key client1.pem --credential jws --claim role=admin\n  ekm-otp-client get https://127.0.0.1:8443/get --server-name localhost \\\n      --kid client1 --key handle:0x81008001"
+        visible_aliases = request::NAMES,
+        after_help = "Examples:\n  ekm-otp-client get https://api.example.test/ --kid client1 --key client1.pem\n  ekm-otp-client get https://localhost:8443/whoami --ca server.pem \\\n      --kid client1 --key client1.pem --credential jws --claim role=admin\n  ekm-otp-client get https://127.0.0.1:8443/get --server-name localhost \\\n      --kid client1 --key handle:0x81008001\n  ekm-otp-client post https://api.example.test/orders --json @order.json\n  ekm-otp-client request -F photo=@cat.jpg https://api.example.test/photos\n  ekm-otp-client put -T backup.tar https://api.example.test/backups/\n  ekm-otp-client get https://api.example.test/ --repeat 1000 --concurrency 16"
     )]
-    Get(Box<get::GetArgs>),
+    Request(Box<request::RequestArgs>),
     /// Carry standard input and output to a database, an sshd or another TCP service behind the server.
     ///
     /// To what the server's configuration lists for this key. It ends when both sides have ended; what was cut is told, and exits with 69.
@@ -151,26 +158,30 @@ fn main() -> ExitCode {
 
 /// Those of the command line; in our own words where the program is called by the name of another.
 fn arguments() -> Vec<OsString> {
-    let given: Vec<OsString> = std::env::args_os().collect();
+    let mut given: Vec<OsString> = std::env::args_os().collect();
     #[cfg(feature = "cloud")]
     if given.first().is_some_and(|program| cli::aws::is_drop_in(std::path::Path::new(program))) {
         return cli::aws::drop_in_arguments(given.into_iter());
+    }
+    // Behind the command's name: before anything that a flag could take for its value.
+    if let Some(flag) = given.get(1).and_then(|name| request::called(name.to_str()?)) {
+        given.insert(2, flag.into());
     }
     given
 }
 
 impl Cli {
-    /// Whether the lines of the TPM's C library are wanted: by the variable that it has for that, or by `get -vv`. Its trace shows what it encrypts and decrypts, so
+    /// Whether the lines of the TPM's C library are wanted: by the variable that it has for that, or by `request -vv`. Its trace shows what it encrypts and decrypts, so
     /// never where that is a secret of some worth.
     fn wants_library_log(&self) -> bool {
         let is_secret = match &self.command {
-            Command::Get(_) => false,
+            Command::Request(_) => false,
             Command::Key(command) => {
                 matches!(**command, keys::KeyCommand::Create(_) | keys::KeyCommand::Import(_) | keys::KeyCommand::Passwd(_))
             }
             _ => true,
         };
-        !is_secret && std::env::var_os("TSS2_LOG").is_some() || matches!(&self.command, Command::Get(args) if args.verbose > 1)
+        !is_secret && std::env::var_os("TSS2_LOG").is_some() || matches!(&self.command, Command::Request(args) if args.is_very_verbose())
     }
 }
 
@@ -187,7 +198,7 @@ fn run(cli: Cli) -> Result<Ending, CliError> {
         let command = async {
             match cli.command {
                 Command::Proxy(args) => sidecar::run(*args).await.map(Ending::of),
-                Command::Get(args) => get::run(*args).await.map(Ending::of),
+                Command::Request(args) => request::run(*args).await.map(Ending::of),
                 Command::Connect(args) => cli::connect::run(*args).await.map(Ending::of),
                 Command::Key(command) => keys::run(*command).await.map(Ending::of),
                 Command::Seal(args) => seal::run(*args).await.map(Ending::of),

@@ -42,7 +42,12 @@ def end():
     );
     let mut python = Command::new("python3");
     python.args(["-c", &program]).args(arguments).env("TPM2TOOLS_TCTI", bench.swtpm.tcti()).env_remove("SSH_ASKPASS");
-    python.env_remove("XDG_RUNTIME_DIR");
+    python
+        .env_remove("XDG_RUNTIME_DIR")
+        .env("EKM_OTP_CONFIG", "/dev/null")
+        .env("TERM", "xterm")
+        .env("LC_ALL", "C.UTF-8")
+        .env_remove("NO_COLOR");
     python.env_remove("TSS2_LOG").current_dir(bench.swtpm.dir()).output().expect("python3")
 }
 
@@ -242,4 +247,30 @@ assert "wrote sealed" in shown, shown
     ));
     let quiet = bench.client(&["seal", "--pcrs", "sha256:16", "--in", "in", "--out", "again"]);
     assert!(quiet.status.success() && !text(&quiet.stderr).contains("MiB"), "{}", text(&quiet.stderr));
+}
+
+#[test]
+fn a_terminal_gets_no_binary_unless_that_is_asked_for_but_bars_and_colours() {
+    let bench = Bench::new();
+    bench.create_key();
+    let echo = common::echo::Echo::start();
+    let server = common::Server::start_before(&bench, &echo.url(), &[]);
+    let request = |path: &str, flags: &[&str], script: &str| {
+        let url = format!("https://localhost:{}{path}", server.port);
+        let args = ["request", &url, "--kid", "client1", "--key", "client1.pem", "--ca", "server.pem"];
+        passes(&at_terminal(&bench, &[&args, flags].concat(), None, script));
+    };
+    let refused = "expect(\"the answer is binary\")\nassert end() == 64, shown\nassert \"\\0\" not in shown, repr(shown)\n";
+    request("/bytes/100", &[], refused);
+    request("/bytes/100", &["-i"], &refused.replace("expect(", "expect(\"HTTP/2 200\")\nexpect("));
+    request("/bytes/100", &["-o", "-"], "assert end() == 0, shown\nassert \"\\0\" * 100 in shown, repr(shown)\n");
+    request("/", &[], "assert end() == 0, shown\nassert shown == \"ok\\r\\n\", repr(shown)\n");
+    request("/bytes/30000000", &["-o", "got"], "expect(\" of 28.61 MiB, \")\nassert end() == 0, shown\n");
+    request("/bytes/30000000", &["-s", "-o", "got"], "assert end() == 0, shown\nassert shown == \"\", repr(shown)\n");
+    let drawn = "expect(\" of 200 requests, \")\nassert end() == 0, shown\nshown = shown.encode(\"latin1\").decode()\n";
+    request(
+        "/",
+        &["--repeat", "200"],
+        &format!("{drawn}assert \"\u{2588}\" in shown and \"\\x1b[32m\" in shown and \"p99.9\" in shown, shown\n"),
+    );
 }

@@ -19,7 +19,6 @@ mod error;
 mod file_lock;
 #[cfg(feature = "cloud")]
 pub(crate) mod gcp;
-pub(crate) mod get;
 mod handle;
 mod key_file;
 pub(crate) mod keys;
@@ -44,6 +43,7 @@ mod progress;
 pub(crate) mod prompt;
 mod proxy;
 pub(crate) mod quote;
+pub(crate) mod request;
 pub(crate) mod reseal;
 pub(crate) mod seal;
 mod sealed_file;

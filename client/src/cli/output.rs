@@ -18,6 +18,28 @@ macro_rules! note {
 }
 pub(crate) use note;
 
+/// A line on standard error that was asked for: shown however quiet the command is.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::cli::output::show(format_args!("{}\n", format_args!($($text)*))) };
+}
+pub(crate) use say;
+
+/// What a command does not show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Quiet {
+    /// Notes and warnings.
+    Notes,
+    /// Why it failed, either.
+    All,
+}
+
+static QUIET: OnceLock<Quiet> = OnceLock::new();
+
+/// From now on.
+pub(crate) fn be(quiet: Quiet) {
+    let _ = QUIET.set(quiet);
+}
+
 /// Where standard error leads, once descriptor 2 leads nowhere.
 static NOTES: OnceLock<File> = OnceLock::new();
 
@@ -27,12 +49,21 @@ pub(crate) fn keep_out_of_cores() {
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
-/// In one piece: other processes may write there, too.
 pub(crate) fn show_note(text: Arguments<'_>) {
-    let line = format!("{text}\n");
+    if QUIET.get().is_none() {
+        show(format_args!("{text}\n"));
+    }
+}
+
+/// In one piece: other processes may write there, too.
+pub(crate) fn show(text: Arguments<'_>) {
+    show_bytes(text.to_string().as_bytes());
+}
+
+pub(crate) fn show_bytes(bytes: &[u8]) {
     let _ = match NOTES.get() {
-        Some(mut notes) => notes.write_all(line.as_bytes()),
-        None => io::stderr().write_all(line.as_bytes()),
+        Some(mut notes) => notes.write_all(bytes),
+        None => io::stderr().write_all(bytes),
     };
 }
 
@@ -42,7 +73,7 @@ pub(crate) fn silence_libraries() {
     let Ok(notes) = io::stderr().as_fd().try_clone_to_owned() else { return };
     let Ok(nowhere) = OpenOptions::new().write(true).open("/dev/null") else { return };
     if NOTES.set(notes.into()).is_ok() && rustix::stdio::dup2_stderr(nowhere).is_ok() {
-        std::panic::set_hook(Box::new(|panic| show_note(format_args!("ekm-otp-client: {panic}"))));
+        std::panic::set_hook(Box::new(|panic| show(format_args!("ekm-otp-client: {panic}\n"))));
     }
 }
 
@@ -102,8 +133,8 @@ pub(crate) fn of_clap(error: &clap::Error) -> ExitCode {
 
 /// Why a command failed, and the exit code that goes with it.
 pub(crate) fn of_error(error: &CliError) -> ExitCode {
-    if !matches!(error, CliError::ClosedPipe) {
-        note!("ekm-otp-client: {error}");
+    if !matches!(error, CliError::ClosedPipe) && QUIET.get() != Some(&Quiet::All) {
+        say!("ekm-otp-client: {error}");
     }
     ExitCode::from(error.exit_code())
 }

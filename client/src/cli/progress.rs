@@ -10,13 +10,24 @@ use super::output;
 
 /// Counts bytes. `total` where it is known.
 pub(super) fn bytes(total: Option<u64>) -> ProgressBar {
+    bar(
+        total,
+        if total.is_some() {
+            "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left"
+        } else {
+            "{spinner} {bytes}, {bytes_per_sec}"
+        },
+    )
+}
+
+/// Counts requests.
+pub(super) fn requests(total: u64) -> ProgressBar {
+    bar(Some(total), "{bar:30} {human_pos} of {human_len} requests, {per_sec}, {eta} left")
+}
+
+fn bar(total: Option<u64>, template: &str) -> ProgressBar {
     let Some(terminal) = output::notes_terminal() else { return ProgressBar::hidden() };
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::term_like_with_hz(Box::new(Terminal(terminal)), 5));
-    let template = if total.is_some() {
-        "{bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left"
-    } else {
-        "{spinner} {bytes}, {bytes_per_sec}"
-    };
     ProgressStyle::with_template(template).map_or_else(|_| ProgressBar::hidden(), |style| bar.with_style(style))
 }
 

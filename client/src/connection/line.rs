@@ -129,9 +129,11 @@ impl Line {
             }));
             Sender::H2(sender)
         } else {
-            let (sender, connection) = http1::handshake(io).await?;
+            let (mut sender, connection) = http1::handshake(io).await?;
             let connection = connection.with_upgrades();
             tasks.spawn(async move { drop(connection.await) });
+            // Its task has begun: one that never was ready would be taken for one that is of no use any more.
+            sender.ready().await?;
             Sender::H1(sender)
         };
         Ok(Self { sender, signer, last_credential: None })

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod cloud;
+pub mod echo;
 pub mod kms;
 pub mod machine;
 pub mod nitro;
@@ -138,6 +139,11 @@ pub struct Server {
 
 impl Server {
     pub fn start(bench: &Bench, flags: &[&str]) -> Self {
+        Self::start_before(bench, "demo", flags)
+    }
+
+    /// In front of this application.
+    pub fn start_before(bench: &Bench, upstream: &str, flags: &[&str]) -> Self {
         let mut command = Command::new(server_binary());
         command
             .args([
@@ -151,7 +157,7 @@ impl Server {
                 "--secrets",
                 "secrets.toml",
             ])
-            .args(["--server-name", "localhost", "--upstream", "demo"])
+            .args(["--server-name", "localhost", "--upstream", upstream])
             .args(flags)
             .current_dir(bench.swtpm.dir());
         Self::of(&mut command)

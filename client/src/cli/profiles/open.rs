@@ -53,7 +53,11 @@ impl Resolved {
         self.assembled(opened, self.tls_config()?, deadline)
     }
 
-    fn assembled(&self, opened: &Opened, tls: ClientConfig, deadline: Duration) -> Result<ClientBuilder, CliError> {
+    /// The same with certificates that were read already, too.
+    ///
+    /// # Errors
+    /// Where the server is to prove what it cannot.
+    pub(crate) fn assembled(&self, opened: &Opened, tls: ClientConfig, deadline: Duration) -> Result<ClientBuilder, CliError> {
         let mut builder = Client::new(self.origin.audience())
             .tls_config(tls)
             .tls_policy(self.tls)
