@@ -68,7 +68,6 @@ pub(super) fn choose<'f>(
 ///
 /// # Errors
 /// Where no profile is named and there is not exactly one, or it has more than one origin.
-#[allow(dead_code, reason = "the commands that name no server are under way")]
 pub(crate) fn only_origin(file: &ConfigFile, flags: &CredentialArgs) -> Result<Authority, CliError> {
     let profile = match (name_given(flags), file.profiles.as_slice()) {
         (Some(Given { name, from }), _) => file.named(&name, &from)?,

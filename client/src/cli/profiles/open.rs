@@ -25,7 +25,6 @@ pub(crate) struct Opened {
     pub(crate) loaded_in: Option<Duration>,
 }
 
-#[allow(dead_code, reason = "the commands that make clients are under way")]
 impl Resolved {
     /// Which certificates are trusted, and what TLS has to be like.
     ///
