@@ -15,6 +15,9 @@ use super::routes::{Origin, Route, Rules, Table};
 use super::settings::{RouteSettings, Settings};
 use super::users::Users;
 
+/// How many connections to one origin there may be at once.
+const ORIGIN_CONNECTIONS: usize = 128;
+
 /// Opens all. An origin whose settings and files are what they were keeps its client, and that its connections.
 ///
 /// # Errors
@@ -62,7 +65,11 @@ async fn origin(
         Some(origin) => origin,
         None => {
             let mut builder = resolved.builder(settings.times.connect).await?;
-            builder = builder.response_deadline(settings.times.response).idle_limit(settings.times.idle_limit);
+            // Where the origin speaks HTTP/1.1, each event stream and each long poll has one of its own.
+            builder = builder
+                .response_deadline(settings.times.response)
+                .idle_limit(settings.times.idle_limit)
+                .max_connections(ORIGIN_CONNECTIONS);
             if settings.times.idle_limit.is_zero() {
                 builder = builder.max_idle(0);
             }
