@@ -16,8 +16,9 @@ use common::cloud::python;
 use common::text;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, SinkExt as _, StreamExt as _};
+use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
-use hyper::client::conn::http2;
+use hyper::client::conn::{http1, http2};
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use sidecars::{Way, peak, serve, soon, until};
@@ -271,6 +272,32 @@ fn a_gib_down_and_one_up_take_bounded_memory() {
     let peaks = [way.sidecar.id(), way.server.process.id()].map(peak);
     assert!(peaks.iter().all(|peak| *peak <= MOST_MIB), "{peaks:?} MiB");
     println!("most memory of the sidecar and of the server: {peaks:?} MiB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_requests_at_once_are_all_answered() {
+    const COUNT: usize = 1000;
+    let way = tokio::task::spawn_blocking(|| Way::new(&[], &[])).await.expect("all parts");
+    let mut requests = tokio::task::JoinSet::new();
+    // None is answered before all have arrived behind the server: they are under way at the same time.
+    for n in 0..COUNT {
+        let (port, host) = (way.sidecar.port, way.sidecar.host());
+        requests.spawn(async move {
+            let tcp = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("a connection");
+            let (mut sender, connection) = http1::handshake(TokioIo::new(tcp)).await.expect("HTTP/1.1");
+            tokio::spawn(connection);
+            let request = Request::get(format!("/meet/{COUNT}?{n}")).header("host", host).body(Empty::<Bytes>::new()).expect("a request");
+            let answer = soon("an answer", sender.send_request(request)).await.expect("an answer");
+            assert_eq!(answer.status(), 200, "{n}");
+            assert_eq!(answer.into_body().collect().await.expect("a body").to_bytes(), n.to_string());
+        });
+    }
+    let mut done = 0;
+    while let Some(request) = requests.join_next().await {
+        request.expect("an answer");
+        done += 1;
+    }
+    assert_eq!(done, COUNT);
 }
 
 /// One request on a local connection of its own: its status.
