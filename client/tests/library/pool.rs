@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ekm_otp_client::{Client, ConnectionInfo, CredentialKind, Error, ErrorKind, KeyFile, TpmHandle};
+use ekm_otp_client::{Client, ConnectionInfo, CredentialKind, Error, ErrorKind, KeyFile, Mutual, TpmHandle};
 use ekm_otp_swtpm::Tap;
 use futures_util::future::join_all;
 use http::{Request, StatusCode, Version};
@@ -98,6 +98,19 @@ async fn over_http1_one_connection_serves_what_comes_one_after_the_other() {
         assert_eq!(get(&client, "/").await, StatusCode::OK);
     }
     assert_eq!((server.connections(), signer.macs()), (1, 1));
+}
+
+/// A new connection is not ready before HTTP has looked at it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_connection_that_no_probe_has_used_is_taken_and_not_made_again() {
+    for is_h2 in [true, false] {
+        let server = Server::start(is_h2).await;
+        let (client, signer) = server.client(|builder| builder.mutual(Mutual::Prefer));
+        for _ in 0..5 {
+            assert_eq!(get(&client, "/").await, StatusCode::OK);
+        }
+        assert_eq!((server.connections(), signer.macs()), (1, 1));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
