@@ -176,8 +176,11 @@ fn from_the_command_a_rogue_gets_the_bodyless_probe_and_nothing_else() {
         let url = format!("https://localhost:{}/{MARKER}", rogue.port);
         let field = format!("X-Private: {MARKER}");
         let credential = ["--kid", "client1", "--secret-file", "secret", "--ca", "ca.pem"];
-        let got =
-            common::client().args(["get", &url, "--timeout", "1", "-H", &field]).args(credential).current_dir(trust.folder()).output();
+        let got = common::client()
+            .args(["post", &url, "--timeout", "1", "-L", "-H", &field, "-d", MARKER])
+            .args(credential)
+            .current_dir(trust.folder())
+            .output();
         let got = got.expect("the client");
         let told = common::text(&got.stderr);
         assert!(matches!(got.status.code(), Some(1 | 69 | 77)), "{}: {:?} {told}", rogue.trick.name, got.status);
