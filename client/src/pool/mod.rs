@@ -199,6 +199,10 @@ impl Pool {
 
     /// How it stands.
     pub(crate) fn status(&self) -> Status {
+        // What is dead or too old is not counted. Nothing is dialled here: who asks may have no runtime.
+        let mut trash = Trash::default();
+        self.state().sweep(&self.settings, Instant::now(), &mut trash);
+        drop(trash);
         let state = self.state();
         Status {
             connections: self.open.load(Ordering::Acquire),

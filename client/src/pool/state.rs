@@ -120,7 +120,8 @@ impl State {
 
     /// A connection is there, or free again.
     pub(super) fn put(&mut self, slot: Arc<Slot>, settings: &Settings, now: Instant, trash: &mut Trash) {
-        if !slot.is_usable(now) {
+        let is_needed = !self.is_draining || !self.waiting.is_empty();
+        if !is_needed || !slot.is_usable(now) {
             trash.slots.push(slot);
         } else if slot.is_shared() {
             self.shared.push(Shared { slot, streams: 0, idle_since: now });
