@@ -12,7 +12,7 @@ step() { printf '\n== %s\n' "$*"; }
 step "packages"
 # The load program compares with nginx, pins processes by util-linux and counts by valgrind. (Where systemd runs, Debian starts nginx on port 80
 # when it is installed.)
-./swtpm/setup.sh groff-base nginx-light systemd util-linux valgrind postgresql chromium stunnel4 wget git openssh-server openssh-client curl
+./swtpm/setup.sh groff-base nginx-light systemd util-linux valgrind postgresql chromium strace stunnel4 wget git openssh-server openssh-client curl
 ./testdata/python/setup.sh
 ./testdata/python/setup.sh cloud
 for component in rustfmt clippy; do

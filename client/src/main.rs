@@ -12,7 +12,7 @@ use clap::{CommandFactory as _, Parser};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::cli::plaintext::Ending;
-use crate::cli::{CliError, doctor, keys, manual, output, policies, prompt, request, reseal, seal, sidecar, unseal};
+use crate::cli::{CliError, doctor, enroll, keys, manual, output, policies, prompt, request, reseal, rotate, seal, sidecar, unseal};
 
 /// EKM-OTP client: requests with a password that fits one TLS connection, derived by a key that never leaves the TPM.
 ///
@@ -56,6 +56,14 @@ enum Command {
         after_help = "Examples:\n  ekm-otp-client proxy --listen 127.0.0.1:8080 --to https://api.example.com \\\n      --kid client1 --key client1.pem\n  ekm-otp-client proxy --listen unix:/run/user/1000/api.sock -P work\n  ekm-otp-client proxy --config proxy.toml --admin 127.0.0.1:9110\n  ekm-otp-client proxy --listen 127.0.0.1:8080 -P work --install-user-units"
     )]
     Proxy(Box<sidecar::ProxyArgs>),
+    /// Take in a bundle that the server made: its key goes into this machine's TPM, and a profile is written, in one step or not at all.
+    #[command(
+        after_help = "Examples:\n  ekm-otp-client enroll laptop.bundle\n  ekm-otp-client enroll laptop.bundle --profile work --pcrs sha256:0,2,7\n  ekm-otp-client enroll laptop.bundle --replace"
+    )]
+    Enroll(Box<enroll::EnrollArgs>),
+    /// Give a profile's key a successor: a new secret in the TPM, the server told of it over a post-quantum connection, the profile switched.
+    #[command(after_help = "Examples:\n  ekm-otp-client rotate\n  ekm-otp-client rotate --profile-name work")]
+    Rotate(Box<rotate::RotateArgs>),
     /// Make, import, look at, use and guard keys.
     #[command(subcommand)]
     Key(Box<keys::KeyCommand>),
@@ -200,6 +208,8 @@ fn run(cli: Cli) -> Result<Ending, CliError> {
                 Command::Proxy(args) => sidecar::run(*args).await.map(Ending::of),
                 Command::Request(args) => request::run(*args).await.map(Ending::of),
                 Command::Connect(args) => cli::connect::run(*args).await.map(Ending::of),
+                Command::Enroll(args) => enroll::run(*args).await.map(Ending::of),
+                Command::Rotate(args) => rotate::run(*args).await.map(Ending::of),
                 Command::Key(command) => keys::run(*command).await.map(Ending::of),
                 Command::Seal(args) => seal::run(*args).await.map(Ending::of),
                 Command::Unseal(args) => unseal::run(*args).await,

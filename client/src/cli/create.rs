@@ -4,17 +4,15 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser as _};
-use ekm_otp::{KeyId, Profile, Secret};
-use ekm_otp_tpm::{KeyFile, KeyKind, NewKey, Parent, PolicyPlan, PrivateKey, TpmHandle};
+use ekm_otp::{KeyId, Profile};
+use ekm_otp_tpm::{KeyFile, KeyKind, NewKey, PrivateKey};
 use zeroize::Zeroizing;
 
-use super::arguments::{ParentKeyArgs, TpmArgs};
 use super::error::CliError;
 use super::key_file::pem;
 use super::moving;
+use super::new_key::{GuardArgs, random_secret};
 use super::output::{self, note};
-use super::password::{self, Asked};
-use super::policy;
 use super::secret_file::{self, PrivateFile, SecretFormat};
 use super::shown::{shown, shown_output};
 
@@ -74,28 +72,14 @@ struct NewKeyArgs {
     /// Write the key (TSS2 PEM) to this new file. It is of use with this TPM only
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    #[command(flatten)]
-    parent: ParentKeyArgs,
-    /// Give the key the password in this file; - is standard input [or: $TPM_KEY_AUTH]
-    #[arg(long, value_name = "FILE")]
-    password_file: Option<PathBuf>,
-    /// Ask for a password for the key, twice
-    #[arg(long, conflicts_with = "password_file")]
-    ask_password: bool,
     /// Write the key id into the file, for people. Such a file is read here, and not by tpm2-tools 5.4, tpm2-pytss 3.0 and tpm2-openssl 1.1
     #[arg(long)]
     describe: bool,
     /// Let the key be moved to another TPM (`key duplicate`). Then whoever may use it can also take it out
     #[arg(long)]
     movable: bool,
-    /// Bind the key to registers (PCR), such as sha256:0,7: it works only while they are as they are now. BANK:N=HEX gives a register's value
-    #[arg(long, value_name = "BANK:LIST")]
-    pcrs: Option<PolicyPlan>,
-    /// Bind the key to the policy in this file: JSON (TSS policy language; `policy create` writes it), or the digest alone, as tpm2-tools keep it
-    #[arg(long, value_name = "FILE", conflicts_with = "pcrs")]
-    policy: Option<PathBuf>,
     #[command(flatten)]
-    tpm: TpmArgs,
+    guard: GuardArgs,
 }
 
 fn kinds() -> impl clap::builder::TypedValueParser<Value = KeyKind> {
@@ -107,28 +91,12 @@ fn kinds() -> impl clap::builder::TypedValueParser<Value = KeyKind> {
 }
 
 impl NewKeyArgs {
-    const PASSWORD: Asked<'static> = Asked { flag: "--password-file", variable: "TPM_KEY_AUTH", prompt: "Password for the key" };
-
     fn described(&self, key: KeyFile) -> KeyFile {
         if self.describe { key.with_description(self.kid.as_str()) } else { key }
     }
 
-    /// The TPM, once it is told what it does not protect.
-    async fn open_for_new(&self, new: &NewKey) -> Result<TpmHandle, CliError> {
-        let tpm = self.tpm.open()?;
-        if let Some(plan) = &new.policy {
-            policy::warn_of_empty(&tpm, plan, "the key").await?;
-        }
-        Ok(tpm)
-    }
-
     async fn new_key(&self, kind: KeyKind) -> Result<NewKey, CliError> {
-        let password = password::of_new(Self::PASSWORD, self.ask_password, self.password_file.as_deref()).await?;
-        let policy = match &self.policy {
-            Some(path) => Some(policy::read(path)?),
-            None => self.pcrs.clone(),
-        };
-        Ok(NewKey { parent: self.parent.parent(), password, policy, movable: self.movable, ..NewKey::new(kind) })
+        Ok(NewKey { movable: self.movable, ..self.guard.new_key(kind).await? })
     }
 }
 
@@ -141,7 +109,7 @@ pub(crate) async fn create(args: CreateArgs) -> Result<(), CliError> {
             ));
         }
         let key_out = PrivateFile::create(&args.key.out)?;
-        let tpm = args.key.open_for_new(&new).await?;
+        let tpm = args.key.guard.open_for_new(&new).await?;
         let key = tpm.create_key(new).await?;
         return write_key(key_out, &args.key.described(key), &args.key);
     }
@@ -161,7 +129,7 @@ pub(crate) async fn create(args: CreateArgs) -> Result<(), CliError> {
     // Before there is a secret that could be lost.
     let secret_out = args.secret_out.as_deref().map(PrivateFile::create).transpose()?;
     let mut key_out = PrivateFile::create(&args.key.out)?;
-    let tpm = args.key.open_for_new(&new).await?;
+    let tpm = args.key.guard.open_for_new(&new).await?;
     let secret = random_secret(&tpm, new.parent).await?;
     let key = tpm.create_hmac_key(new, Zeroizing::new(secret.expose().to_vec())).await?;
     let key = args.key.described(key);
@@ -191,14 +159,14 @@ pub(crate) async fn import(args: ImportArgs) -> Result<(), CliError> {
     if let Some(path) = &args.duplicate {
         let duplicate = moving::read_duplicate(path)?;
         let key_out = PrivateFile::create(&args.key.out)?;
-        let key = args.key.tpm.open()?.import_duplicate(args.key.parent.parent(), duplicate).await?;
+        let key = args.key.guard.tpm.open()?.import_duplicate(args.key.guard.parent.parent(), duplicate).await?;
         return write_key(key_out, &args.key.described(key), &args.key);
     }
     if let Some(path) = &args.aws_secret_file {
         let secret = secret_file::aws_secret(path).await?;
         let new = args.key.new_key(KeyKind::HmacSha256).await?;
         let key_out = PrivateFile::create(&args.key.out)?;
-        let key = args.key.open_for_new(&new).await?.create_hmac_key(new, secret).await?;
+        let key = args.key.guard.open_for_new(&new).await?.create_hmac_key(new, secret).await?;
         note!(
             "put the secret access key into the TPM. Whoever has {} still has it: once the key works (`aws whoami`), delete it",
             shown(path)
@@ -214,7 +182,7 @@ pub(crate) async fn import(args: ImportArgs) -> Result<(), CliError> {
             let secret = secret_file::read(file, args.secret_format, args.unsafe_weak_secret, Profile::V1).await?;
             let new = args.key.new_key(KeyKind::HmacSha256).await?;
             let key_out = PrivateFile::create(&args.key.out)?;
-            let key = args.key.open_for_new(&new).await?.create_hmac_key(new, Zeroizing::new(secret.expose().to_vec())).await?;
+            let key = args.key.guard.open_for_new(&new).await?.create_hmac_key(new, Zeroizing::new(secret.expose().to_vec())).await?;
             note!("put a secret of {} bytes into the TPM", secret.expose().len());
             (key_out, key)
         }
@@ -224,7 +192,7 @@ pub(crate) async fn import(args: ImportArgs) -> Result<(), CliError> {
             let new = args.key.new_key(private.kind()).await?;
             let key_out = PrivateFile::create(&args.key.out)?;
             let kind = private.kind();
-            let key = args.key.open_for_new(&new).await?.import_key(new, private).await?;
+            let key = args.key.guard.open_for_new(&new).await?.import_key(new, private).await?;
             note!("put an {kind} key into the TPM. Whoever has {} still has it: delete it", path.display());
             (key_out, key)
         }
@@ -242,7 +210,7 @@ async fn import_service_account(args: &NewKeyArgs, path: &Path, profile: &Path) 
     let private = PrivateKey::read(pem_text.as_bytes()).map_err(|e| wrong(&e))?;
     let new = args.new_key(private.kind()).await?;
     let (mut key_out, mut profile_out) = (PrivateFile::create(&args.out)?, PrivateFile::create(profile)?);
-    let key = args.described(args.open_for_new(&new).await?.import_key(new, private).await?);
+    let key = args.described(args.guard.open_for_new(&new).await?.import_key(new, private).await?);
     key_out.write(pem(&key)?.as_bytes())?;
     profile_out.write(&rest)?;
     let shown_profile = PrivateFile::keep_both(key_out, profile_out)?;
@@ -250,20 +218,6 @@ async fn import_service_account(args: &NewKeyArgs, path: &Path, profile: &Path) 
     note!("put the key into the TPM. Whoever has {} still has it: once the key works (`gcp token`), delete it", shown(path));
     tell_key(&key, args);
     Ok(())
-}
-
-/// 32 bytes of the TPM's randomness, XORed with 32 of the operating system's: as good as the better of the two.
-async fn random_secret(tpm: &TpmHandle, salt_key: Parent) -> Result<Secret, CliError> {
-    let mut bytes = Zeroizing::new(vec![0_u8; 32]);
-    getrandom::fill(&mut bytes).map_err(|e| CliError::Other(format!("the operating system gives no randomness: {e}")))?;
-    let from_tpm = tpm.random(salt_key, 32).await?;
-    if from_tpm.len() != bytes.len() {
-        return Err(CliError::Other(format!("the TPM gave {} random bytes instead of 32", from_tpm.len())));
-    }
-    for (byte, other) in bytes.iter_mut().zip(from_tpm.iter()) {
-        *byte ^= other;
-    }
-    Secret::new(bytes.to_vec()).map_err(|e| CliError::Other(e.to_string()))
 }
 
 fn write_key(mut file: PrivateFile, key: &KeyFile, args: &NewKeyArgs) -> Result<(), CliError> {
@@ -280,7 +234,7 @@ fn tell_key(key: &KeyFile, args: &NewKeyArgs) {
         (true, true) => note!("to use it takes: its password"),
         (true, false) => {}
     }
-    if let Some(flag) = args.parent.to_be_named() {
+    if let Some(flag) = args.guard.parent.to_be_named() {
         note!("its file does not tell its parent: give {flag} wherever it is used");
     }
 }

@@ -66,7 +66,8 @@ async fn ask_twice(asked: Asked<'_>) -> Result<Password, CliError> {
     password("the password", first)
 }
 
-async fn ask_once(asked: Asked<'_>, question: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
+/// One answer, of a helper or at the terminal.
+pub(crate) async fn ask_once(asked: Asked<'_>, question: &str) -> Result<Zeroizing<Vec<u8>>, CliError> {
     let helper = std::env::var_os("SSH_ASKPASS").filter(|helper| !helper.is_empty());
     let preference = std::env::var("SSH_ASKPASS_REQUIRE").unwrap_or_default();
     // As ssh does: the helper where there is no terminal, or where it is preferred.

@@ -24,6 +24,11 @@ pub(crate) fn client_config(ca: Option<&Path>, policy: &TlsPolicy) -> Result<Cli
             roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
+    config_of(roots, policy)
+}
+
+/// The same of these roots.
+pub(crate) fn config_of(roots: RootCertStore, policy: &TlsPolicy) -> Result<ClientConfig, CliError> {
     if roots.is_empty() {
         return Err(CliError::Usage("no trusted certificate: name the server's CA with --ca FILE, or install ca-certificates".into()));
     }

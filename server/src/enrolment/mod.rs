@@ -1,4 +1,4 @@
-//! Keys that came to their clients in a bundle, and keys that clients rotate themselves: what is answered below `/.well-known/ekm-otp/` (docs/protocol.md §13).
+//! Keys that came to their clients in a bundle, and keys that clients rotate themselves: what is answered below `/.well-known/ekm-otp/` (docs/protocol.md §24).
 
 mod answer;
 mod pace;

@@ -65,6 +65,14 @@ impl Editor {
         Ok(Self { named: named.clone(), path, before, document, _lock: lock })
     }
 
+    /// What it says, as it was read; nothing, where it is not there yet.
+    ///
+    /// # Errors
+    /// None but those of [`open`](Self::open).
+    pub(crate) fn as_read(&self) -> Result<ConfigFile, CliError> {
+        ConfigFile::parse(&self.path, self.before.as_deref().unwrap_or_default())
+    }
+
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path
@@ -87,6 +95,15 @@ impl Editor {
     pub(crate) fn set(&mut self, profile: &str, key: &str, value: impl Into<Value>) -> Result<(), CliError> {
         let table = self.table(profile)?;
         put(table, key, value.into());
+        Ok(())
+    }
+
+    /// Takes a key of a profile out, where it is there.
+    ///
+    /// # Errors
+    /// As of [`set`](Self::set).
+    pub(crate) fn unset(&mut self, profile: &str, key: &str) -> Result<(), CliError> {
+        self.table(profile)?.remove(key);
         Ok(())
     }
 

@@ -8,7 +8,6 @@
 
 mod access;
 mod choose;
-#[allow(dead_code, reason = "what makes and changes profiles is under way")]
 mod edit;
 mod environment;
 mod file;
