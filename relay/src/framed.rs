@@ -6,8 +6,10 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::time::timeout;
 
 /// The most that one frame carries here. Others may send up to 65535.
 const MOST: usize = 16 * 1024;
@@ -50,6 +52,15 @@ impl<S: AsyncWrite + Unpin> Framed<S> {
         self.out.clear();
         self.sent = 0;
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> Framed<S> {
+    /// Waits, when both directions have ended, until the other side has ended the stream underneath, too, or `limit` is over: whoever drops an HTTP/2
+    /// stream before has it reset, and the other side, whose last frame was taken, would have to call that cut.
+    pub async fn left_by_the_other(&mut self, limit: Duration) {
+        let mut rest = [0; 64];
+        let _ = timeout(limit, async { while matches!(self.stream.read(&mut rest).await, Ok(1..)) {} }).await;
     }
 }
 
@@ -127,7 +138,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Framed<S> {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+    use tokio::io::{AsyncWriteExt as _, duplex};
 
     use super::*;
 
@@ -157,6 +168,20 @@ mod tests {
             let read = Framed::new(stream).read_to_end(&mut Vec::new()).await;
             assert_eq!(read.expect_err("cut").kind(), io::ErrorKind::UnexpectedEof, "{came:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_stream_underneath_is_left_when_the_other_side_has_left_it() {
+        let (mut raw, stream) = duplex(1024);
+        let mut framed = Framed::new(stream);
+        raw.write_all(b"\0\0").await.expect("writing");
+        assert_eq!(framed.read(&mut [0; 8]).await.expect("the end"), 0);
+        framed.shutdown().await.expect("the end");
+        let waiting = tokio::spawn(async move { framed.left_by_the_other(Duration::from_secs(60)).await });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "it is still there");
+        raw.shutdown().await.expect("the stream's own end");
+        waiting.await.expect("seen");
     }
 
     #[tokio::test]

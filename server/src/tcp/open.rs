@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ekm_otp_relay::framed::Framed;
 use ekm_otp_relay::joined::{Ended, Moved, Side, joined};
@@ -24,6 +24,9 @@ use super::targets::Targets;
 use super::to::To;
 use crate::dial::{DialError, dial};
 use crate::operations::{Answered, Lasting, SiteLabel};
+
+/// How long a client may take to leave a tunnel in which all is said.
+const LEAVING: Duration = Duration::from_secs(5);
 
 /// Connects a verified client to a target, if that is there for it, and answers; the two streams are joined in a task of their own. The answer's
 /// extensions hold what its end is recorded by.
@@ -105,7 +108,7 @@ async fn run(client: OnUpgrade, stream: Stream, target: Arc<TargetConfig>, open:
             let ended = joined(&mut client, &mut stream, target.idle_timeout, &moved).await;
             if !matches!(ended, Ended::Closed) {
                 // Reset: what was cut must not look whole to the other end. A failure leaves a plain end.
-                let _ = SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO));
+                let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
             }
             ended
         }
@@ -115,6 +118,9 @@ async fn run(client: OnUpgrade, stream: Stream, target: Arc<TargetConfig>, open:
     open.counts.to_target.fetch_add(to_target, Ordering::Relaxed);
     open.counts.from_target.fetch_add(from_target, Ordering::Relaxed);
     tell(&ended, &target);
+    if matches!(ended, Ended::Closed) {
+        client.left_by_the_other(LEAVING).await;
+    }
     lasting.ended(to_target, from_target, matches!(ended, Ended::Closed));
 }
 

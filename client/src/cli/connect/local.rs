@@ -11,6 +11,7 @@ use ekm_otp_client::Client;
 use ekm_otp_relay::joined::{Ended, Moved, joined};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::CLOSING;
 use super::tunnel::{self, NoTunnel, how_it_ended};
 
 /// A connection of a local program, that can be broken off so that the program cannot take it for an end.
@@ -38,6 +39,9 @@ pub(crate) async fn serve(client: &Client, target: &Target, local: impl Local, i
     let moved = Moved::default();
     let ended = joined(&mut local, &mut tunnel, idle, &moved).await;
     local.is_whole = matches!(ended, Ended::Closed);
+    if local.is_whole {
+        tunnel.left_by_the_other(CLOSING).await;
+    }
     Ok(Carried {
         to_target: moved.a_to_b.load(Ordering::Relaxed),
         from_target: moved.b_to_a.load(Ordering::Relaxed),

@@ -89,6 +89,7 @@ pub(crate) async fn run(args: TunnelArgs) -> Result<(), CliError> {
     }
     match ended {
         Ended::Closed => {
+            tunnel.left_by_the_other(CLOSING).await;
             drop(tunnel);
             // What was said last is on its way then.
             let _ = tokio::time::timeout(CLOSING, client.drain()).await;
