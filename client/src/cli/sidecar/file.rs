@@ -279,6 +279,12 @@ mod tests {
     }
 
     #[test]
+    fn the_file_that_is_shipped_is_understood() {
+        let listeners = parse(Path::new("/etc/ekm-otp/proxy.toml"), include_str!("../../../../examples/systemd/proxy.toml"));
+        assert_eq!(listeners.expect("settings").len(), 1);
+    }
+
+    #[test]
     fn what_is_wrong_is_told_with_its_line() {
         for (text, told) in [
             ("", "nothing to listen on"),
