@@ -90,7 +90,7 @@ pub enum Refusal {
     #[error("it sees another request than this client sent: something in between changes the authority or the target")]
     Claims,
     /// It does not take this key id and secret, and does not say why.
-    #[error("unknown key id, another secret, a revoked key, one of the other profile, or a name that the server is not configured for")]
+    #[error("unknown key id, another secret, a revoked key, one of another wire (v1, go), or a name that the server is not configured for")]
     Unknown,
     /// It is not configured for the request's authority.
     #[error("the server is not configured for this authority (its --server-name or --authority)")]

@@ -58,7 +58,7 @@ enum Command {
     Proxy(Box<sidecar::ProxyArgs>),
     /// Take in a bundle that the server made: its key goes into this machine's TPM, and a profile is written, in one step or not at all.
     #[command(
-        after_help = "Examples:\n  ekm-otp-client enroll laptop.bundle\n  ekm-otp-client enroll laptop.bundle --profile work --pcrs sha256:0,2,7\n  ekm-otp-client enroll laptop.bundle --replace"
+        after_help = "Examples:\n  ekm-otp-client enroll laptop.bundle\n  ekm-otp-client enroll laptop.bundle -P work --pcrs sha256:0,2,7\n  ekm-otp-client enroll laptop.bundle --replace"
     )]
     Enroll(Box<enroll::EnrollArgs>),
     /// Give a profile's key a successor: a new secret in the TPM, the server told of it over a post-quantum connection, the profile switched.
@@ -203,6 +203,7 @@ fn run(cli: Cli) -> Result<Ending, CliError> {
         let mut quit = signals(SignalKind::quit())?;
         // It has its own way with them.
         let is_service = matches!(cli.command, Command::Proxy(_));
+        let is_tunnel = matches!(cli.command, Command::Connect(_));
         let command = async {
             match cli.command {
                 Command::Proxy(args) => sidecar::run(*args).await.map(Ending::of),
@@ -239,7 +240,13 @@ fn run(cli: Cli) -> Result<Ending, CliError> {
             result = command => result,
             _ = interrupt.recv(), if !is_service => Err(CliError::Signal(2)),
             _ = terminate.recv(), if !is_service => Err(CliError::Signal(15)),
-            _ = hang_up.recv(), if !is_service => Err(CliError::Signal(1)),
+            _ = hang_up.recv(), if !is_service => {
+                // That is how ssh ends its ProxyCommand, each time.
+                if is_tunnel {
+                    output::be(output::Quiet::All);
+                }
+                Err(CliError::Signal(1))
+            }
             _ = quit.recv() => Err(CliError::Signal(3)),
         }
     });

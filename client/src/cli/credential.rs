@@ -48,10 +48,14 @@ pub(crate) struct CredentialArgs {
     #[arg(long, value_name = "NAME", help_heading = "TLS")]
     pub(super) server_name: Option<String>,
     /// The wire to speak. go is that of the Go original, and weaker: the server proves nothing, so a rogue one with a valid certificate is
-    /// not found out; the server's name is not covered; a token is bound to the connection, not to the request or the time [default: v1]
+    /// not found out; the server's name is not covered; a token is bound to the connection, not to the request or the time [default: v1, possible values: v1, go]
     #[arg(long, visible_alias = "wire", value_name = "WIRE", help_heading = "Compatibility", hide_short_help = true)]
-    #[arg(value_parser = PossibleValuesParser::new(Profile::ALL.map(Profile::as_str)).try_map(|profile| profile.parse::<Profile>()))]
+    #[arg(value_parser = wire)]
     pub(super) profile: Option<Profile>,
+}
+
+fn wire(text: &str) -> Result<Profile, String> {
+    text.parse().map_err(|_| "a wire is v1 or go; a profile of the configuration file is named with -P NAME".to_owned())
 }
 
 impl CredentialArgs {

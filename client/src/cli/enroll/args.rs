@@ -18,7 +18,7 @@ pub(crate) struct EnrollArgs {
     #[arg(long, value_name = "HEX")]
     pub(super) fingerprint: Option<String>,
     /// The profile to write [default: the one that is for the bundle's server already, or one named after that]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long = "profile-name", short = 'P', visible_alias = "profile", value_name = "NAME")]
     pub(super) profile: Option<String>,
     /// Write the key (TSS2 PEM) to this new file [default: named after the key id, beside the configuration file]
     #[arg(long, value_name = "FILE")]

@@ -36,7 +36,9 @@ pub(crate) async fn run(args: EnrollArgs) -> Result<(), CliError> {
 
     // On the disk, without their names yet: from here on little can go wrong with them.
     let client = offered.client(key, args.require_post_quantum, deadline)?;
-    client.connected().await.map_err(|e| server::explained(&e, "nothing was kept"))?;
+    client.connected().await.map_err(|e| {
+        server::explained(&e, "nothing was kept (where the key was added just now, the server knows it within seconds: try again)")
+    })?;
     match server::first_use(&client).await? {
         FirstUse::Now => {}
         FirstUse::Before(at) if args.accept_used => {

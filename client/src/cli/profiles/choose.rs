@@ -69,7 +69,25 @@ pub(super) fn choose<'f>(
 /// # Errors
 /// Where no profile is named and there is not exactly one, or it has more than one origin.
 pub(crate) fn only_origin(file: &ConfigFile, flags: &CredentialArgs) -> Result<Authority, CliError> {
-    let profile = match (name_given(flags), file.profiles.as_slice()) {
+    let profile = named_or_only(file, flags)?;
+    match profile.channel.origins.as_slice() {
+        [one] => Ok(one.0.clone()),
+        _ => Err(CliError::Usage(format!("the profile {} has {}: name the server that is meant", profile.name, profile.origins()))),
+    }
+}
+
+/// The first server of that profile: for commands to which each of a profile's servers is as good.
+///
+/// # Errors
+/// Where no profile is named and there is not exactly one.
+pub(crate) fn first_origin(file: &ConfigFile, flags: &CredentialArgs) -> Result<Authority, CliError> {
+    let profile = named_or_only(file, flags)?;
+    let first = profile.channel.origins.first().map(|origin| origin.0.clone());
+    first.ok_or_else(|| CliError::Usage(format!("the profile {} has no origin: add its server to `origins`", profile.name)))
+}
+
+fn named_or_only<'a>(file: &'a ConfigFile, flags: &CredentialArgs) -> Result<&'a FileProfile, CliError> {
+    Ok(match (name_given(flags), file.profiles.as_slice()) {
         (Some(Given { name, from }), _) => file.named(&name, &from)?,
         (None, [one]) => one,
         (None, []) => {
@@ -85,9 +103,5 @@ pub(crate) fn only_origin(file: &ConfigFile, flags: &CredentialArgs) -> Result<A
                 file.names().join(", ")
             )));
         }
-    };
-    match profile.channel.origins.as_slice() {
-        [one] => Ok(one.0.clone()),
-        _ => Err(CliError::Usage(format!("the profile {} has {}: name the server that is meant", profile.name, profile.origins()))),
-    }
+    })
 }

@@ -21,7 +21,7 @@ pub(crate) mod table;
 pub(crate) use self::show::{ProfileCommand, run};
 #[allow(unused_imports, reason = "the commands that use all of it are under way")]
 pub(crate) use self::{
-    choose::only_origin,
+    choose::{first_origin, only_origin},
     edit::Editor,
     file::{ConfigFile, path},
     open::Opened,

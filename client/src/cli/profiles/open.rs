@@ -135,22 +135,22 @@ impl Resolved {
         shared: &mut Option<TpmHandle>,
         deadline: Duration,
     ) -> Result<(KeyId, Arc<dyn Signer>, Option<Duration>), CliError> {
-        let missing = |flag: &str| {
+        let missing = |what: &str| {
             let origin = self.origin.audience();
             let file = shown(&self.file);
             CliError::Usage(match &self.profile {
-                Some(profile) => format!("{flag} is missing, and the profile {profile} ({file}) does not say it, either: add it there"),
-                None if self.file.as_os_str().is_empty() => format!("{flag} is missing"),
+                Some(profile) => format!("{what} missing, and the profile {profile} ({file}) does not say so, either: add it there"),
+                None if self.file.as_os_str().is_empty() => format!("{what} missing"),
                 None => format!(
-                    "{flag} is missing, and no profile in {file} has {origin} among its `origins`: name the key with --kid and --key, or make a \
+                    "{what} missing, and no profile in {file} has {origin} among its `origins`: name the key with --kid and --key, or make a \
                      profile (`ekm-otp-client enroll BUNDLE`)"
                 ),
             })
         };
         let kid = choice.kid.clone();
         let material = choice.material.as_ref();
-        let kid = kid.ok_or_else(|| missing(if material.is_some() { "--kid" } else { "--kid and --key" }))?;
-        match material.ok_or_else(|| missing("--key (or --secret-file)"))? {
+        let kid = kid.ok_or_else(|| missing(if material.is_some() { "--kid is" } else { "--kid and --key are" }))?;
+        match material.ok_or_else(|| missing("--key (or --secret-file) is"))? {
             Material::File { path, format, is_weak_taken } => {
                 let secret = secret_file::read(path, *format, *is_weak_taken, self.wire).await?;
                 note!(

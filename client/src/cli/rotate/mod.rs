@@ -27,7 +27,7 @@ use super::new_key::random_secret;
 use super::output::note;
 use super::password::{self, Asked};
 use super::policy;
-use super::profiles::{Editor, KeyChoice, Material, Opened, Resolved, only_origin, resolve_in};
+use super::profiles::{Editor, KeyChoice, Material, Opened, Resolved, first_origin, resolve_in};
 use super::secret_file::PrivateFile;
 use super::shown::shown;
 
@@ -134,7 +134,8 @@ async fn made(
 impl Old {
     fn find(editor: &Editor, args: &RotateArgs) -> Result<Self, CliError> {
         let file = editor.as_read()?;
-        let origin = only_origin(&file, &args.how.who)?;
+        // All of a profile's servers know its key by one registry.
+        let origin = first_origin(&file, &args.how.who)?;
         let mut how = resolve_in(&file, &args.how, &origin)?;
         // A secret never travels where a recording could be opened some day.
         how.tls.require_post_quantum = true;
