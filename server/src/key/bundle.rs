@@ -24,7 +24,7 @@ pub(super) struct BundleWay {
     /// Write the new secret to this new file with all else that its client needs, for `ekm-otp-client enroll`
     #[arg(long, value_name = "FILE", conflicts_with_all = ["secret_out", "entry"], requires = "origins")]
     bundle_out: Option<PathBuf>,
-    /// Where the client may show its key: https://HOST[:PORT]; repeat for more
+    /// Where the client may show its key: https://HOST or https://HOST:PORT; repeat for more
     #[arg(long = "origin", value_name = "URL", requires = "bundle_out")]
     origins: Vec<String>,
     /// What the client is to trust there instead of its system's certificates (PEM)
