@@ -45,9 +45,16 @@ impl Patience {
     }
 }
 
+/// Who says to come back later than this is not asked again.
+const FARTHEST: Duration = Duration::from_secs(6 * 60 * 60);
+
 impl Left {
     /// How long to wait before the next try, if there is one. Nobody is asked sooner than he says.
     pub(super) fn next(&mut self, retry_after: Option<Duration>) -> Option<Duration> {
+        // A server must neither hold this for ever nor overflow a clock.
+        if retry_after.is_some_and(|wait| wait > FARTHEST) {
+            return None;
+        }
         let wait = self.next.max(retry_after.unwrap_or_default());
         let is_too_late =
             self.patience.max_time.is_some_and(|most| !most.is_zero() && self.started.elapsed() + retry_after.unwrap_or_default() >= most);
@@ -89,6 +96,14 @@ mod tests {
         assert_eq!(waits(Patience { tries: 4, ..patience }, Some(3)), [3, 3, 4, 8]);
         assert_eq!(waits(Patience { tries: 3, delay: Some(Duration::from_secs(5)), ..patience }, Some(2)), [5, 5, 5]);
         assert_eq!(waits(Patience { tries: 3, max_time: Some(Duration::from_secs(10)), ..patience }, Some(20)), Vec::<u64>::new());
+    }
+
+    #[test]
+    fn a_server_that_says_to_come_back_in_ages_is_not_waited_for() {
+        let some_time = Some(Duration::from_secs(30));
+        for patience in [Patience::default(), Patience { max_time: some_time, ..Patience::default() }] {
+            assert_eq!(waits(Patience { tries: 2, ..patience }, Some(u64::MAX)), Vec::<u64>::new());
+        }
     }
 
     #[test]
