@@ -259,3 +259,77 @@ fn a_revoked_key_loses_its_tunnel_and_the_program_is_told() {
     assert!(output.status.code() == Some(69) && text(&output.stderr).contains("was cut"), "{}", text(&output.stderr));
     assert_eq!(within("the client", gate.connect("waits:1", &[])).status.code(), Some(77), "nor does it get another");
 }
+
+#[test]
+fn psql_and_ssh_go_through_the_sidecars_tcp_many_at_a_time() {
+    let (postgres, sshd) = (Postgres::start(), Sshd::start());
+    let gate = Gate::before(&[("db.internal:5432", &postgres.address()), ("bastion.internal:22", &sshd.address())]);
+    let tunnels = [("127.0.0.1:0", "db.internal:5432"), ("127.0.0.1:0", "bastion.internal:22"), ("unix:.s.PGSQL.5432", "db.internal:5432")];
+    let sidecar = gate.sidecar(&tunnels, &[]);
+    let port = sidecar.port("db.internal:5432");
+    std::thread::scope(|scope| {
+        for number in 0..10 {
+            let postgres = &postgres;
+            scope.spawn(move || {
+                let all = postgres.psql(port, &format!("SELECT {number}, repeat('x', 100000) FROM generate_series(1, 20)"));
+                assert_eq!(all.len(), 20 * 100_003, "{number}");
+            });
+        }
+    });
+    // By a Unix socket, where PostgreSQL's own programs look for one.
+    let folder = gate.bench.swtpm.dir().display().to_string();
+    assert_eq!(postgres.psql_at(&folder, 5432, "SELECT 'by the socket'"), "by the socket\n");
+    // And ssh, as if sshd were here.
+    let config = sshd.client_config(&format!("HostName 127.0.0.1\nPort {}", sidecar.port("bastion.internal:22")));
+    let mut ssh = Command::new("ssh");
+    ssh.arg("-F").arg(&config).args(["bastion.internal", "head -c 5000000 /dev/zero | tr '\\0' y; exit 4"]).stdin(Stdio::null());
+    let output = within("ssh", ssh);
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(4), 5_000_000), "{}", text(&output.stderr));
+    assert!(!sidecar.log().contains("no tunnel") && !sidecar.log().contains("was cut"), "{}", sidecar.log());
+}
+
+#[test]
+fn the_sidecar_resets_a_local_connection_whose_tunnel_is_refused_or_cut() {
+    let resets = target(|mut stream| {
+        let _ = stream.read(&mut [0]);
+        stream.write_all(b"half of it").expect("writing");
+        std::thread::sleep(Duration::from_millis(100));
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("linger");
+    });
+    let answers = target(|mut stream| {
+        let mut heard = Vec::new();
+        stream.read_to_end(&mut heard).expect("all of it");
+        stream.write_all(&[b"heard ", &*heard].concat()).expect("writing");
+    });
+    let waits = target(|mut stream| {
+        let _ = stream.write_all(b"hello");
+        std::thread::sleep(FOR_EVER);
+    });
+    let gate = Gate::before(&[("resets:1", &resets.address()), ("answers:1", &answers.address()), ("waits:1", &waits.address())]);
+    let names = ["resets:1", "answers:1", "waits:1", "others:1"];
+    let mut sidecar = gate.sidecar(&names.map(|name| ("127.0.0.1:0", name)), &["--drain", "1"]);
+    let connect = |name: &str| std::net::TcpStream::connect(("127.0.0.1", sidecar.port(name))).expect("a connection");
+    let rest = |mut stream: &std::net::TcpStream| {
+        stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a limit");
+        let mut rest = Vec::new();
+        stream.read_to_end(&mut rest).map(|_| rest)
+    };
+    // What is whole, is.
+    let mut stream = connect("answers:1");
+    stream.write_all(b"everything").expect("writing");
+    stream.shutdown(std::net::Shutdown::Write).expect("the end");
+    assert_eq!(rest(&stream).expect("a whole answer"), b"heard everything");
+    for (name, told) in [("others:1", "has no target others:1 for this key"), ("resets:1", "the tunnel to resets:1")] {
+        let mut stream = connect(name);
+        let _ = stream.write_all(b"?");
+        assert_eq!(rest(&stream).expect_err(name).kind(), std::io::ErrorKind::ConnectionReset);
+        until("it is told", || sidecar.log().contains(told));
+    }
+    // A sidecar that is stopped waits for what is under way, and breaks off what does not end.
+    let mut stream = connect("waits:1");
+    stream.read_exact(&mut [0; 5]).expect("a tunnel");
+    let id = sidecar.process.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill").success());
+    assert_eq!(rest(&stream).expect_err("cut").kind(), std::io::ErrorKind::ConnectionReset);
+    assert!(sidecar.process.wait().expect("its end").success(), "{}", sidecar.log());
+}

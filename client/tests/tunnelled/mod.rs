@@ -1,13 +1,14 @@
 //! A server with TCP targets, a key in a software TPM, targets, and an sshd.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -52,6 +53,14 @@ impl Gate {
         format!("env EKM_OTP_CONFIG=/dev/null {} connect {}", super::common::CLIENT, self.flags().join(" "))
     }
 
+    /// The sidecar with these `--tcp`: where it listens, and to what.
+    pub fn sidecar(&self, tunnels: &[(&str, &str)], flags: &[&str]) -> Sidecar {
+        let mut command = client();
+        command.arg("proxy").args(tunnels.iter().map(|(listen, target)| format!("--tcp={listen}={target}")));
+        command.args(self.flags().iter().map(|flag| if flag == "--via" { "--to" } else { flag })).args(flags);
+        Sidecar::of(command.current_dir(self.bench.swtpm.dir()), tunnels.len())
+    }
+
     pub fn flags(&self) -> Vec<String> {
         let (key, ca) = (self.bench.path("client1.pem"), self.bench.path("server.pem"));
         let via = format!("https://localhost:{}", self.server.port);
@@ -65,6 +74,52 @@ impl Gate {
     /// The most memory that the server has taken, in KiB.
     pub fn memory(&self) -> u64 {
         peak(self.server.process.id())
+    }
+}
+
+/// A running sidecar.
+pub struct Sidecar {
+    pub process: Child,
+    log: Arc<Mutex<String>>,
+}
+
+impl Sidecar {
+    fn of(command: &mut Command, sockets: usize) -> Self {
+        let mut process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the sidecar");
+        let lines = BufReader::new(process.stderr.take().expect("its log")).lines();
+        let log = Arc::new(Mutex::new(String::new()));
+        let written = Arc::clone(&log);
+        std::thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                written.lock().unwrap_or_else(PoisonError::into_inner).push_str(&format!("{line}\n"));
+            }
+        });
+        let mut sidecar = Self { process, log };
+        until("the sidecar listens", || {
+            let ended = sidecar.process.try_wait().expect("its state");
+            assert!(ended.is_none(), "it ended: {}", sidecar.log());
+            sidecar.log().matches("listening address=").count() == sockets
+        });
+        sidecar
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where it listens for this target.
+    pub fn port(&self, target: &str) -> u16 {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains("address=127.0.0.1:") && line.contains(target)).unwrap_or_else(|| panic!("{log}"));
+        let port = line.split("address=127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok());
+        port.unwrap_or_else(|| panic!("{line}"))
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 }
 
@@ -157,10 +212,34 @@ impl Postgres {
 
     /// What psql shows through this port of this machine.
     pub fn psql(&self, port: u16, statement: &str) -> String {
-        let url = self.url().replace(&self.address(), &format!("127.0.0.1:{port}"));
+        self.psql_at("127.0.0.1", port, statement)
+    }
+
+    /// The same; a host that is a folder has PostgreSQL's socket in it.
+    pub fn psql_at(&self, host: &str, port: u16, statement: &str) -> String {
+        let user = self.url().trim_start_matches("postgres://").split('@').next().map(str::to_owned).expect("a user");
         let mut psql = Command::new("psql");
-        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", &url, "-c", statement]).stdin(Stdio::null());
-        let output = within("psql", psql);
+        psql.args([
+            "-X",
+            "-q",
+            "-A",
+            "-t",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-h",
+            host,
+            "-p",
+            &port.to_string(),
+            "-U",
+            &user,
+            "-d",
+            "postgres",
+            "-c",
+        ]);
+        let output = within("psql", {
+            psql.arg(statement).stdin(Stdio::null());
+            psql
+        });
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stdout)
     }
