@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, SeqAccess, Visitor};
 
 /// One part's settings. Each field is optional; its name is the file's key and clap's id, its flag may be spelled otherwise.
@@ -89,38 +88,4 @@ pub(crate) fn named(text: &str) -> String {
     let is_place =
         text.len() <= 80 && text.contains([':', '.']) && are(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || ".:/-[]".contains(c));
     if is_word || is_time || is_place { format!("\"{text}\": ") } else { String::new() }
-}
-
-/// The keys that `T` knows.
-pub(crate) fn keys_of<T: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
-    let mut keys: &'static [&'static str] = &[];
-    // It always fails: nothing is read, only asked for.
-    let _: Result<T, _> = T::deserialize(Asked(&mut keys));
-    keys
-}
-
-/// Remembers which fields it is asked for.
-struct Asked<'k>(&'k mut &'static [&'static str]);
-
-impl<'de> Deserializer<'de> for Asked<'_> {
-    type Error = serde::de::value::Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
-        Err(serde::de::Error::custom("no struct"))
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Self::Error> {
-        *self.0 = fields;
-        self.deserialize_any(visitor)
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct newtype_struct seq tuple
-        tuple_struct map enum identifier ignored_any
-    }
 }

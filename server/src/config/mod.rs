@@ -4,19 +4,20 @@ mod credentials;
 mod faults;
 mod flags;
 mod general;
-mod nearest;
 mod site;
 mod table;
 mod words;
 
 use std::path::{Path, PathBuf};
 
+use ekm_otp_files::settings::keys_of;
+
 use crate::doors::{self, Address, Doors};
 use crate::error::ServerError;
 use crate::operations;
 use crate::proxy::SiteSettings;
 use crate::registry;
-use crate::settings::{Mistakes, Settings, keys_of};
+use crate::settings::{Mistakes, Settings};
 use crate::tcp;
 
 pub(crate) use self::faults::Faults;

@@ -4,32 +4,19 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
+use ekm_otp_files::settings::{Lines, keys_of, nearest};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::flags::{flag, is_only_a_flag};
-use super::nearest::nearest;
 use super::words;
-use crate::settings::{Settings, keys_of};
+use crate::settings::Settings;
 
 /// Something that is wrong, and in which line of the file; without one it is a flag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fault {
     pub(crate) line: Option<usize>,
     pub(crate) what: String,
-}
-
-/// Where a line begins.
-pub(super) struct Lines(Vec<usize>);
-
-impl Lines {
-    fn of(text: &str) -> Self {
-        Self(std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect())
-    }
-
-    fn line(&self, at: usize) -> usize {
-        self.0.partition_point(|begin| *begin <= at)
-    }
 }
 
 /// One table: the file's root, or a site's.

@@ -6,12 +6,12 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use ekm_otp::{Authority, KeyId};
+use ekm_otp_files::settings::keys_of;
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Table, TableLike, Value};
 
 use super::access;
 use super::file::{self, ConfigFile, is_name};
 use super::settings::KeySettings;
-use super::table::keys_of;
 use crate::cli::error::CliError;
 use crate::cli::file_lock::lock;
 use crate::cli::secret_file::{PrivateFile, folder_of};

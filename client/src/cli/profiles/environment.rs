@@ -1,11 +1,11 @@
 //! What the environment says: each key of a profile as `EKM_OTP_` and its name in capitals. An empty variable says nothing.
 
 use ekm_otp::Authority;
+use ekm_otp_files::settings::keys_of;
 use serde::de::DeserializeOwned;
 use toml::{Table, Value};
 
 use super::settings::{ChannelSettings, KeySettings, Text, TpmSettings};
-use super::table::keys_of;
 use crate::cli::error::CliError;
 
 /// Names a profile.

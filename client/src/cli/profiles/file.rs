@@ -6,11 +6,11 @@ use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
 use ekm_otp::Authority;
+use ekm_otp_files::settings::{keys_of, nearest};
 
 use super::access;
-use super::nearest::nearest;
 use super::settings::{ChannelSettings, KeySettings, Text, TpmSettings};
-use super::table::{Faults, Table, keys_of};
+use super::table::{Faults, Table};
 use crate::cli::error::CliError;
 use crate::cli::secret_file::folder_of;
 use crate::cli::shown::shown;

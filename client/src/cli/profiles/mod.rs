@@ -11,7 +11,6 @@ mod choose;
 mod edit;
 mod environment;
 mod file;
-pub(crate) mod nearest;
 mod open;
 mod resolve;
 mod settings;
@@ -19,7 +18,6 @@ mod show;
 pub(crate) mod table;
 
 pub(crate) use self::show::{ProfileCommand, run};
-#[allow(unused_imports, reason = "the commands that use all of it are under way")]
 pub(crate) use self::{
     choose::{first_origin, only_origin},
     edit::Editor,

@@ -48,7 +48,6 @@ impl Resolved {
     ///
     /// # Errors
     /// Where the certificates cannot be read, or the server is to prove what it cannot.
-    #[allow(dead_code, reason = "rotation, which brings a key of its own, is under way")]
     pub(crate) fn builder_with(&self, opened: &Opened, deadline: Duration) -> Result<ClientBuilder, CliError> {
         self.assembled(opened, self.tls_config()?, deadline)
     }

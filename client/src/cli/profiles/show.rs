@@ -1,9 +1,10 @@
 //! `profile list`, `profile show`: what the configuration file says, and what wins over it.
 
+use ekm_otp_files::settings::keys_of;
+
 use super::environment::{Environment, name_of};
 use super::file::{ConfigFile, FileProfile};
 use super::settings::{ChannelSettings, KeySettings, TpmSettings};
-use super::table::keys_of;
 use crate::cli::arguments::variable;
 use crate::cli::error::CliError;
 use crate::cli::output;

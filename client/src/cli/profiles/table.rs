@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ekm_otp_files::settings::{Lines, keys_of, nearest};
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, Visitor};
+use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Error};
 
-use super::nearest::nearest;
 use crate::cli::error::CliError;
 use crate::cli::shown::shown;
 
@@ -28,20 +28,6 @@ impl Faults {
         self.0.sort();
         let told: Vec<String> = self.0.iter().map(|(line, what)| format!("{}: line {line}: {what}", shown(path))).collect();
         if told.is_empty() { Ok(()) } else { Err(CliError::Usage(told.join("\n"))) }
-    }
-}
-
-/// Where a line begins.
-#[derive(Clone, Debug)]
-pub(crate) struct Lines(Vec<usize>);
-
-impl Lines {
-    fn of(text: &str) -> Self {
-        Self(std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1)).collect())
-    }
-
-    fn line(&self, at: usize) -> usize {
-        self.0.partition_point(|begin| *begin <= at)
     }
 }
 
@@ -187,38 +173,4 @@ fn kind_of(error: &Error) -> String {
 /// A parser's message up to what it quotes.
 fn unquoted(message: &str) -> &str {
     message.split(['"', '`']).next().unwrap_or_default().trim_end().trim_end_matches("expected").trim_end_matches([' ', ',', ':'])
-}
-
-/// The keys that `T` knows.
-pub(crate) fn keys_of<T: DeserializeOwned>() -> &'static [&'static str] {
-    let mut keys: &'static [&'static str] = &[];
-    // It always fails: nothing is read, only asked for.
-    let _: Result<T, _> = T::deserialize(Asked(&mut keys));
-    keys
-}
-
-/// Remembers which fields it is asked for.
-struct Asked<'k>(&'k mut &'static [&'static str]);
-
-impl<'de> Deserializer<'de> for Asked<'_> {
-    type Error = serde::de::value::Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
-        Err(serde::de::Error::custom("no struct"))
-    }
-
-    fn deserialize_struct<V: Visitor<'de>>(
-        self,
-        _: &'static str,
-        fields: &'static [&'static str],
-        visitor: V,
-    ) -> Result<V::Value, Self::Error> {
-        *self.0 = fields;
-        self.deserialize_any(visitor)
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct newtype_struct seq tuple
-        tuple_struct map enum identifier ignored_any
-    }
 }
