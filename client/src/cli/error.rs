@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use ekm_otp_attestation::cms::CmsError;
-use ekm_otp_client::{ConnectError, RequestError};
+use ekm_otp_client::{ConnectError, ErrorKind, RequestError, SignerError};
 use ekm_otp_tpm::{NitroError, TpmError};
 
 use super::shown::shown;
@@ -41,6 +41,16 @@ impl CliError {
             Self::Other(_) => 1,
             Self::ClosedPipe => 0,
             Self::Signal(number) => 128 + number,
+        }
+    }
+
+    /// Of what a client says, in the caller's words.
+    pub(crate) fn of_kind(kind: ErrorKind, text: String) -> Self {
+        match kind {
+            ErrorKind::Usage => Self::Usage(text),
+            ErrorKind::Refused | ErrorKind::NotProven | ErrorKind::Intercepted | ErrorKind::Certificate => Self::NotPermitted(text),
+            ErrorKind::Unavailable | ErrorKind::Deadline => Self::Unavailable(text),
+            _ => Self::Other(text),
         }
     }
 
@@ -130,14 +140,20 @@ impl From<CmsError> for CliError {
     }
 }
 
+impl From<&SignerError> for CliError {
+    fn from(error: &SignerError) -> Self {
+        match error.downcast_ref::<TpmError>() {
+            Some(error) => error.into(),
+            None => Self::Other(error.to_string()),
+        }
+    }
+}
+
 impl From<ConnectError> for CliError {
     fn from(error: ConnectError) -> Self {
         let text = error.to_string();
         match error {
-            ConnectError::Key(error) => match error.downcast_ref::<TpmError>() {
-                Some(error) => error.into(),
-                None => Self::Other(text),
-            },
+            ConnectError::Key(error) => Self::from(&error),
             ConnectError::Unreachable { .. } | ConnectError::Deadline { .. } | ConnectError::Unavailable(_) => Self::Unavailable(text),
             ConnectError::Refused { .. } | ConnectError::Intercepted { .. } | ConnectError::NotProven(_) | ConnectError::Certificate(_) => {
                 Self::NotPermitted(text)

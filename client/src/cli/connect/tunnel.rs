@@ -5,10 +5,9 @@ use std::io;
 
 use ekm_otp::Authority;
 use ekm_otp::tunnel::{PROTOCOL, Target};
-use ekm_otp_client::{Client, ConnectError, ConnectionInfo, Error, ErrorKind, Upgrade, UpgradedStream};
+use ekm_otp_client::{Client, ConnectError, ConnectionInfo, Error, Upgrade, UpgradedStream};
 use ekm_otp_relay::framed::Framed;
 use ekm_otp_relay::joined::Ended;
-use ekm_otp_tpm::TpmError;
 use http::{HeaderMap, StatusCode};
 
 use super::super::error::CliError;
@@ -85,7 +84,10 @@ impl From<NoTunnel> for CliError {
     fn from(none: NoTunnel) -> Self {
         let text = none.to_string();
         match none {
-            NoTunnel::Failed(error) => failed(&error),
+            NoTunnel::Failed(error) => match error.connect_error() {
+                Some(ConnectError::Key(key)) => key.into(),
+                _ => Self::of_kind(error.kind(), text),
+            },
             NoTunnel::Refused { status, .. } => match status {
                 StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED | StatusCode::MISDIRECTED_REQUEST => Self::NotPermitted(text),
                 StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT | StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
@@ -94,20 +96,5 @@ impl From<NoTunnel> for CliError {
                 _ => Self::Other(text),
             },
         }
-    }
-}
-
-fn failed(error: &Error) -> CliError {
-    let text = error.to_string();
-    if let Some(ConnectError::Key(key)) = error.connect_error()
-        && let Some(tpm) = key.downcast_ref::<TpmError>()
-    {
-        return tpm.into();
-    }
-    match error.kind() {
-        ErrorKind::Usage => CliError::Usage(text),
-        ErrorKind::Refused | ErrorKind::NotProven | ErrorKind::Intercepted | ErrorKind::Certificate => CliError::NotPermitted(text),
-        ErrorKind::Unavailable | ErrorKind::Deadline => CliError::Unavailable(text),
-        _ => CliError::Other(text),
     }
 }

@@ -1,7 +1,7 @@
 //! What is asked of the server below `/.well-known/ekm-otp/`, once it has proved itself (docs/protocol.md §24).
 
 use bytes::Bytes;
-use ekm_otp_client::{Client, Error, ErrorKind, Response};
+use ekm_otp_client::{Client, Error, Response};
 use http::{Method, Request, StatusCode};
 use http_body_util::Full;
 use serde_json::Value;
@@ -68,11 +68,5 @@ pub(in crate::cli) fn unexpected(status: StatusCode, word: &str, kept: &str) -> 
 
 /// Why a request got no answer, and what that leaves.
 pub(in crate::cli) fn explained(error: &Error, kept: &str) -> CliError {
-    let text = format!("{}: {kept}", ekm_otp_client::with_sources(error));
-    match error.kind() {
-        ErrorKind::Refused | ErrorKind::NotProven | ErrorKind::Intercepted | ErrorKind::Certificate => CliError::NotPermitted(text),
-        ErrorKind::Unavailable | ErrorKind::Deadline => CliError::Unavailable(text),
-        ErrorKind::Usage => CliError::Usage(text),
-        _ => CliError::Other(text),
-    }
+    CliError::of_kind(error.kind(), format!("{}: {kept}", ekm_otp_client::with_sources(error)))
 }

@@ -1,8 +1,7 @@
 //! What an answer's status means to the caller: success, or which exit code.
 
 use ekm_otp::Profile;
-use ekm_otp_client::{ConnectError, Error, ErrorKind};
-use ekm_otp_tpm::TpmError;
+use ekm_otp_client::{ConnectError, Error};
 use http::StatusCode;
 
 use super::connect::Shown;
@@ -46,16 +45,9 @@ fn refused(text: &str, shown: &Shown) -> CliError {
 pub(super) fn failure(error: &Error, shown: &Shown) -> CliError {
     match error.connect_error() {
         Some(ConnectError::Refused { .. } | ConnectError::Intercepted { .. }) => refused(&error.to_string(), shown),
-        Some(ConnectError::Key(error)) => match error.downcast_ref::<TpmError>() {
-            Some(error) => error.into(),
-            None => CliError::Other(error.to_string()),
-        },
-        Some(ConnectError::Certificate(_)) => CliError::NotPermitted(error.to_string()),
-        _ => match error.kind() {
-            ErrorKind::Usage => CliError::Usage(error.to_string()),
-            ErrorKind::Refused | ErrorKind::NotProven | ErrorKind::Intercepted => CliError::NotPermitted(error.to_string()),
-            ErrorKind::Unavailable | ErrorKind::Deadline => CliError::Unavailable(error.to_string()),
-            _ => CliError::Other(error.to_string()),
-        },
+        Some(ConnectError::Key(error)) => error.into(),
+        // Nothing was refused: the two have nothing in common.
+        Some(ConnectError::Handshake(_) | ConnectError::Policy(_)) => CliError::Other(error.to_string()),
+        _ => CliError::of_kind(error.kind(), error.to_string()),
     }
 }
