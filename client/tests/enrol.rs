@@ -33,21 +33,9 @@ impl Enrolment {
     /// Anew at the same address: it knows what the registry says now.
     fn start(&self) {
         self.end();
-        let mut command = Command::new(server_binary());
-        command.args([
-            "run",
-            "--certificate",
-            "server.pem",
-            "--private-key",
-            "server.key",
-            "--secrets",
-            "secrets.toml",
-            "--upstream",
-            "demo",
-        ]);
-        command.args(["--server-name", "localhost", "--registry-writable", "--audit-log", "audit.log", "--listen"]);
-        command.arg(format!("127.0.0.1:{}", self.port)).args(&*self.flags.borrow()).current_dir(self.bench.swtpm.dir());
-        *self.server.borrow_mut() = Some(Server::of(&mut command));
+        let listen = format!("127.0.0.1:{}", self.port);
+        let flags = [&["--registry-writable", "--audit-log", "audit.log", "--listen", &listen], &**self.flags.borrow()].concat();
+        *self.server.borrow_mut() = Some(Server::start_before(&self.bench, "demo", &flags));
     }
 
     fn end(&self) {

@@ -22,9 +22,8 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rogues::interceptor::Interceptor;
-use rogues::{MARKER, Rogue, Trust, every_trick, secret};
-use rustls::pki_types::PrivateKeyDer;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rogues::{MARKER, Rogue, Trust, every_trick, secret, tls};
+use rustls::ClientConfig;
 use sidecars::Sidecar;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -32,27 +31,6 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 const PROOF: &str = "Authentication-Info: proof=\"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA\"\r\n";
-
-/// Of a server with a certificate that the client trusts, and of that client.
-fn tls() -> (ServerConfig, ClientConfig) {
-    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-    let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).expect("a private key");
-    let provider = || TlsPolicy::default().provider(rustls::crypto::aws_lc_rs::default_provider());
-    let server = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![certified.cert.der().clone()], key)
-        .expect("certificate and key");
-    let mut roots = RootCertStore::empty();
-    roots.add(certified.cert.der().clone()).expect("a root");
-    let client = ClientConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    (server, client)
-}
 
 /// Answers every request with `answer` and returns all that it received on its one connection.
 async fn rogue(answer: String) -> (u16, ClientConfig, JoinHandle<String>) {
@@ -62,7 +40,7 @@ async fn rogue(answer: String) -> (u16, ClientConfig, JoinHandle<String>) {
 
 /// Answers each request with one of `answers`, in this order, and those that are left with the last.
 async fn peer(answers: impl FnOnce(&Handshake) -> Vec<String> + Send + 'static) -> (u16, ClientConfig, JoinHandle<(String, Handshake)>) {
-    let (server, client) = tls();
+    let (_, server, client) = tls();
     let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = tcp.local_addr().expect("an address").port();
     let received = tokio::spawn(async move {
@@ -359,7 +337,7 @@ async fn claims_beside_a_password_are_refused_and_nothing_leaves() {
 #[tokio::test]
 async fn a_target_leaves_in_origin_form() {
     // Over HTTP/2, which carries it as it is.
-    let (mut server, client) = tls();
+    let (_, mut server, client) = tls();
     server.alpn_protocols = vec![b"h2".to_vec()];
     let tcp = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let port = tcp.local_addr().expect("an address").port();

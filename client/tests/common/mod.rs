@@ -146,20 +146,13 @@ impl Server {
     pub fn start_before(bench: &Bench, upstream: &str, flags: &[&str]) -> Self {
         let mut command = Command::new(server_binary());
         command
-            .args([
-                "run",
-                "--listen",
-                "127.0.0.1:0",
-                "--certificate",
-                "server.pem",
-                "--private-key",
-                "server.key",
-                "--secrets",
-                "secrets.toml",
-            ])
+            .args(["run", "--certificate", "server.pem", "--private-key", "server.key", "--secrets", "secrets.toml"])
             .args(["--server-name", "localhost", "--upstream", upstream])
             .args(flags)
             .current_dir(bench.swtpm.dir());
+        if !flags.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         Self::of(&mut command)
     }
 

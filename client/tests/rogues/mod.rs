@@ -72,6 +72,27 @@ pub fn secret() -> Secret {
     Secret::new(b"test data, used nowhere else ...".to_vec()).expect("a secret")
 }
 
+/// A certificate for localhost, and the TLS of a server that has it and of a client that trusts it.
+pub fn tls() -> (rcgen::CertifiedKey<rcgen::KeyPair>, ServerConfig, ClientConfig) {
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).expect("a private key");
+    let provider = || TlsPolicy::default().provider(rustls::crypto::aws_lc_rs::default_provider());
+    let server = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certified.cert.der().clone()], key)
+        .expect("certificate and key");
+    let mut roots = RootCertStore::empty();
+    roots.add(certified.cert.der().clone()).expect("a root");
+    let client = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    (certified, server, client)
+}
+
 /// A certificate for localhost, who trusts it, and a client's secret in a file.
 pub struct Trust {
     folder: tempfile::TempDir,
@@ -81,22 +102,7 @@ pub struct Trust {
 
 impl Trust {
     pub fn new() -> Self {
-        let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
-        let key = PrivateKeyDer::try_from(certified.signing_key.serialize_der()).expect("a private key");
-        let provider = || TlsPolicy::default().provider(rustls::crypto::aws_lc_rs::default_provider());
-        let server = ServerConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_no_client_auth()
-            .with_single_cert(vec![certified.cert.der().clone()], key)
-            .expect("certificate and key");
-        let mut roots = RootCertStore::empty();
-        roots.add(certified.cert.der().clone()).expect("a root");
-        let client = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let (certified, server, client) = tls();
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("ca.pem"), certified.cert.pem()).expect("writing");
         crate::common::write_private(&folder.path().join("secret"), &secret().encode_base64());

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use app::App;
 
-use crate::common::{Bench, Server, client, server_binary};
+use crate::common::{Bench, Server, client};
 
 /// No wait takes longer.
 pub const SOON: Duration = Duration::from_secs(60);
@@ -109,23 +109,7 @@ impl Drop for Sidecar {
 
 /// The server's binary in front of the application.
 pub fn serve(bench: &Bench, app: &App, flags: &[&str]) -> Server {
-    let mut command = Command::new(server_binary());
-    command.args([
-        "run",
-        "--certificate",
-        "server.pem",
-        "--private-key",
-        "server.key",
-        "--secrets",
-        "secrets.toml",
-        "--server-name",
-        "localhost",
-    ]);
-    command.args(["--upstream", &app.url()]).args(flags).current_dir(bench.swtpm.dir());
-    if !flags.contains(&"--listen") {
-        command.args(["--listen", "127.0.0.1:0"]);
-    }
-    Server::of(&mut command)
+    Server::start_before(bench, &app.url(), flags)
 }
 
 /// The most memory that a process has ever had resident, in MiB.
